@@ -1,0 +1,39 @@
+"""spbfast: a fast simulator of the Linux page allocator with superpageblocks.
+
+The public names live here and are imported on first use, so that `import spbfast` and the command line
+start without Numba, xarray and Dask. Zone is the raw allocator for interactive work; load_config, simulate
+and sweep run jobs; open_results, cube and compare read what they wrote.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Zone": "spbfast.zone",
+    "load_config": "spbfast.config",
+    "simulate": "spbfast.engine",
+    "sweep": "spbfast.sweep",
+    "open_results": "spbfast.results",
+    "cube": "spbfast.results",
+    "compare": "spbfast.results",
+}
+
+__all__ = ["Zone", "__version__", "compare", "cube", "load_config", "open_results", "simulate", "sweep"]
+
+if TYPE_CHECKING:
+    from spbfast.config import load_config
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'spbfast' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,160 @@
+"""Every exception that spbfast raises on purpose.
+
+Owns the exception classes, the text they print and the exit code each one means on the command line.
+Compiled code never raises: it returns an Err code, and engine.py turns that into SimulationError here.
+Nothing in this module imports the rest of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class SpbfastError(Exception):
+    """Base of all errors with a message meant for users.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line returns for it (see docs/cli.md).
+    """
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong in a configuration, with its place.
+
+    `line` and `col` count from 1; 0 means that the place has no line (a `--set` override, a whole file).
+    """
+
+    file: str
+    line: int
+    col: int
+    path: str
+    message: str
+    source_line: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.col}" if self.line else self.file
+        what = f"{self.path}: {self.message}" if self.path else self.message
+        head = f"{place}: error: {what}"
+        if not self.source_line:
+            return head
+        caret = "".join("\t" if c == "\t" else " " for c in self.source_line[: self.col - 1]) + "^"
+        number = str(self.line)
+        return f"{head}\n {number} | {self.source_line}\n {' ' * len(number)} | {caret}"
+
+
+class ConfigError(SpbfastError):
+    """A configuration that cannot be run; lists every problem found, in file order.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        if isinstance(problems, str):
+            problems = [Problem("spbfast", 0, 0, "", problems)]
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
+
+class InvariantError(SpbfastError):
+    """check_zone found state that contradicts itself.
+
+    Attributes
+    ----------
+    what : str
+        The rule that is broken.
+    where : str
+        The first element that breaks it, such as ``spb 17`` or ``pfn 1048576``.
+    expected, found : object
+        What the rule demands and what the state holds.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", expected: Any = None, found: Any = None) -> None:
+        self.what, self.where, self.expected, self.found = what, where, expected, found
+        text = what + (f" at {where}" if where else "")
+        if expected is not None or found is not None:
+            text += f": expected {expected}, found {found}"
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.where, self.expected, self.found)
+
+
+class SimulationError(SpbfastError):
+    """A run that stopped with an error code instead of reaching its end.
+
+    Attributes
+    ----------
+    code : int
+        The Err code of the kernel that gave up.
+    message : str
+    step : int
+        Event number within the run, -1 when unknown.
+    seed : int
+        Root seed of the run, -1 when unknown.
+    """
+
+    exit_code = 3
+
+    def __init__(self, code: int, message: str, step: int = -1, seed: int = -1) -> None:
+        self.code, self.message, self.step, self.seed = int(code), message, int(step), int(seed)
+        place = "".join(f", {k} {v}" for k, v in (("step", self.step), ("seed", self.seed)) if v >= 0)
+        super().__init__(f"{message} (code {self.code}{place})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.step, self.seed)
+
+
+class TraceError(SpbfastError):
+    """A trace file that cannot be read or does not have the form it claims.
+
+    Attributes
+    ----------
+    path : Path or None
+    event : int
+        Row in the file, -1 when the file as a whole is meant.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, path: str | Path | None = None, event: int = -1) -> None:
+        self.message, self.path, self.event = message, Path(path) if path is not None else None, event
+        place = f"{path}: " if path is not None else ""
+        super().__init__(place + (f"event {event}: " if event >= 0 else "") + message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.path, self.event)
+
+
+class ResultsError(SpbfastError):
+    """A results directory or file that is missing, damaged or belongs to another job.
+
+    Attributes
+    ----------
+    path : Path or None
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, path: str | Path | None = None) -> None:
+        self.message, self.path = message, Path(path) if path is not None else None
+        super().__init__(f"{path}: {message}" if path is not None else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.path)
