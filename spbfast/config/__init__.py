@@ -7,6 +7,7 @@ validation and `--help` stay quick.
 
 from __future__ import annotations
 
+from spbfast.config.base import Model
 from spbfast.config.units import ByteRate, Duration, Size
 
-__all__ = ["ByteRate", "Duration", "Size"]
+__all__ = ["ByteRate", "Duration", "Model", "Size"]
