@@ -1,0 +1,156 @@
+"""The one place that knows numba: decorators, intrinsics and the private compile cache.
+
+Owns the only decorators of compiled code: `entry_kernel` (called from Python, kept on disk), `kernel`
+(called from kernels) and `inline_kernel` (always inlined: for helpers on the page path, where handing
+over the zone's arrays would cost more than their work); prefetch, bit scans, and the cache directory. Every kernel is compiled with `_nrt=False`: numba then
+counts no references to the arrays in the state tuples (a call costs nanoseconds instead of a
+microsecond) and refuses to allocate arrays or lists in a kernel. The option is undocumented; numba's
+version is bounded in pyproject.toml and tests/test_jit.py pins the behaviour.
+
+Numba's own disk cache does not notice a changed callee or constant in another file, so the
+directory is named after a hash of all sources, the versions and the settings that change code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite
+import numba
+import numpy as np
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERPRETED = bool(config.DISABLE_JIT)
+_CODE_VARIABLES = ("BOUNDSCHECK", "OPT", "DEBUGINFO", "CPU_NAME", "CPU_FEATURES", "LOOP_VECTORIZE")
+
+
+def source_hash(root: Path | None = None) -> str:
+    """Hash of everything that decides what the compiled kernels are: 16 hex digits."""
+    root = Path(__file__).parent if root is None else root
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
+    for name in _CODE_VARIABLES:
+        digest.update(f"{name}={os.environ.get('NUMBA_' + name)}".encode())
+    return digest.hexdigest()
+
+
+def _cache_candidates() -> list[Path]:
+    given = os.environ.get("SPBFAST_CACHE_DIR")
+    if given:
+        return [Path(given)]
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    home = Path(xdg) if xdg else Path(os.path.expanduser("~")) / ".cache"
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    return [home / "spbfast", Path(tempfile.gettempdir()) / f"spbfast-{uid}"]
+
+
+def cache_dir() -> Path | None:
+    """The first writable cache directory for this source tree, or None (then nothing is cached)."""
+    for base in _cache_candidates():
+        path = base / source_hash()
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        # Another user's directory in a shared temporary folder must not feed us machine code.
+        if os.access(path, os.W_OK) and (not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()):
+            return path
+    return None
+
+
+CACHE_DIR = None if INTERPRETED else cache_dir()
+if CACHE_DIR is not None:
+    config.CACHE_DIR = str(CACHE_DIR)
+
+
+def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
+    return numba.njit(  # type: ignore[no-any-return]
+        nogil=True,
+        _nrt=False,
+        error_model="numpy",
+        forceinline=forceinline,
+        # Only what Python calls needs wrappers and a place on disk: its code holds its callees.
+        cache=entry and CACHE_DIR is not None,
+        no_cpython_wrapper=not entry,
+        no_cfunc_wrapper=True,
+    )
+
+
+kernel = _jit(entry=False)
+inline_kernel = _jit(entry=False, forceinline=True)
+entry_kernel = _jit(entry=True)
+
+
+if INTERPRETED:
+
+    def prefetch(array: np.ndarray, index: int) -> None:
+        """Hint that `array[index]` is needed soon; nothing when interpreted."""
+
+    def ctz(word: int) -> int:
+        """Index of the lowest set bit of a 64-bit word that is not 0."""
+        word = int(word) & 0xFFFF_FFFF_FFFF_FFFF
+        return (word & -word).bit_length() - 1
+
+    def bit_length(word: int) -> int:
+        """Index of the highest set bit plus one; 0 for 0."""
+        return (int(word) & 0xFFFF_FFFF_FFFF_FFFF).bit_length()
+
+    def popcount(word: int) -> int:
+        """Number of set bits of a 64-bit word."""
+        return (int(word) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
+
+else:
+
+    @intrinsic
+    def prefetch(typingctx, array, index):  # type: ignore[no-untyped-def]
+        """Hint that `array[index]` is needed soon (llvm.prefetch, write, keep in cache)."""
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            from llvmlite import ir
+
+            array_type = signature.args[0]
+            struct = context.make_array(array_type)(context, builder, args[0])
+            address = builder.gep(struct.data, [args[1]])
+            byte_pointer = ir.IntType(8).as_pointer()
+            fn_type = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
+            fn = cgutils.get_or_insert_function(builder.module, fn_type, "llvm.prefetch.p0")
+            word = ir.IntType(32)
+            builder.call(fn, [builder.bitcast(address, byte_pointer), word(1), word(3), word(1)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), codegen
+
+    def _bit_intrinsic(emit):  # type: ignore[no-untyped-def]
+        @intrinsic
+        def scan(typingctx, word):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+                return emit(builder, args[0])
+
+            return types.int64(types.int64), codegen
+
+        return scan
+
+    def _emit_ctz(builder, word):  # type: ignore[no-untyped-def]
+        from llvmlite import ir
+
+        return builder.cttz(word, ir.IntType(1)(1))
+
+    def _emit_bit_length(builder, word):  # type: ignore[no-untyped-def]
+        from llvmlite import ir
+
+        return builder.sub(ir.IntType(64)(64), builder.ctlz(word, ir.IntType(1)(0)))
+
+    ctz = _bit_intrinsic(_emit_ctz)
+    bit_length = _bit_intrinsic(_emit_bit_length)
+    popcount = _bit_intrinsic(lambda builder, word: builder.ctpop(word))

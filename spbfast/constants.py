@@ -1,0 +1,358 @@
+"""Names and numbers that every layer shares: kernel words with their kernel meaning.
+
+Owns the enums (migratetypes, alloc flags, superpageblock categories, outcomes, request bits, error
+codes, policy and counter indices), the page-state encoding and the geometry of x86-64. Nothing here
+computes; a value that a user can change is never a constant but a policy or scenario key.
+Numbers of `AllocFlag`, `Outcome`, `SpbCategory` and `Req` are those of the golden trace files.
+"""
+
+from __future__ import annotations
+
+import enum
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+MAX_ORDER = 10  # MAX_PAGE_ORDER: the biggest buddy, 4 MiB
+NR_ORDERS = MAX_ORDER + 1
+PB_ORDER = 9  # pageblock_order
+PB_PAGES = 1 << PB_ORDER
+NR_MT = 5  # migratetypes that own free lists
+NR_REQUEST_MT = 3  # migratetypes that can be asked for
+NS_PER_TICK = 1_000_000  # HZ 1000
+DEF_PRIORITY = 12
+PCP_BATCH_SCALE_MAX = 5
+NR_PCP_LISTS = 14  # orders 0..3 by type, then order 9 unmovable+reclaimable, order 9 movable
+
+
+class Mt(enum.IntEnum):
+    """Migratetype (enum migratetype)."""
+
+    UNMOVABLE = 0
+    MOVABLE = 1
+    RECLAIMABLE = 2
+    HIGHATOMIC = 3
+    CMA = 4
+
+
+# Plain ints for kernel arguments: an enum member as argument would compile a second specialisation.
+UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC, CMA = (int(m) for m in Mt)
+
+
+class AllocFlag(enum.IntFlag):
+    """Alloc flags by the numbers of the golden files (not the kernel's)."""
+
+    CMA = 0x80
+    NOFRAGMENT = 0x100
+    NOFRAG_TAINTED_OK = 0x1000
+    HIGHORDER_OPTIONAL = 0x2000
+
+
+ALLOC_CMA = 0x80
+ALLOC_NOFRAGMENT = 0x100
+ALLOC_NOFRAG_TAINTED_OK = 0x1000
+ALLOC_HIGHORDER_OPTIONAL = 0x2000
+
+
+class SpbCategory(enum.IntEnum):
+    """Category of a superpageblock (spb_get_category)."""
+
+    EMPTY = 0
+    CLEAN = 1
+    TAINTED = 2
+    ISOLATED = 3
+
+
+EMPTY, CLEAN, TAINTED, ISOLATED = (int(c) for c in SpbCategory)
+
+NR_BUCKETS = 5  # fullness buckets of CLEAN and TAINTED, 0 = full
+# Superpageblock lists, in walking order within a category.
+LIST_CLEAN = 0
+LIST_TAINTED = 5
+LIST_EMPTY = 10
+LIST_ISOLATED = 11
+NR_SPB_LISTS = 12
+LIST_NONE = -1  # a superpageblock without a single usable pageblock
+
+
+class Outcome(enum.IntEnum):
+    """Rung of the ladder that served a request (or did not)."""
+
+    NO_PAGE = 0
+    TAKE_PREFERRED = 1
+    CLAIM_WHOLE_PAGEBLOCK = 2
+    CLAIM_PARTIAL_PAGEBLOCK = 3
+    BORROW_NONMOVABLE = 4
+    TAKE_EMPTY_SUPERPAGEBLOCK = 5
+    MOVABLE_INTO_TAINTED = 6
+    ZONE_FALLBACK = 7
+    BORROW_MOVABLE = 8
+    CLAIM_FALLBACK_PREFERRED = 9
+    CLAIM_FALLBACK_EMPTY = 10
+    CLAIM_FALLBACK_OTHER = 11
+    STEAL_FALLBACK = 12
+    REFUSED_OPTIONAL = 13
+    CONTIG_EMPTY = 14
+    CONTIG_EMPTIED = 15
+
+
+NR_OUTCOMES = 16
+
+
+class Req(enum.IntFlag):
+    """Work that an event asks for; recorded by the allocator, executed by workers/defer.py."""
+
+    EVACUATE_FALLTHROUGH = 1
+    EVACUATE_CLAIM = 2
+    SHRINK_FALLTHROUGH = 4
+    SHRINK_CLAIM = 8
+    SHRINK_HIGH_WATER = 16
+    SHRINK_AFTER_EVACUATION = 32
+    DEFRAG_LIST_CHANGE = 64
+    DEFRAG_HIGH_WATER = 128
+    DEFRAG_BEFORE_EMPTY = 256
+
+
+REQ_EVACUATE_FALLTHROUGH = 1
+REQ_EVACUATE_CLAIM = 2
+REQ_SHRINK_FALLTHROUGH = 4
+REQ_SHRINK_CLAIM = 8
+REQ_SHRINK_HIGH_WATER = 16
+REQ_SHRINK_AFTER_EVACUATION = 32
+REQ_DEFRAG_LIST_CHANGE = 64
+REQ_DEFRAG_HIGH_WATER = 128
+REQ_DEFRAG_BEFORE_EMPTY = 256
+
+
+class Trigger(enum.IntEnum):
+    """Why a slab shrink was asked for; the request bit is 4 << value."""
+
+    BELOW_RESERVE = 0
+    WOULD_TAINT = 1
+    BELOW_HIGH_WATER = 2
+    AFTER_EVACUATION = 3
+
+
+class Mode(enum.IntEnum):
+    """Fallback mode carried through one bulk call (enum rmqueue_mode)."""
+
+    NORMAL = 0
+    CMA = 1
+    CLAIM = 2
+    STEAL = 3
+
+
+MODE_NORMAL, MODE_CMA, MODE_CLAIM, MODE_STEAL = (int(m) for m in Mode)
+
+
+class Err(enum.IntEnum):
+    """Error codes of kernels; `engine.py` and `zone.py` turn them into exceptions."""
+
+    OK = 0
+    BAD_PFN = 1
+    BAD_ORDER = 2
+    SLOTS_FULL = 3
+    RECORDS_FULL = 4
+    CORRUPT = 5
+    OBJECTS_FULL = 6
+    ROWS_FULL = 7
+
+
+# --- page state: one int8 a page ------------------------------------------------------------------
+# Bits 0-3 order of the block that the page heads (15: not a head), bits 4-6 code, sign: free.
+# A free block's code is the migratetype of its list; a used block's code says who may move it.
+STATE_FREE = -128
+STATE_TAIL = 0x0F
+CODE_UNMOVABLE = 0
+CODE_MOVABLE = 1  # on the LRU: counts as movable
+CODE_RECLAIMABLE = 2
+CODE_PINNED = 3  # asked for as movable, cannot be migrated
+CODE_CONTIG = 4  # part of a contiguous allocation
+CODE_OFF_LRU = 5  # movable, its bulk call has not returned yet
+CODE_HOLE = 6  # outside the zone or reserved
+CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
+STATE_HOLE = (CODE_HOLE << 4) | 0x0F
+ORDER_NIBBLE = 0x0F
+FREE_ORDER_MASK = 0x8F
+
+
+class P(enum.IntEnum):
+    """Index of a policy switch or parameter in the int64 policy array; names of exact.md B.10."""
+
+    superpageblocks = 0
+    per_superpageblock_take = 1
+    whole_pageblock_first = 2
+    claim_whole_pageblock = 3
+    claim_partial_pageblock = 4
+    tainted_claim_needs_half = 5
+    separate_nonmovable = 6
+    separate_by_content = 7
+    borrow_nonmovable = 8
+    borrow_movable = 9
+    movable_into_tainted = 10
+    reserve_floor = 11
+    reserve_shift = 12
+    aggressive_threshold = 13
+    tainted_ok_flag = 14
+    nofragment_blocks_tainted_claim = 15
+    nofragment_blocks_empty = 16
+    optional_refusal = 17
+    optional_skips_empty = 18
+    preferred_hint = 19
+    evacuate_requests = 20
+    shrink_requests = 21
+    shrink_high_water = 22
+    defrag = 23
+    defrag_start_at_reserve = 24
+    defrag_high_water = 25
+    defrag_before_empty = 26
+    evacuate = 27
+    evacuate_same_type_first = 28
+    evacuate_any_label = 29
+    evacuate_max_superpageblocks = 30
+    evacuate_max_pageblocks = 31
+    contig = 32
+    contig_max_candidates = 33
+    relabel_on_empty = 34
+    sticky_content = 35
+    # What exact.md's preface adds, and machine.md.
+    trigger_below_reserve = 36
+    trigger_would_taint = 37
+    trigger_below_high_water = 38
+    trigger_after_evacuation = 39
+    slab_shrink_throttle_ns = 40
+    slab_shrink_target_objs = 41
+    slab_shrink_start_priority = 42
+    evacuate_throttle_ns = 43
+    movable_reserve_soft = 44
+    migration_target_reclaim = 45
+    atomic_noretry_fails = 46
+
+
+NR_POLICY = len(P)
+MAX_EVACUATE_SPBS = 64  # bound on evacuate_max_superpageblocks: the scratch array's length
+
+
+class Ev(enum.IntEnum):
+    """Index into `z.ev`: what the running event did. Reset by `begin_event`, read by its caller."""
+
+    REQUESTS = 0
+    NR_DEFRAG = 1
+    VISITED = 2
+    VISITED_FALLBACK = 3
+    OUTCOME = 4
+    MOVED_PAGES = 5
+    NR_SAME_TYPE = 6
+    NR_PAGEBLOCKS = 7
+    NR_TAINTS = 8
+    SAW_FREE_PB = 9
+    SAW_BELOW = 10
+    DIRTY = 11  # a counter behind some category or bucket changed
+    SEQ = 12  # number of the event; marks superpageblocks and pageblocks
+    ROW = 13  # row of the trace or demand block, for the records
+    MOVED_BLOCKS = 14
+    FAILED_MOVES = 15
+    PINNED_MOVES = 16
+    MODE = 17  # rmqueue mode of a bulk call
+
+
+NR_EV = 18
+
+
+class C(enum.IntEnum):
+    """Index into `z.count`: gauges of the zone, then cumulative counters under their kernel names."""
+
+    FREE_PAGES = 0
+    FREE_CMA = 1
+    NR_RECORDS = 2
+    TAINTED_SPBS = 3
+    CLEAN_SPBS = 4
+    EMPTY_SPBS = 5
+    ISOLATED_SPBS = 6
+    TAINTS = 7
+    UNTAINTS = 8
+    EXTFRAG = 9
+    PCP_PAGES = 10
+
+
+NR_ZONE_COUNTS = 11
+
+
+class Pc(enum.IntEnum):
+    """Columns of `z.pcp.cpu`: the per-CPU page lists' scalars (struct per_cpu_pages)."""
+
+    COUNT = 0
+    HIGH = 1
+    ALLOC_FACTOR = 2
+    FREE_COUNT = 3
+    FLAGS = 4
+
+
+NR_PCP_SCALARS = 5
+PCPF_PREV_FREE_HIGH_ORDER = 1
+PCPF_FREE_HIGH_BATCH = 2
+
+RECORD_MOVE = 1
+RECORD_EXTFRAG = 2
+RECORD_FIELDS = 9  # kind, row, then the fields of that kind
+
+
+class Op(enum.IntEnum):
+    """What a demand row asks for; executed by loop/execute.py."""
+
+    NONE = 0
+    ALLOC = 1  # N blocks of ORDER into slots SLOT, SLOT+1, ..: each one request; ALT_ORDER if that fails
+    FREE = 2  # whatever is in slots SLOT .. SLOT+N-1
+    THP = 3  # N faults of order 9, slot stride 512; 512 base pages each where no THP is to be had
+    REPLACE = 4  # free slot SLOT, then allocate into it (one lifetime ends, one begins)
+    CACHE_ADD = 5  # N folios of ORDER to the page cache's young end
+    CACHE_DROP = 6  # N oldest folios go (truncation, unlink)
+    SLAB_GROW = 7  # N new inodes with their dentries in shrinker instance SLOT
+    SLAB_DROP = 8  # N oldest inodes of instance SLOT go (unlink)
+
+
+class Row(enum.IntEnum):
+    """Columns of the int32 demand rows."""
+
+    OP = 0
+    OWNER = 1
+    SLOT = 2
+    N = 3
+    ORDER = 4
+    ALT_ORDER = 5  # -1: none
+    MT = 6
+    CLS = 7
+    CPU = 8
+
+
+NR_ROW = 9
+
+
+class Cls(enum.IntFlag):
+    """Request class: what a caller may do and wants (the gfp bits that the model keeps)."""
+
+    BLOCKING = 1  # __GFP_DIRECT_RECLAIM
+    NORETRY = 2
+    NOWARN = 4
+    NOFAIL = 8
+    HIGH = 16
+    NOMEMALLOC = 32
+    RETRY_MAYFAIL = 64
+    KSWAPD = 128  # may wake kswapd
+
+
+CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS_RETRY_MAYFAIL, CLS_KSWAPD = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+    64,
+    128,
+)
+
+assert STATE_TAIL & ORDER_NIBBLE > MAX_ORDER
+assert len(Mt) == NR_MT
+assert len(Outcome) == NR_OUTCOMES
+assert len(C) == NR_ZONE_COUNTS
+assert len(Ev) == NR_EV
