@@ -8,6 +8,9 @@ validation and `--help` stay quick.
 from __future__ import annotations
 
 from spbfast.config.base import Model
+from spbfast.config.load import load_config
+from spbfast.config.models import Job, Scenario, SweepSpec
+from spbfast.config.policy import Policy
 from spbfast.config.units import ByteRate, Duration, Size
 
-__all__ = ["ByteRate", "Duration", "Model", "Size"]
+__all__ = ["ByteRate", "Duration", "Job", "Model", "Policy", "Scenario", "Size", "SweepSpec", "load_config"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,18 @@ def canonical_name(name: str) -> str:
     known = ALIASES.get(known, known)
     if known in _table():
         return known
-    near = difflib.get_close_matches(name.lower().replace("_", "@"), preset_names(), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown preset {name!r}{hint} (presets: {', '.join(preset_names())})")
+    raise ValueError(f"unknown preset {name!r}{_hint(known.lower())} (presets: {', '.join(preset_names())})")
+
+
+def _hint(name: str) -> str:
+    """The step that a patch number between two steps belongs to, else the nearest spelling."""
+    if (number := re.fullmatch(r"v1@([0-9]+)", name)) is not None:
+        steps = [n for n in _table() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
+        return (
+            f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@15'"
+        )
+    near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def preset_values(name: str) -> dict[str, Any]:

@@ -1,0 +1,270 @@
+"""From YAML files and overrides to a validated Job, or to every error with its place.
+
+Owns the order of things: parse, extend, override, validate, check the sweep. What keys mean is in the
+models; wording is in messages.py; places come from tree.py. Never imports the simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from spbfast.config import messages, policy
+from spbfast.config.checksweep import check_sweep
+from spbfast.config.models import Job, JobFile, Scenario
+from spbfast.config.tree import Node, Source, from_plain, merge, parse, with_value
+from spbfast.errors import ConfigError, Problem
+
+
+def load_config(
+    path: str | Path,
+    set_: Sequence[str] = (),
+    *,
+    grid: Sequence[str] = (),
+    one_point: bool = False,
+) -> Job:
+    """A validated job from a YAML file.
+
+    Parameters
+    ----------
+    path : path
+        The file; it may build on one other file with `extends`.
+    set_ : sequence of str
+        Overrides such as ``policy.slab_shrink_throttle=50ms``.
+    grid : sequence of str
+        Swept values such as ``policy.slab_shrink_throttle=10ms,100ms``, replacing the file's.
+    one_point : bool
+        Leave the sweep out: the job is the file's own point.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, in the order of files and lines.
+    """
+    path = Path(path)
+    problems: list[Problem] = []
+    tree, texts = _read_layers(path, problems)
+    for text in set_:
+        tree = _override(tree, text, problems)
+    for text in grid:
+        tree = _add_grid(tree, text, problems)
+    if "name" not in tree.value:
+        stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).lstrip("._-")
+        tree = with_value(tree, "name", Node(stem or "job", tree.source, 1, 1))
+    found: list[Problem] = []
+    file = validate(tree, found)
+    if isinstance(tree.value, dict) and "sweep" in tree.value:
+        check_sweep(tree, found, validate, _assign, main=str(path), one_point=one_point)
+    problems += found
+    if problems or file is None:
+        raise ConfigError(_in_order(problems, [str(path), *([texts[2]] if texts[2] else [])]))
+    return Job(
+        name=file.name,
+        seed=file.seed,
+        replicates=file.replicates,
+        scenario=file.scenario(),
+        sweep=None if one_point else file.sweep,
+        output=file.output,
+        executor=file.executor,
+        source_text=texts[0],
+        path=path,
+        base_text=texts[1],
+        overrides=(*set_, *grid),
+        tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
+    )
+
+
+def scenario_with(job: Job, values: Mapping[str, Any]) -> Scenario:
+    """The job's scenario with some values replaced (see Job.with_values).
+
+    Raises
+    ------
+    ConfigError
+        When a path does not exist or a value is invalid.
+    """
+    if job.tree is None:
+        raise ConfigError("this job was not loaded from a file, so its values cannot be replaced")
+    problems: list[Problem] = []
+    tree = job.tree
+    for path in sorted(values, key=lambda p: (p.count("."), p)):
+        source = Source(f"{job.path}: value {path}={values[path]}")
+        tree = _assign(tree, path, from_plain(values[path], source), problems)
+    file = validate(tree, problems)
+    if problems or file is None:
+        raise ConfigError(problems)
+    return file.scenario()
+
+
+def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
+    """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
+    before = len(problems)
+    written = tree.value.get("policy")
+    chosen = policy.resolve(written if written is not None else Node({}, tree.source, 1, 1), problems)
+    full = replace(tree, value={**tree.value, "policy": chosen})
+    try:
+        file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
+    except ValidationError as error:
+        problems += [_located(e, full) for e in error.errors(include_url=False)]
+        return None
+    return file if len(problems) == before else None
+
+
+def _located(error: Any, tree: Node) -> Problem:
+    """One of pydantic's errors with its place and our words."""
+    loc = tuple(error["loc"])
+    node, parts = _walk(tree, loc)
+    path = ".".join(parts)
+    if error["type"] == "extra_forbidden":
+        extra = tuple(policy.ALIASES) if loc[:-1] == ("policy",) else ()
+        return node.problem(path, messages.unknown_key(JobFile, loc, extra), at_key=True)
+    message = messages.reword(error, JobFile)
+    if error["type"] == "missing":
+        return node.problem(path, message, at_key=True)
+    head, found, rest = message.partition(": ")
+    if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):
+        inner = node.value.get(head)
+        return (inner or node).problem(f"{path}.{head}" if path else head, rest, at_key=inner is None)
+    return node.problem(path, message)
+
+
+def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
+    """The nearest written node of an error's location, and the path to show for it."""
+    node, parts = tree, []
+    for i, step in enumerate(loc):
+        below = None
+        if isinstance(node.value, dict):
+            below = node.value.get(str(step))
+        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+            below = node.value[step]
+        if below is not None:
+            node = below
+            parts.append(str(step))
+        elif step == "[key]" or messages.union_models(messages.annotation_at(JobFile, loc[:i])):
+            continue
+        else:
+            parts.append(str(step))
+    return node, parts
+
+
+def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        message = f"no such file{messages.suggest(path.name, near)}"
+        problems.append(Problem(shown, 0, 0, "", message))
+        return None, ""
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(shown, 0, 0, "", f"cannot be read: {error}"))
+        return None, ""
+    source = Source(shown, tuple(text.splitlines()))
+    tree = parse(text, source, problems)
+    if tree is not None and not isinstance(tree.value, dict):
+        problems.append(tree.problem("", "the file must be a mapping of keys to values"))
+        return None, text
+    return tree, text
+
+
+def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, str, str]]:
+    """The file laid on the one it extends; and both texts with the extended file's shown name.
+
+    Raises
+    ------
+    ConfigError
+        When a file cannot be parsed at all.
+    """
+    tree, text = _read(path, str(path), problems)
+    if tree is None:
+        raise ConfigError(problems)
+    tree = policy.normalise(tree, problems)
+    extends = tree.value.get("extends")
+    if extends is None:
+        return tree, (text, "", "")
+    target = _extended_path(path, extends, problems)
+    if target is None:
+        return tree, (text, "", "")
+    below: list[Problem] = []
+    base, base_text = _read(target, str(target), below)
+    if base is None and not base_text:
+        below = [extends.problem("extends", f"{p.file}: {p.message}") for p in below]
+    problems += below
+    if base is None:
+        raise ConfigError(_in_order(problems, [str(path), str(target)]))
+    if (again := base.value.get("extends")) is not None:
+        message = f"an extended file cannot extend another one ({again.plain()!r}); keep one level"
+        problems.append(again.problem("extends", message, at_key=True))
+    merged = merge(policy.normalise(base, problems), tree)
+    return merged, (text, base_text, str(target))
+
+
+def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path | None:
+    """The file that `extends` names; it must stay inside the tree of configurations."""
+    given = extends.value
+    if not isinstance(given, str) or not given:
+        message = f"must be a file name relative to this file, got {messages.show(given)}"
+        problems.append(extends.problem("extends", message))
+        return None
+    here = path.parent.resolve()
+    roots = [here, *(p for p in here.parents if p.name == "configs")]
+    target = Path(os.path.normpath(path.parent / given))
+    if Path(given).is_absolute() or not any(target.resolve().is_relative_to(r) for r in roots):
+        message = f"{given!r} must be a relative path that stays inside {roots[-1].name}/"
+        problems.append(extends.problem("extends", message))
+        return None
+    if target.resolve() == path.resolve():
+        problems.append(extends.problem("extends", "a file cannot extend itself"))
+        return None
+    return target
+
+
+def _override(tree: Node, text: str, problems: list[Problem]) -> Node:
+    """The tree with one `--set KEY=VALUE` applied."""
+    key, equals, value = text.partition("=")
+    source = Source(f"--set {text}")
+    if not equals or not key.strip() or not value.strip():
+        message = "must be KEY=VALUE, e.g. --set policy.slab_shrink=false"
+        problems.append(source.problem(0, 0, "", message))
+        return tree
+    leaf = parse(value, source, problems)
+    return tree if leaf is None else _assign(tree, key.strip(), leaf, problems)
+
+
+def _add_grid(tree: Node, text: str, problems: list[Problem]) -> Node:
+    """The tree with one `--grid KEY=A,B` applied."""
+    key, equals, values = text.partition("=")
+    source = Source(f"--grid {text}")
+    if not equals or not key.strip() or not values.strip():
+        message = "must be KEY=A,B, e.g. --grid policy.slab_shrink_throttle=10ms,100ms"
+        problems.append(source.problem(0, 0, "", message))
+        return tree
+    leaf = parse(f"[{values}]", source, problems)
+    if leaf is None:
+        return tree
+    patch = Node({"sweep": Node({"grid": Node({key.strip(): leaf}, source)}, source)}, source)
+    return merge(tree, patch)
+
+
+def _assign(tree: Node, path: str, leaf: Node, problems: list[Problem]) -> Node:
+    """The tree with `leaf` at `path`; a path that leads nowhere is appended to `problems`."""
+    if path.split(".")[0] == "policy":
+        patch = leaf
+        for segment in reversed(path.split(".")):
+            patch = replace(leaf, value={segment: patch}, whole=False)
+        return merge(tree, policy.normalise(patch, problems))
+    try:
+        return with_value(tree, path, leaf)
+    except ValueError as error:
+        problems.append(leaf.problem(path, str(error), at_key=True))
+        return tree
+
+
+def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
+    """Unique problems by file (in the order read), line and column; overrides last."""
+    rank = {name: i for i, name in enumerate(files)}
+    return sorted(dict.fromkeys(problems), key=lambda p: (rank.get(p.file, len(rank)), p.line, p.col))

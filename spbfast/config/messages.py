@@ -1,0 +1,198 @@
+"""pydantic's findings in the words of this project: what is wrong, with which value, and what is right.
+
+Owns the wording, the suggestions for misspelt keys and the walk from an error's location through the
+models. It neither reads files nor knows lines; load.py adds the places.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+SHOWN_KEYS = 12
+JOB_ONLY = "extends"
+
+
+def strip(annotation: Any) -> Any:
+    """An annotation without Annotated and without `| None`."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [a for a in get_args(annotation) if a is not type(None)]
+        if len(members) == 1:
+            return strip(members[0])
+    return annotation
+
+
+def union_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models of a union, in order; empty if it is none."""
+    annotation = strip(annotation)
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return []
+    members = [strip(a) for a in get_args(annotation)]
+    return [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def tags_of(model: type[BaseModel]) -> list[str]:
+    """The values of a model's `kind`, by which a union tells its members apart."""
+    kind = model.model_fields.get("kind")
+    return (
+        [str(v) for v in get_args(kind.annotation)] if kind and get_origin(kind.annotation) is Literal else []
+    )
+
+
+def annotation_at(root: type[BaseModel], loc: Sequence[int | str]) -> Any:
+    """The annotation that an error location leads to, None where the models end."""
+    here: Any = root
+    for step in loc:
+        here = strip(here)
+        members = union_models(here)
+        if members:
+            here = next((m for m in members if str(step) in tags_of(m)), None)
+        elif isinstance(here, type) and issubclass(here, BaseModel):
+            info = here.model_fields.get(str(step))
+            here = info.annotation if info else None
+        elif get_origin(here) in (dict, Mapping):
+            here = get_args(here)[1]
+        elif get_origin(here) in (list, tuple, Sequence) and get_args(here):
+            here = get_args(here)[0]
+        else:
+            return None
+        if here is None:
+            return None
+    return here
+
+
+def fields_at(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The keys that the section at `loc` may hold; empty if it is no section."""
+    here = strip(annotation_at(root, loc))
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def all_paths(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted path of the sections below `root`, unions and lists left out."""
+    for name, info in root.model_fields.items():
+        path = f"{prefix}{name}"
+        yield path
+        below = strip(info.annotation)
+        if isinstance(below, type) and issubclass(below, BaseModel):
+            yield from all_paths(below, f"{path}.")
+
+
+def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown_key(root: type[BaseModel], loc: Sequence[int | str], extra: Sequence[str] = ()) -> str:
+    """The message for a key that its section does not know."""
+    key, known = str(loc[-1]), [*fields_at(root, loc[:-1]), *extra]
+    hint = suggest(key, known)
+    if not hint:
+        elsewhere = [p for p in all_paths(root) if p.rsplit(".", 1)[-1] == key and "." in p]
+        hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
+    if not hint:
+        shown = ", ".join(known[:SHOWN_KEYS]) + (", ..." if len(known) > SHOWN_KEYS else "")
+        hint = f"; known keys here: {shown}"
+    return f"unknown key {key!r}{hint}"
+
+
+def show(value: Any) -> str:
+    """A value as the user wrote it, shortened."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_LIMITS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("greater than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+_TYPES = {
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "list_type": "must be a list, e.g. [a, b]",
+    "tuple_type": "must be a list, e.g. [a, b]",
+}
+_MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "dataclass_type")
+
+
+def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """The message for one of pydantic's errors (not for unknown keys: see unknown_key)."""
+    kind, value, ctx = error["type"], error.get("input"), error.get("ctx", {})
+    loc = tuple(error["loc"])
+    if kind in _LIMITS:
+        word, key = _LIMITS[kind]
+        return f"must be {word} {ctx[key]}, got {show(value)}"
+    if kind in _TYPES:
+        return f"{_TYPES[kind]}, got {show(value)}"
+    if kind == "missing":
+        return f"the key {loc[-1]!r} is required and missing{_example(root, loc)}"
+    if kind in ("literal_error", "enum"):
+        choices = _choices(root, loc)
+        hint = suggest(value, choices) if isinstance(value, str) else ""
+        return f"must be one of {', '.join(choices) or ctx['expected']}; got {show(value)}{hint}"
+    if kind == "value_error":
+        return str(ctx.get("error", error["msg"]))
+    if kind in _MAPPINGS:
+        keys = fields_at(root, loc)
+        more = (
+            f" of the keys {', '.join(keys[:SHOWN_KEYS])}{', ...' * (len(keys) > SHOWN_KEYS)}" if keys else ""
+        )
+        advice = "; leave the key out to get the defaults" if value is None else ""
+        return f"must be a mapping{more}, got {show(value)}{advice}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_tag(kind, value, root, loc)
+    if kind == "string_pattern_mismatch":
+        return f"must match {ctx['pattern']}, got {show(value)}"
+    return f"{error['msg']}, got {show(value)}"
+
+
+def _choices(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    here = strip(annotation_at(root, loc))
+    return [str(v) for v in get_args(here)] if get_origin(here) is Literal else []
+
+
+def _wrong_tag(kind: str, value: Any, root: type[BaseModel], loc: Sequence[int | str]) -> str:
+    tags = [t for m in union_models(annotation_at(root, loc)) for t in tags_of(m)]
+    given = value.get("kind") if isinstance(value, Mapping) else None
+    if kind == "union_tag_not_found" or given is None:
+        return f"the key 'kind' is required and missing; kinds: {', '.join(tags)}"
+    return f"unknown kind {given!r}{suggest(str(given), tags)} (kinds: {', '.join(tags)})"
+
+
+def _example(root: type[BaseModel], loc: Sequence[int | str]) -> str:
+    """What to add for a missing key, if its schema gives an example."""
+    here = annotation_at(root, loc[:-1])
+    here = strip(here) if here is not None else None
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return ""
+    info = here.model_fields.get(str(loc[-1]))
+    if info is None:
+        return ""
+    examples = list(info.examples or ())
+    for meta in info.metadata:
+        examples += getattr(meta, "json_schema", {}).get("examples", [])[-1:]
+    text = f" ({info.description})" if info.description else ""
+    return f"{text}; add e.g. '{loc[-1]}: {examples[0]}'" if examples else text

@@ -1,0 +1,155 @@
+"""What a job is: the simulated scenario, and around it the sweep, the output and the executor.
+
+Scenario is the part that decides results and therefore identities; its `canonical()` is what hashes cover.
+JobFile is the shape of a YAML file, Job what `load_config` returns. The machine's and actors' own models
+live in machine.py and actors.py, the policy in policy.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from spbfast.config.base import Model
+from spbfast.config.policy import Policy
+from spbfast.config.units import Duration, format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from spbfast.config.tree import Node
+
+
+def _auto_or_count(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"must be 'auto' or a whole number >= 1, got {value!r}")
+    return value
+
+
+def _whole_ticks(value: int) -> int:
+    if value <= 0 or value % 1_000_000:
+        raise ValueError(
+            f"must be a whole number of milliseconds, at least 1ms; got {format_duration(value)}"
+        )
+    return value
+
+
+AutoOrCount = Annotated[
+    int | str,
+    BeforeValidator(_auto_or_count),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+]
+Span = Annotated[Duration, AfterValidator(_whole_ticks)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
+
+class SweepSpec(Model):
+    """Which points a sweep visits."""
+
+    baseline: dict[str, Any] | None = Field(
+        None, description="one extra point with these values, which comparisons pair with"
+    )
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="every combination of these values; keys are dotted paths"
+    )
+
+
+class Output(Model):
+    """How much of each run is kept."""
+
+    level: Literal["summary", "series", "spb"] = Field(
+        "series", description="summary: scalars; series: and samples over time; spb: and per superpageblock"
+    )
+    every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
+
+
+class Executor(Model):
+    """What runs the points; never part of a result's identity."""
+
+    kind: Literal["threads", "processes", "serial"] = Field("threads", description="kind of Dask workers")
+    workers: AutoOrCount = Field("auto", description="how many; auto is one per usable CPU")
+    batch: AutoOrCount = Field("auto", description="replicates per task; auto aims at a few seconds")
+
+
+class ScenarioFields(Model):
+    """The sections of a file that decide what is simulated."""
+
+    duration: Span = Field(description="simulated time, boot not counted")
+    policy: Policy = Field(description="the allocator policy: a preset name, or a preset with changes")
+
+
+class Scenario(ScenarioFields):
+    """One simulated machine under one policy: everything that decides the result, defaults filled."""
+
+    output_every: int = Field(description="nanoseconds between two samples (output.every)")
+
+
+class JobFile(ScenarioFields):
+    """The shape of a configuration file."""
+
+    name: Name = Field(description="name of the job; results go to results/NAME")
+    extends: str | None = Field(None, description="a file, relative to this one, that this one builds on")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="root seed of all randomness")
+    replicates: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1, description="runs per point; replicate k meets the same demand in every point"
+    )
+    sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
+    output: Output = Field(default_factory=Output, description="what is kept")
+    executor: Executor = Field(default_factory=Executor, description="what runs the points")
+
+    def scenario(self) -> Scenario:
+        """The part that decides results."""
+        values = {name: getattr(self, name) for name in ScenarioFields.model_fields}
+        return Scenario.model_construct(**values, output_every=self.output.every)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A loaded configuration.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        The file's own point, without the sweep.
+    source_text : str
+        The file as written, comments included.
+    base_text : str
+        The extended file as written, empty if there is none.
+    overrides : tuple of str
+        The `--set` arguments.
+    """
+
+    name: str
+    seed: int
+    replicates: int
+    scenario: Scenario
+    sweep: SweepSpec | None
+    output: Output
+    executor: Executor
+    source_text: str
+    path: Path
+    base_text: str = ""
+    overrides: tuple[str, ...] = ()
+    tree: Node | None = field(default=None, repr=False, compare=False)
+
+    def with_values(self, values: Mapping[str, Any]) -> Scenario:
+        """The scenario with some values replaced, validated again.
+
+        Parameters
+        ----------
+        values : mapping
+            Dotted path to value as a file would write it, such as
+            ``{"policy.slab_shrink_throttle": "50ms"}``. Shorter paths are applied first.
+
+        Raises
+        ------
+        ConfigError
+            When a path does not exist or a value is invalid.
+        """
+        from spbfast.config.load import scenario_with
+
+        return scenario_with(self, values)

@@ -1,0 +1,266 @@
+"""The allocator policy: every switch of the superpageblock and slab-shrink layers.
+
+Owns the Policy model, its short forms (a preset name, `tainted_reserve_pb`, the switch names of the traces)
+and their expansion. A Policy is always complete: presets fill what a configuration does not say. The keys'
+meaning stands in the fields below; `spbfast explain policy.KEY` prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from spbfast.config import presets
+from spbfast.config.base import Model
+from spbfast.config.tree import Node, Source
+from spbfast.config.units import Duration
+from spbfast.errors import Problem
+
+Count = Annotated[int, Field(ge=0)]
+
+
+def _key(text: str, source: str, **limits: Any) -> Any:
+    return Field(description=text, json_schema_extra={"source": source}, **limits)
+
+
+class ShrinkTriggers(Model):
+    """Which events queue a slab shrink; each has a counter of its own."""
+
+    below_reserve: bool = _key(
+        "queue when an unmovable or reclaimable request found the tainted pool below its reserve", "v1 30"
+    )
+    would_taint: bool = _key(
+        "queue when a claim is about to take memory outside the tainted superpageblocks", "v1 30"
+    )
+    after_evacuation: bool = _key("queue at the end of every evacuation", "v1 30")
+    below_high_water: bool = _key(
+        "queue when a served superpageblock is left with free pages below its reserve", "v1 32"
+    )
+
+
+class Policy(Model):
+    """An allocator policy: a preset and what a configuration changes in it."""
+
+    preset: str = Field(description="the policy that all keys not given here come from")
+
+    superpageblocks: bool = _key("keep free lists per superpageblock; false is the mainline allocator", "v1")
+    per_superpageblock_take: bool = _key(
+        "look for whole pageblocks and fragments in one walk over the superpageblocks, not in two", "v2 20"
+    )
+    whole_pageblock_first: bool = _key(
+        "inside a superpageblock break a whole pageblock of the right type before using fragments", "v2 20"
+    )
+    claim_whole_pageblock: bool = _key(
+        "let unmovable and reclaimable requests relabel a free pageblock of a tainted superpageblock",
+        "mainline",
+    )
+    claim_partial_pageblock: bool = _key(
+        "let them relabel a partly used pageblock of a tainted superpageblock", "v1 20 (assumed step)"
+    )
+    tainted_claim_needs_half: bool = _key(
+        "a partial claim in a tainted superpageblock needs half of the pageblock free or alike", "v1 25"
+    )
+    separate_nonmovable: bool = _key(
+        "never mix unmovable and reclaimable pages by relabelling or stealing", "v1 26, v2 24"
+    )
+    separate_by_content: bool = _key(
+        "also refuse a partial claim where the other non-movable type is present", "ours"
+    )
+    borrow_nonmovable: bool = _key(
+        "take fragments of the other non-movable type without relabelling", "v1 31"
+    )
+    borrow_movable: bool = _key(
+        "take movable fragments in tainted superpageblocks without relabelling", "v1 42"
+    )
+    movable_into_tainted: bool = _key(
+        "let movable requests use tainted superpageblocks above their reserve", "v1"
+    )
+    reserve_floor: Count = _key(
+        "least number of free pageblocks that a tainted superpageblock keeps for non-movable requests",
+        "v1 24; value ours",
+    )
+    reserve_shift: int = _key(
+        "the reserve is at least the superpageblock's pageblocks >> this; -1 leaves only the floor",
+        "v1 24",
+        ge=-1,
+        le=30,
+    )
+    aggressive_threshold: int = _key(
+        "with more superpageblocks than this, fallback in the tainted pool ignores NOFRAGMENT; -1 is never",
+        "v1 20, v2 19",
+        ge=-1,
+    )
+    tainted_ok_flag: bool = _key("honour NOFRAG_TAINTED_OK in the fallback path", "v1 19")
+    nofragment_blocks_tainted_claim: bool = _key(
+        "NOFRAGMENT without NOFRAG_TAINTED_OK may not claim or borrow in tainted superpageblocks", "v2 35"
+    )
+    nofragment_blocks_empty: bool = _key("NOFRAGMENT may not open an empty superpageblock", "ours")
+    optional_refusal: bool = _key(
+        "refuse requests that have a cheap fallback while tainted superpageblocks have free pageblocks",
+        "v1 29",
+    )
+    optional_skips_empty: bool = _key(
+        "such requests do not open an empty superpageblock either", "v1 29 (reading)"
+    )
+    preferred_hint: bool = _key("remember the last superpageblock per order and type", "v1 38")
+
+    evacuate_requests: bool = _key("let the allocator's pressure points queue evacuations", "v1 27")
+    evacuate: bool = _key("move movable pages out of tainted superpageblocks", "v1 18")
+    evacuate_same_type_first: bool = _key("evacuate pageblocks labelled as requested first", "v1 24")
+    evacuate_any_label: bool = _key("evacuate pageblocks of any label, not only movable ones", "v1 45")
+    evacuate_max_superpageblocks: Count = _key("superpageblocks tried per evacuation", "v1 45; values ours")
+    evacuate_max_pageblocks: Count = _key("pageblocks tried per superpageblock", "v1 45; values ours")
+    evacuate_throttle: Duration = _key("least time between two queued evacuations of a node", "v1 30")
+    migration_target_reclaim: Count = _key(
+        "rounds of 32 reclaimed pages when an evacuation finds no target", "ours"
+    )
+    movable_reserve: Literal["hard", "soft"] = _key(
+        "hard: movable requests never enter a tainted superpageblock at or below its reserve; "
+        "soft: before direct reclaim they may take fragments of their own type there",
+        "ours",
+    )
+
+    defrag: bool = _key("compact movable pages inside tainted superpageblocks in the background", "v1 16")
+    defrag_start_at_reserve: bool = _key("start and stop it at the reserve, not at fixed numbers", "v1 24")
+    defrag_high_water: bool = _key("also request it when a superpageblock falls below its reserve", "v1 43")
+    defrag_before_empty: bool = _key("also request it before an empty superpageblock is opened", "v1 43")
+    contig: bool = _key("serve requests for a whole superpageblock by emptying a clean one", "v1 18")
+    contig_max_candidates: Count = _key("clean superpageblocks tried for one such request", "v1 18; ours")
+    relabel_on_empty: bool = _key("relabel a superpageblock's free blocks movable when it empties", "ours")
+    sticky_content: bool = _key("content bits stay until the pageblock is wholly free", "ours")
+
+    slab_shrink: bool = _key("free slab objects under pressure on the tainted pool", "v1 30")
+    slab_shrink_triggers: ShrinkTriggers = Field(description="which events queue it")
+    slab_shrink_throttle: Duration = _key("least time between two queued shrinks of a node", "v1 30 (HZ/10)")
+    slab_shrink_target_objs: int = _key(
+        "objects after which a run stops (pageblock_nr_pages * 4)", "v1 30", ge=1
+    )
+    slab_shrink_start_priority: int = _key(
+        "priority of a run's first pass (DEF_PRIORITY); the last pass has priority 0", "v1 30", ge=0, le=30
+    )
+
+    def canonical(self) -> dict[str, Any]:
+        """Every switch; the preset's name is left out, since only what it stands for matters."""
+        values = super().canonical()
+        del values["preset"]
+        return values
+
+    def switches(self) -> dict[str, bool | int]:
+        """The switches under the names that golden traces use (bool and int values only)."""
+        names = {"slab_shrink": "shrink_requests"}
+        out = {
+            names.get(key, key): value
+            for key, value in self.canonical().items()
+            if isinstance(value, bool | int) and not key.startswith(("slab_shrink_", "migration_"))
+        }
+        del out["evacuate_throttle"]
+        out["shrink_high_water"] = self.slab_shrink and self.slab_shrink_triggers.below_high_water
+        return out
+
+
+# Names that mean another key; the texts are what the schema says about them.
+ALIASES = {
+    "shrink_requests": "slab_shrink",
+    "shrink_high_water": "slab_shrink_triggers.below_high_water",
+    "tainted_reserve_pb": "reserve_floor",
+}
+_BOOL_ALIASES = ("shrink_requests", "shrink_high_water")
+
+
+def normalise(root: Node, problems: list[Problem]) -> Node:
+    """One file or override with its policy in the long form: `{preset: NAME, ...}` without aliases.
+
+    Done before files are merged, so that an alias in one file overrides the key it means in the other. The
+    short form `policy: NAME` replaces what an extended file says; a mapping merges into it.
+    """
+    node = root.value.get("policy") if isinstance(root.value, dict) else None
+    if node is None:
+        return root
+    if isinstance(node.value, str):
+        node = replace(node, value={"preset": replace(node, whole=False)}, whole=True)
+    elif isinstance(node.value, dict):
+        keys = dict(node.value)
+        _replace_aliases(keys, problems)
+        node = replace(node, value=keys)
+    return replace(root, value={**root.value, "policy": node})
+
+
+def resolve(node: Node, problems: list[Problem]) -> Node:
+    """The complete policy: the preset's keys underneath those that are given.
+
+    An unknown preset is appended to `problems`.
+    """
+    if not isinstance(node.value, dict):
+        return node
+    keys = dict(node.value)
+    name = presets.DEFAULT
+    if (chosen := keys.get("preset")) is not None:
+        try:
+            name = presets.canonical_name(str(chosen.plain()))
+        except ValueError as error:
+            problems.append(chosen.problem("policy.preset", str(error)))
+    keys["preset"] = replace(chosen or node, value=name, whole=False)
+    return replace(node, value=_under(presets.preset_values(name), keys))
+
+
+def meant_paths(path: str) -> frozenset[str]:
+    """The keys that a dotted path writes: itself, or what an alias means."""
+    head, _, key = path.partition(".")
+    if head != "policy" or key not in ALIASES:
+        return frozenset({path})
+    also = {"policy.reserve_shift"} if key == "tainted_reserve_pb" else set()
+    return frozenset({f"policy.{ALIASES[key]}", *also})
+
+
+def _replace_aliases(keys: dict[str, Node], problems: list[Problem]) -> None:
+    for alias, meant in ALIASES.items():
+        if alias not in keys:
+            continue
+        given = keys.pop(alias)
+        path = f"policy.{alias}"
+        if alias in _BOOL_ALIASES:
+            if not isinstance(given.value, bool):
+                problems.append(given.problem(path, f"must be true or false, got {given.plain()!r}"))
+                continue
+            writes = {meant: given}
+        else:
+            if isinstance(given.value, bool) or not isinstance(given.value, int) or given.value < 0:
+                problems.append(given.problem(path, f"must be a whole number >= 0, got {given.plain()!r}"))
+                continue
+            writes = {"reserve_floor": given, "reserve_shift": replace(given, value=-1)}
+        for key, node in writes.items():
+            _write_alias(keys, key, node, path, problems)
+
+
+def _write_alias(keys: dict[str, Node], key: str, node: Node, path: str, problems: list[Problem]) -> None:
+    head, _, leaf = key.partition(".")
+    if leaf:
+        below = keys.get(head, Node({}, node.source))
+        if not isinstance(below.value, dict):
+            return
+        inner = dict(below.value)
+        keys[head] = replace(below, value=inner)
+        taken, inner[leaf] = inner.get(leaf), node
+    else:
+        taken, keys[head] = keys.get(head), node
+    if taken is not None:
+        where = f"line {taken.line}" if taken.line else taken.source.name
+        message = f"means policy.{key}, which is also given ({where}); keep one of them"
+        problems.append(node.problem(path, message, at_key=True))
+
+
+_PRESET = Source("preset")
+
+
+def _under(defaults: dict[str, Any], keys: dict[str, Node]) -> dict[str, Node]:
+    out = dict(keys)
+    for key, value in defaults.items():
+        given = out.get(key)
+        if isinstance(value, dict) and given is not None and isinstance(given.value, dict):
+            out[key] = replace(given, value=_under(value, given.value))
+        elif given is None:
+            below = {k: Node(v, _PRESET) for k, v in value.items()} if isinstance(value, dict) else value
+            out[key] = Node(below, _PRESET)
+    return out

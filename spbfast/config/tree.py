@@ -1,0 +1,251 @@
+"""YAML as a tree of nodes that remember where each key and value was written.
+
+Owns parsing (syntax errors, tabs, duplicate keys), merging of files and overrides, and dotted paths. It
+knows nothing about what the keys mean: models.py says that, load.py brings the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+from spbfast.errors import Problem
+
+MAX_DEPTH = 40
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that nodes come from: a file, or one override (then `lines` is empty)."""
+
+    name: str
+    lines: tuple[str, ...] = ()
+
+    def problem(self, line: int, col: int, path: str, message: str) -> Problem:
+        """A problem at a place of this source; `line` and `col` count from 1."""
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        return Problem(self.name, line if self.lines else 0, col if self.lines else 0, path, message, text)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value with its place and, inside a mapping, the place of its key.
+
+    `value` is a dict of Node, a list of Node, or a plain scalar. `whole` marks a value that replaces, rather
+    than merges into, what an extended file says there.
+    """
+
+    value: Any
+    source: Source
+    line: int = 0
+    col: int = 0
+    key_line: int = 0
+    key_col: int = 0
+    whole: bool = field(default=False, compare=False)
+
+    def problem(self, path: str, message: str, *, at_key: bool = False) -> Problem:
+        """A problem at this node's value, or at its key."""
+        if at_key and self.key_line:
+            return self.source.problem(self.key_line, self.key_col, path, message)
+        return self.source.problem(self.line, self.col, path, message)
+
+    def plain(self) -> Any:
+        """The same value without places."""
+        if isinstance(self.value, dict):
+            return {k: n.plain() for k, n in self.value.items()}
+        if isinstance(self.value, list):
+            return [n.plain() for n in self.value]
+        return self.value
+
+    def walk(self) -> Iterator[Node]:
+        """This node and everything below it."""
+        yield self
+        below = self.value.values() if isinstance(self.value, dict) else self.value
+        if isinstance(self.value, dict | list):
+            for node in below:
+                yield from node.walk()
+
+
+def from_plain(value: Any, source: Source) -> Node:
+    """Nodes around plain data, all at the same placeless source."""
+    if isinstance(value, dict):
+        return Node({str(k): from_plain(v, source) for k, v in value.items()}, source)
+    if isinstance(value, list | tuple):
+        return Node([from_plain(v, source) for v in value], source)
+    return Node(value, source)
+
+
+def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
+    """The tree of a YAML text; what is wrong with the text is appended to `problems`.
+
+    Returns
+    -------
+    Node or None
+        None when the text is no YAML at all (syntax error, tab, several documents).
+    """
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.append(source.problem(line, col, "", _syntax_message(error, source, line)))
+        return None
+    except YAMLError as error:
+        problems.append(source.problem(1, 1, "", f"not readable as YAML: {error}"))
+        return None
+    if root is None:
+        return Node({}, source, 1, 1)
+    return _Builder(yaml.constructor, source, problems).build(root, "", 0)
+
+
+def _syntax_message(error: MarkedYAMLError, source: Source, line: int) -> str:
+    text = source.lines[line - 1] if 0 < line <= len(source.lines) else ""
+    if "\t" in text[: len(text) - len(text.lstrip())]:
+        return "a tab used as indentation; YAML needs spaces"
+    what = error.problem or error.context or "syntax error"
+    if "mapping values are not allowed" in what:
+        return "a ':' where none can be; put the text in quotes, or check the indentation of this line"
+    if "expected a single document" in (error.context or ""):
+        return "a second document ('---'); a configuration is one document"
+    return f"not valid YAML: {what}"
+
+
+class _Builder:
+    def __init__(self, constructor: Any, source: Source, problems: list[Problem]) -> None:
+        self.constructor, self.source, self.problems = constructor, source, problems
+
+    def build(self, node: Any, path: str, depth: int, key: Any = None) -> Node:
+        mark, key_mark = node.start_mark, key.start_mark if key is not None else node.start_mark
+        place = (mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1)
+        if depth > MAX_DEPTH:
+            self.problems.append(self.source.problem(*place[:2], path, "nested too deeply"))
+            return Node(None, self.source, *place)
+        if isinstance(node, MappingNode):
+            return Node(self._mapping(node, path, depth), self.source, *place)
+        if isinstance(node, SequenceNode):
+            items = [self.build(n, f"{path}.{i}", depth + 1) for i, n in enumerate(node.value)]
+            return Node(items, self.source, *place)
+        return Node(self._scalar(node, path), self.source, *place)
+
+    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, Node]:
+        out: dict[str, Node] = {}
+        for key, value in node.value:
+            line, col = key.start_mark.line + 1, key.start_mark.column + 1
+            if not isinstance(key, ScalarNode) or str(key.tag).endswith(":merge"):
+                message = "a key must be plain text; to build on another file use 'extends: FILE'"
+                self.problems.append(self.source.problem(line, col, path, message))
+                continue
+            name = key.value
+            below = f"{path}.{name}" if path else name
+            if name in out:
+                first = out[name].key_line
+                message = f"the key {name!r} appears twice (first on line {first}); keep one of them"
+                self.problems.append(self.source.problem(line, col, below, message))
+                continue
+            out[name] = self.build(value, below, depth + 1, key)
+        return out
+
+    def _scalar(self, node: Any, path: str) -> Any:
+        kind = str(node.tag).rsplit(":", 1)[-1]
+        if kind == "str" or kind == "timestamp":
+            return node.value
+        construct = {
+            "null": lambda n: None,
+            "bool": self.constructor.construct_yaml_bool,
+            "int": self.constructor.construct_yaml_int,
+            "float": self.constructor.construct_yaml_float,
+        }.get(kind)
+        line, col = node.start_mark.line + 1, node.start_mark.column + 1
+        if construct is None:
+            self.problems.append(
+                self.source.problem(line, col, path, f"the tag {node.tag!r} is not supported")
+            )
+            return None
+        try:
+            return construct(node)
+        except ValueError:
+            self.problems.append(
+                self.source.problem(line, col, path, f"{node.value!r} is not a valid {kind}")
+            )
+            return None
+
+
+def merge(base: Node, over: Node) -> Node:
+    """`over` laid on `base`: mappings merge key by key, everything else is replaced."""
+    if over.whole or not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        return over
+    out = dict(base.value)
+    for key, node in over.value.items():
+        out[key] = merge(out[key], node) if key in out else node
+    return replace(over, value=out)
+
+
+def split_path(path: str) -> list[str]:
+    """``policy.slab_shrink`` as its segments."""
+    return path.split(".")
+
+
+def lookup(root: Node, path: str) -> Node | None:
+    """The node at a dotted path, None if nothing is written there."""
+    node = root
+    for segment in split_path(path):
+        index = _index(node, segment)
+        if index is None or (isinstance(node.value, dict) and index not in node.value):
+            return None
+        node = node.value[index]
+    return node
+
+
+def with_value(root: Node, path: str, leaf: Node) -> Node:
+    """A copy of the tree in which `path` holds `leaf` (merged if both are mappings).
+
+    Raises
+    ------
+    ValueError
+        When the path runs through a scalar or a list element that does not exist.
+    """
+    return _set(root, split_path(path), leaf, [])
+
+
+def _set(node: Node, segments: list[str], leaf: Node, done: list[str]) -> Node:
+    if not segments:
+        return merge(node, leaf)
+    head, rest = segments[0], segments[1:]
+    index = _index(node, head)
+    if index is None:
+        here = ".".join(done) or "the file"
+        if isinstance(node.value, list):
+            raise ValueError(f"{here} is a list without the element {head!r} (use its name or its number)")
+        raise ValueError(f"{here} is not a mapping, so it cannot hold {head!r}")
+    value = list(node.value) if isinstance(node.value, list) else dict(node.value or {})
+    if isinstance(value, dict) and index not in value:
+        child = Node({}, leaf.source, leaf.line, leaf.col, leaf.key_line, leaf.key_col) if rest else leaf
+        value[index] = _set(child, rest, leaf, [*done, head]) if rest else leaf
+    else:
+        value[index] = _set(value[index], rest, leaf, [*done, head])
+    return replace(node, value=value)
+
+
+def _index(node: Node, segment: str) -> Any:
+    """What to subscript `node.value` with: the key, or a list position given by number, name or kind."""
+    if isinstance(node.value, dict) or node.value is None:
+        return segment
+    if not isinstance(node.value, list):
+        return None
+    if segment.isdigit():
+        return int(segment) if int(segment) < len(node.value) else None
+    for key in ("name", "kind"):
+        hits = [
+            i
+            for i, item in enumerate(node.value)
+            if isinstance(item.value, dict) and key in item.value and item.value[key].value == segment
+        ]
+        if len(hits) == 1:
+            return hits[0]
+    return None
