@@ -126,6 +126,9 @@ def _located(error: Any, tree: Node) -> Problem:
     message = messages.reword(error, JobFile)
     if error["type"] == "missing":
         return node.problem(path, message, at_key=True)
+    if loc == ("policy",):
+        shown = messages.show(node.plain())
+        return node.problem(path, f"must be a preset name (e.g. v1@30) or a mapping, got {shown}")
     head, found, rest = message.partition(": ")
     if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):
         inner = node.value.get(head)

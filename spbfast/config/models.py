@@ -7,6 +7,7 @@ live in machine.py and actors.py, the policy in policy.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,12 @@ class SweepSpec(Model):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="every combination of these values; keys are dotted paths"
     )
+
+    @property
+    def nr_points(self) -> int:
+        """Points of the grid, and the baseline; equal ones are merged only when the sweep is planned."""
+        grid = math.prod(len(values) for values in self.grid.values()) if self.grid else 0
+        return grid + (self.baseline is not None)
 
 
 class Output(Model):

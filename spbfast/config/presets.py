@@ -11,6 +11,7 @@ import copy
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,30 @@ def preset_values(name: str) -> dict[str, Any]:
         For an unknown name.
     """
     return copy.deepcopy(_table()[canonical_name(name)])
+
+
+def preset_steps() -> list[tuple[str, str]]:
+    """Each preset with what it changes against the one before it, as one line of text."""
+    out: list[tuple[str, str]] = []
+    before: dict[str, Any] = {}
+    for name, values in _table().items():
+        flat = dict(_flat(values))
+        changed = [f"{k} {_text(v)}" for k, v in flat.items() if before.get(k, v) != v]
+        out.append((name, ", ".join(changed) or "the mainline allocator"))
+        before = flat
+        out += [(short, f"the same as {name}") for short, long in ALIASES.items() if long == name]
+    return out
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -196,7 +196,7 @@ def lookup(root: Node, path: str) -> Node | None:
     node = root
     for segment in split_path(path):
         index = _index(node, segment)
-        if index is None or (isinstance(node.value, dict) and index not in node.value):
+        if index is None or not node.value or (isinstance(node.value, dict) and index not in node.value):
             return None
         node = node.value[index]
     return node

@@ -1,0 +1,283 @@
+"""The command line: parse, call, print.
+
+Every command imports what it needs when it runs, so that `--help`, `validate` and `explain` start at once.
+Nothing is computed here. Errors meant for users are one line on stderr and an exit code; anything else is a
+bug of ours and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spbfast import __version__
+from spbfast.errors import SpbfastError
+
+EXIT_BUG, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+
+app = typer.Typer(
+    name="spbfast",
+    help="Simulate the Linux page allocator with superpageblocks and slab shrink, and sweep its tunables.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigArg = Annotated[Path, typer.Argument(metavar="CFG", help="a configuration (YAML)", show_default=False)]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override one key, e.g. policy.slab_shrink=false"),
+]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result's path")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+
+
+@app.command()
+def run(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write the dataset (netCDF) here")
+    ] = None,
+    set_: SetOpt = None,
+    quiet: QuietOpt = False,
+) -> None:
+    """Run the configuration's own point, all replicates, and print a summary."""
+    from spbfast.config import load_config
+
+    job = load_config(config, set_ or (), one_point=True)
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
+    from spbfast.engine import simulate
+
+    dataset = simulate(job.scenario, replicates=job.replicates, seed=job.seed)
+    if not quiet:
+        from spbfast.results import summary_text
+
+        typer.echo(summary_text(dataset))
+    if output is not None:
+        dataset.to_netcdf(output, engine="netcdf4")
+        typer.echo(str(output))
+
+
+@app.command()
+def sweep(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="results directory  [default: results/NAME]"),
+    ] = None,
+    set_: SetOpt = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", metavar="KEY=A,B", help="sweep a key, e.g. policy.slab_shrink_throttle=10ms,50ms"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run; touch no file")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed point")] = False,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", metavar="DURATION", help="stop in time, e.g. 2h; exit 75")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Run every point of a sweep; the same command continues what was interrupted."""
+    from spbfast.config import load_config
+
+    limit_s = None if time_limit is None else _duration_s(time_limit, "--time-limit")
+    job = load_config(config, set_ or (), grid=grid or ())
+    from spbfast.sweep.driver import run_sweep
+
+    outdir = output if output is not None else Path("results") / job.name
+    code = run_sweep(
+        job,
+        outdir,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        time_limit_s=limit_s,
+        quiet=quiet,
+    )
+    if not dry_run and not no_report and code in (0, EXIT_SOME_FAILED):
+        from spbfast.report import build_report
+
+        typer.echo(f"report: {build_report(outdir)}")
+        if not quiet:
+            typer.echo(_snippet(outdir))
+    raise typer.Exit(code)
+
+
+def _snippet(outdir: Path) -> str:
+    """Three lines that open the results in Python."""
+    return (
+        "In Python:\n"
+        "  import spbfast as sf\n"
+        f"  ds = sf.open_results({str(outdir)!r})\n"
+        '  print(ds.spb_tainted.sel(zone="Normal").isel(time=-1).mean("replicate").to_dataframe())'
+    )
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)],
+) -> None:
+    """Build report.html, one self-contained page, from a results directory."""
+    from spbfast.report import build_report
+
+    typer.echo(str(build_report(directory)))
+
+
+@app.command()
+def compare(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)],
+    by: Annotated[str, typer.Option("--by", help="the swept key, e.g. policy.slab_shrink")],
+    metric: Annotated[str, typer.Option("--metric", help="the variable to compare")] = "spb_tainted",
+) -> None:
+    """Paired differences against the baseline, with confidence intervals."""
+    from spbfast.results import compare as compare_results
+    from spbfast.results import open_results
+
+    typer.echo(str(compare_results(open_results(directory), by=by.replace(".", "_"), metric=metric)))
+
+
+@app.command()
+def verify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="golden traces", show_default=False)],
+) -> None:
+    """Replay golden traces and compare every event; exit 0 only if all agree."""
+    from spbfast.verify import verify_files
+
+    raise typer.Exit(verify_files(files, typer.echo))
+
+
+@app.command()
+def bench(as_json: JsonOpt = False) -> None:
+    """Measure speed beside a yardstick of the same run."""
+    from spbfast import bench as bench_module
+
+    raise typer.Exit(bench_module.main(json=as_json) or 0)
+
+
+@app.command()
+def validate(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CFG...", help="configurations", show_default=False)
+    ],
+    set_: SetOpt = None,
+) -> None:
+    """Check configurations; print every error with file, line and column."""
+    from spbfast.config import load_config
+    from spbfast.errors import ConfigError
+
+    failed = False
+    for path in configs:
+        try:
+            job = load_config(path, set_ or ())
+        except ConfigError as error:
+            failed = True
+            typer.echo(str(error), err=True)
+        else:
+            points = job.sweep.nr_points if job.sweep else 1
+            typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates)")
+    raise typer.Exit(ConfigError.exit_code if failed else 0)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of configurations, for editors."""
+    from spbfast.config.schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+@app.command()
+def presets() -> None:
+    """List the policy presets and what each step of the series changes."""
+    from spbfast.config.presets import preset_steps
+
+    for name, changes in preset_steps():
+        typer.echo(f"{name:<9} {changes}")
+
+
+@app.command()
+def explain(
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="e.g. policy.slab_shrink_throttle", show_default=False)
+    ] = None,
+) -> None:
+    """Explain a configuration key: meaning, unit, default per preset, source."""
+    from spbfast.config import schema as schema_module
+
+    if key is None:
+        for doc in schema_module.key_docs():
+            typer.echo(f"{doc.path:<48} {doc.text}")
+        return
+    typer.echo(schema_module.explain(key))
+
+
+@app.command()
+def warmup() -> None:
+    """Compile all kernels into the cache, so that the next run starts at once."""
+    from spbfast.engine import warmup as compile_all
+
+    typer.echo("compiling kernels (once per version) ...", err=True)
+    typer.echo(f"ready after {compile_all():.1f} s")
+
+
+@app.command()
+def version(as_json: JsonOpt = False) -> None:
+    """Print the versions of spbfast and of what its results depend on."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    found: dict[str, Any] = {"spbfast": __version__, "python": sys.version.split()[0]}
+    for package in ("numba", "numpy", "xarray", "distributed", "netcdf4"):
+        try:
+            found[package] = version_of(package)
+        except PackageNotFoundError:
+            found[package] = None
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        typer.echo("\n".join(f"{k} {v or 'not installed'}" for k, v in found.items()))
+
+
+def _duration_s(text: str, option: str) -> float:
+    from spbfast.config.units import parse_duration
+
+    try:
+        return parse_duration(text) / 1e9
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the `spbfast` command; always ends in SystemExit."""
+    try:
+        app(args=args)
+    except SpbfastError as error:
+        text = str(error)
+        print(text if ": error: " in text else f"spbfast: error: {text}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("spbfast: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception:
+        traceback.print_exc()
+        print(f"spbfast {__version__}: internal error; please report it with the text above", file=sys.stderr)
+        sys.exit(EXIT_BUG)
+
+
+if __name__ == "__main__":
+    main()

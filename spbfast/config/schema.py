@@ -1,0 +1,188 @@
+"""The JSON schema of configuration files, for editors, and the texts that explain single keys.
+
+Owns what is derived from the models: the schema (draft-07, so that yaml-language-server understands it),
+the list of documented keys and the page of `spbfast explain`. The models stay the only source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from spbfast.config import messages, policy, presets
+from spbfast.config.models import JobFile
+from spbfast.config.units import format_duration, format_size
+from spbfast.errors import ConfigError
+
+_ALIAS_TEXT = {
+    "shrink_requests": ("boolean", "another name of slab_shrink"),
+    "shrink_high_water": ("boolean", "another name of slab_shrink_triggers.below_high_water"),
+    "tainted_reserve_pb": ("integer", "the reserve in pageblocks: reserve_floor N with reserve_shift -1"),
+}
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration file.
+
+    Keys that have a default, and keys that an extended file may supply, are not required.
+    """
+    schema = JobFile.model_json_schema(mode="validation")
+    defs = schema.get("$defs", {})
+    schema.pop("required", None)
+    shape = defs["Policy"]
+    shape.pop("required", None)
+    defs["ShrinkTriggers"].pop("required", None)
+    names = [n for name in presets.preset_names() for n in dict.fromkeys((name, name.replace("@", "_")))]
+    shape["properties"]["preset"] = {
+        "enum": names,
+        "description": shape["properties"]["preset"]["description"],
+        "default": presets.DEFAULT,
+    }
+    for alias, (kind, text) in _ALIAS_TEXT.items():
+        shape["properties"][alias] = {"type": kind, "description": text}
+    schema["properties"]["policy"] = {
+        "anyOf": [{"enum": names}, {"$ref": "#/$defs/Policy"}],
+        "description": schema["properties"]["policy"]["description"],
+    }
+    _write_defaults_as_text(schema)
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "spbfast configuration"}
+
+
+def _write_defaults_as_text(node: Any) -> None:
+    """Quantities are integers inside and texts in a file: show their defaults as a file has them."""
+    if isinstance(node, list):
+        for item in node:
+            _write_defaults_as_text(item)
+    if not isinstance(node, dict):
+        return
+    if node.get("type") == "string" and isinstance(node.get("default"), int):
+        node["default"] = _quantity(node["default"], str(node.get("pattern", "")))
+    for item in node.values():
+        _write_defaults_as_text(item)
+
+
+def _quantity(value: int, pattern: str) -> str:
+    if "GiB" not in pattern:
+        return format_duration(value)
+    return format_size(value) + ("/s" if "/s" in pattern else "")
+
+
+def schema_text() -> str:
+    """The schema as the text that is committed beside the configurations."""
+    return json.dumps(job_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class KeyDoc:
+    """What is known about one key of the configuration."""
+
+    path: str
+    kind: str
+    text: str
+    default: str
+    source: str
+
+
+def key_docs() -> list[KeyDoc]:
+    """Every key with its meaning, in the order of the models; members of unions under their kind."""
+    return list(_walk(JobFile, ""))
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
+    for name, info in model.model_fields.items():
+        path = f"{prefix}{name}"
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        text = str(info.description or "")
+        yield KeyDoc(path, _kind(info), text, _default(info), str(extra.get("source", "")))
+        below, inner = messages.strip(info.annotation), f"{path}."
+        if get_origin(below) in (dict, list, tuple) and get_args(below):
+            below = messages.strip(get_args(below)[1 if get_origin(below) is dict else 0])
+            inner = f"{path}.NAME."
+        if isinstance(below, type) and issubclass(below, BaseModel):
+            yield from _walk(below, inner)
+        for member in messages.union_models(below):
+            tag = (messages.tags_of(member) or [member.__name__])[0]
+            yield from _walk(member, f"{inner[:-1]}({tag}).")
+
+
+def _kind(info: Any) -> str:
+    """What a value looks like: a unit, a choice or a plain type."""
+    for meta in info.metadata:
+        if examples := getattr(meta, "json_schema", {}).get("examples"):
+            return f"{meta.json_schema.get('description', 'text')}, e.g. {examples[0]}"
+    below = messages.strip(info.annotation)
+    if get_origin(below) is Literal:
+        return " | ".join(str(v) for v in get_args(below))
+    names = {bool: "true | false", int: "whole number", float: "number", str: "text", dict: "mapping"}
+    if below in names:
+        return names[below]
+    if isinstance(below, type) and issubclass(below, BaseModel):
+        return "section"
+    return {dict: "mapping", list: "list", tuple: "list"}.get(get_origin(below) or below, "value")
+
+
+def _default(info: Any) -> str:
+    if info.default_factory is not None:
+        return ""
+    if info.default is PydanticUndefined or info.default is None:
+        return ""
+    for meta in info.metadata:
+        if isinstance(info.default, int) and (pattern := getattr(meta, "json_schema", {}).get("pattern")):
+            return _quantity(info.default, pattern)
+    return _yaml(info.default)
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def explain(path: str) -> str:
+    """What a key means, what it may hold, its default (per preset for the policy) and its source.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key; the message suggests the nearest one.
+    """
+    docs = {d.path: d for d in key_docs()}
+    if path.removeprefix("policy.") in policy.ALIASES:
+        alias = path.removeprefix("policy.")
+        return f"policy.{alias}\n  {_ALIAS_TEXT[alias][1]}"
+    if path not in docs:
+        ends = [p for p in docs if p.endswith(f".{path}")]
+        if len(ends) != 1:
+            hint = f"; did you mean {ends[0]!r}?" if ends else messages.suggest(path, list(docs), 0.5)
+            raise ConfigError(f"unknown key {path!r}{hint or '; `spbfast explain` lists all keys'}")
+        path = ends[0]
+    doc = docs[path]
+    lines = [path, f"  {doc.text}" if doc.text else "", f"  value:   {doc.kind}"]
+    lines += [f"  default: {doc.default}"] if doc.default else []
+    lines += [f"  source:  {doc.source}"] if doc.source else []
+    lines += _per_preset(path)
+    lines += [f"  {d.path:<44} {d.text}" for d in docs.values() if d.path.startswith(f"{path}.")]
+    return "\n".join(line for line in lines if line)
+
+
+def _per_preset(path: str) -> list[str]:
+    """A policy key's value along the ladder of presets, equal neighbours joined."""
+    head, _, key = path.partition(".")
+    if head != "policy" or not key or key == "preset":
+        return []
+    groups: list[tuple[str, list[str]]] = []
+    for name in presets.preset_names():
+        value: Any = presets.preset_values(name)
+        for part in key.split("."):
+            value = value[part]
+        if isinstance(value, dict):
+            return []
+        if not groups or groups[-1][0] != _yaml(value):
+            groups.append((_yaml(value), []))
+        groups[-1][1].append(name)
+    return ["  by preset:"] + [f"    {v:<6} {', '.join(names)}" for v, names in groups]
