@@ -1,0 +1,59 @@
+"""Sweeps: points x replicates, run in parallel, safe against interruption.
+
+`sweep` is the public entry. design.py says which points, plan.py which runs, executor.py where,
+worker.py how one batch runs, shards.py and store.py where results lie, consolidate.py makes results.nc,
+driver.py conducts. This package never looks inside a simulation.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from spbfast.sweep.consolidate import consolidate, results_digest
+from spbfast.sweep.driver import SweepOutcome, run_sweep
+from spbfast.sweep.plan import Plan, make_plan
+
+__all__ = ["Plan", "SweepOutcome", "consolidate", "make_plan", "results_digest", "run_sweep", "sweep"]
+
+
+def sweep(job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOutcome:
+    """Run, or continue, a sweep.
+
+    Parameters
+    ----------
+    job : Job or path
+        A loaded configuration, or the YAML file.
+    outdir : path, optional
+        Results directory, ``results/NAME`` by default.
+    **options
+        See `run_sweep`: fail_fast, retry_failed, quiet, progress.
+
+    Returns
+    -------
+    SweepOutcome
+        Its `directory` goes to `spbfast.open_results`.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration is invalid.
+    ResultsError
+        When the directory belongs to another job or cannot be written.
+    """
+    if isinstance(job, str | Path):
+        from spbfast.config import load_config
+
+        job = load_config(job)
+    return run_sweep(job, outdir if outdir is not None else Path("results") / job.name, **options)
+
+
+class _CallableModule(ModuleType):
+    # Importing this package makes `spbfast.sweep` the module; `spbfast.sweep(job)` has to work all the same.
+    def __call__(self, job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOutcome:
+        return sweep(job, outdir, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

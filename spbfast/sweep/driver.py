@@ -1,0 +1,420 @@
+"""The one who runs a sweep from start to end.
+
+Owns the order of things: plan, directory, lock, executor, a bounded window of batches in flight, journal,
+retries of what infrastructure lost, stopping on signals, consolidation, the words at the end. Bulk data
+never comes here: workers write shards and send receipts.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import shlex
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from spbfast.errors import ResultsError
+from spbfast.sweep import worker
+from spbfast.sweep.consolidate import consolidate
+from spbfast.sweep.executor import Outcome, Pool, choose_workers, open_pool
+from spbfast.sweep.files import read_json, remove_leftovers, write_json
+from spbfast.sweep.lock import DirectoryLock
+from spbfast.sweep.plan import Batch, Cell, Plan, auto_batch_size, make_plan, pending_cells
+from spbfast.sweep.progress import Progress, format_seconds, make_progress
+from spbfast.sweep.shards import LOST, OK, CellResult, write_shard
+from spbfast.sweep.store import Store, count, default_command, settled
+
+EXIT_OK, EXIT_FAILED = 0, 3
+GRACE_S = 20.0
+LOST_TRIES = 3
+STATUS_EVERY_S = 60.0
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What became of a sweep.
+
+    Attributes
+    ----------
+    exit_code : int
+        0 all runs ok, 3 some failed, 128 + signal when stopped.
+    results_path : Path
+        results.nc, written whatever happened.
+    n_runs : int
+        Runs in the whole plan; `n_ok`, `n_failed` and `n_missing` add up to it.
+    n_new : int
+        Runs done by this call.
+    stopped_by : str
+        "", or the name of the signal, or "fail-fast".
+    resume_command : str
+        Continues the sweep.
+    """
+
+    exit_code: int
+    directory: Path
+    results_path: Path
+    n_points: int
+    n_runs: int
+    n_ok: int
+    n_failed: int
+    n_missing: int
+    n_new: int
+    wall_s: float
+    stopped_by: str
+    resume_command: str
+
+
+class StopRequest:
+    """Remembers the first signal; the second one interrupts at once."""
+
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self.signum = 0
+        self._on_stop = on_stop
+
+    @property
+    def name(self) -> str:
+        """Name of the signal, "" while there was none."""
+        return signal.Signals(self.signum).name if self.signum else ""
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            raise KeyboardInterrupt
+        self.signum = signum
+        self._on_stop()
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Handle SIGINT and SIGTERM, if this is the main thread; a shell may have set SIGINT to ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for signum, handler in old.items():
+                signal.signal(signum, handler)
+
+
+def run_sweep(
+    job: Any,
+    outdir: str | Path,
+    *,
+    fail_fast: bool = False,
+    retry_failed: bool = False,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    stream: TextIO | None = None,
+    engine: str = "spbfast.engine",
+) -> SweepOutcome:
+    """Run, or continue, the sweep of a job.
+
+    The same call continues a sweep that was stopped or killed: runs that are on disk are not repeated.
+
+    Parameters
+    ----------
+    job : Job
+        From `spbfast.load_config`.
+    outdir : path
+        Results directory; created if needed.
+    fail_fast : bool
+        Stop at the first failing run.
+    retry_failed : bool
+        Run those again that failed before.
+    progress : Progress, optional
+        Replaces the display on `stream` (standard error).
+    engine : str
+        Module that provides run_replicate, MODEL_VERSION, state_bytes and warmup.
+
+    Raises
+    ------
+    ResultsError
+        When the directory belongs to another job or cannot be written.
+    ConfigError
+        When a point of the grid is invalid or the executor is unknown.
+    """
+    start = time.monotonic()
+    plan = make_plan(job, int(importlib.import_module(engine).MODEL_VERSION))
+    store = Store(outdir)
+    key = uuid.uuid4().hex
+    stop = StopRequest(lambda: worker.request_stop(key))
+    with (
+        stop.listening(),
+        DirectoryLock(store.dir),
+        progress or make_progress(quiet, stream) as display,
+    ):
+        remove_leftovers(store.dir)
+        status, attempts = store.open_for(plan, job, default_command())
+        sweep = _Sweep(job, plan, store, status, attempts, display, stop, key, engine)
+        sweep.fail_fast = fail_fast
+        try:
+            sweep.run(settled(status, retry_failed=retry_failed))
+        finally:
+            worker.forget_stop(key)
+            consolidate(store.dir)
+            sweep.write_status("stopped" if sweep.stopped_by else "finished")
+        return sweep.outcome(time.monotonic() - start)
+
+
+class _Sweep:
+    """State of one running sweep."""
+
+    def __init__(
+        self,
+        job: Any,
+        plan: Plan,
+        store: Store,
+        status: dict[Cell, int],
+        attempts: dict[Cell, int],
+        display: Progress,
+        stop: StopRequest,
+        key: str,
+        engine: str,
+    ) -> None:
+        self.job, self.plan, self.store, self.status = job, plan, store, status
+        self.attempts, self.display, self.stop = attempts, display, stop
+        self.key, self.engine = key, engine
+        self.fail_fast = False
+        self.failing = False
+        self.todo: deque[Cell] = deque()
+        self.lost: dict[Cell, int] = {}
+        self.flying = 0
+        self.n_new = 0
+        self.events = 0
+        self.busy_s = 0.0
+        self.started = time.monotonic()
+        self.last_status = 0.0
+
+    @property
+    def stopped_by(self) -> str:
+        """Why no more runs are started."""
+        return self.stop.name or ("fail-fast" if self.failing and self.fail_fast else "")
+
+    def run(self, done: set[Cell]) -> None:
+        """Run every cell that is not done."""
+        todo = pending_cells(self.plan, done)
+        executor = self.job.executor
+        engine = importlib.import_module(self.engine)
+        state = max(int(engine.state_bytes(p.scenario)) for p in self.plan.points)
+        workers, remark = choose_workers(executor.workers, state, len(todo))
+        self._greet(len(todo), str(executor.kind), workers)
+        if remark:
+            self.display.message(remark)
+        if not todo:
+            return
+        self._warm_up(engine.warmup)
+        if self.stopped_by:
+            return
+        self.todo = deque(todo)
+        self.started = time.monotonic()
+        run = functools.partial(
+            worker.run_batch,
+            directory=str(self.store.dir.resolve()),
+            engine=self.engine,
+            level=self.plan.level,
+            sweep=self.key,
+        )
+        with open_pool(executor.kind, workers, run, self.key, self.store.dir.resolve() / "logs") as pool:
+            self._loop(pool, executor.batch)
+
+    def _greet(self, n_todo: int, kind: str, workers: int) -> None:
+        plan = self.plan
+        total = len(plan.cells)
+        before = f", {total - n_todo} of them done before" if n_todo < total else ""
+        where = (
+            "this thread" if kind == "serial" else f"{workers} {kind if workers > 1 else kind.rstrip('es')}"
+        )
+        self.display.message(
+            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {total} runs{before}; "
+            f"on {where}; results in {self.store.dir}"
+        )
+
+    def _warm_up(self, warmup: Callable[[], float]) -> None:
+        """Compile before the fan-out, in a thread so that signals are heard."""
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                warmup()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name="spbfast-warmup", daemon=True)
+        begin = time.monotonic()
+        thread.start()
+        thread.join(1.0)
+        if thread.is_alive():
+            self.display.message("compiling the kernels (once per version, about a minute) ...")
+        while thread.is_alive() and not self.stopped_by:
+            thread.join(POLL_S)
+        if errors:
+            raise errors[0]
+        if time.monotonic() - begin > 1.0 and not self.stopped_by:
+            self.display.message(f"kernels ready after {format_seconds(time.monotonic() - begin)}")
+
+    def _loop(self, pool: Pool, batch: Any) -> None:
+        window = 2 * pool.threads
+        deadline = None
+        self._show(pool.threads)
+        while self.todo or self.flying:
+            if self.stopped_by and deadline is None:
+                deadline = time.monotonic() + GRACE_S
+                self.todo.clear()
+                pool.stop()
+                self.display.message(f"stopping ({self.stopped_by}): running batches end at the next quantum")
+            while self.todo and self.flying < window:
+                pool.submit(self._next_batch(batch, pool.threads))
+                self.flying += 1
+            for outcome in pool.wait(POLL_S):
+                self.flying -= 1
+                self._take(outcome)
+            self._show(pool.threads)
+            if deadline is not None and time.monotonic() > deadline:
+                break
+
+    def _next_batch(self, batch: Any, threads: int) -> Batch:
+        """The next cells, as many as make about five seconds; a cell that was lost before goes alone."""
+        if batch == "auto":
+            done = max(1, self.n_new)
+            size = auto_batch_size(self.busy_s / done, len(self.todo), threads) if self.n_new else 1
+        else:
+            size = int(batch)
+        cells = [self.todo.popleft()]
+        while (
+            self.todo and len(cells) < size and not (self.lost.get(cells[0]) or self.lost.get(self.todo[0]))
+        ):
+            cells.append(self.todo.popleft())
+        return Batch(tuple(self.plan.task(c, self.attempts.get(c, 0)) for c in cells))
+
+    def _take(self, outcome: Outcome) -> None:
+        batch, receipt = outcome
+        if isinstance(receipt, ResultsError):
+            raise receipt
+        if isinstance(receipt, BaseException):
+            self._take_loss(batch, receipt)
+            return
+        codes = [int(c) for c in receipt["statuses"]]
+        ended = [(t.cell, c) for t, c in zip(batch.tasks, codes, strict=True) if c != worker.INTERRUPTED]
+        if ended:
+            record = {**receipt, "statuses": "".join(str(c) for _, c in ended)}
+            self.store.append(record, [cell for cell, _ in ended])
+        for cell, code in ended:
+            self.status[cell] = code
+            self.failing |= code != OK
+        self.n_new += len(ended)
+        self.events += int(receipt["events"])
+        self.busy_s += float(receipt["wall_s"])
+
+    def _take_loss(self, batch: Batch, error: BaseException) -> None:
+        """A worker died or could not be reached: try its cells again, each alone, then give them up."""
+        if self.stopped_by:
+            return
+        given_up = []
+        for task in batch.tasks:
+            self.lost[task.cell] = self.lost.get(task.cell, 0) + 1
+            if self.lost[task.cell] < LOST_TRIES:
+                self.todo.appendleft(task.cell)
+            else:
+                given_up.append(task)
+        if not given_up:
+            return
+        self.display.message(f"{len(given_up)} runs lost with their worker: {type(error).__name__}: {error}")
+        shard = Batch(tuple(given_up))
+        results = [CellResult(t.cell, LOST, {"seed": t.seed}) for t in given_up]
+        write_shard(self.store.shard_path(shard.batch_id), results)
+        receipt = {"batch": shard.batch_id, "statuses": str(LOST) * len(given_up), "wall_s": 0.0, "events": 0}
+        for task in given_up:
+            write_json(self.store.failure_path(task.cell), worker.failure_account(task, error))
+            self.status[task.cell] = LOST
+        self.store.append(receipt, [t.cell for t in given_up])
+        self.failing = True
+
+    def _show(self, threads: int) -> None:
+        n = count(self.plan, self.status)
+        elapsed = time.monotonic() - self.started
+        eta = self.busy_s / self.n_new * n["missing"] / threads if self.n_new else None
+        rate = self.events / elapsed if elapsed > 0 else 0.0
+        self.display.update(n["ok"] + n["failed"], n["total"], n["failed"], eta, rate)
+        if elapsed - self.last_status > STATUS_EVERY_S:
+            self.last_status = elapsed
+            self.write_status("running")
+
+    def write_status(self, state: str) -> None:
+        """Rewrite status.json."""
+        write_json(
+            self.store.status_path,
+            {
+                "state": state,
+                **count(self.plan, self.status),
+                "new": self.n_new,
+                "stopped_by": self.stopped_by,
+                "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
+
+    def outcome(self, wall_s: float) -> SweepOutcome:
+        """Sum up, and say it."""
+        n = count(self.plan, self.status)
+        code = EXIT_FAILED if n["failed"] else EXIT_OK
+        if n["missing"] and self.stop.signum:
+            code = 128 + self.stop.signum
+        result = SweepOutcome(
+            code,
+            self.store.dir,
+            self.store.results_path,
+            len(self.plan.points),
+            n["total"],
+            n["ok"],
+            n["failed"],
+            n["missing"],
+            self.n_new,
+            wall_s,
+            self.stopped_by if n["missing"] else "",
+            resume_command(self.job, self.store.dir),
+        )
+        for line in closing_words(result, self.store):
+            self.display.message(line)
+        return result
+
+
+def resume_command(job: Any, directory: Path) -> str:
+    """The command that continues a sweep: the one that started it."""
+    if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] == ["sweep"]:
+        return shlex.join(["spbfast", *sys.argv[1:]])
+    words = ["spbfast", "sweep", str(job.path), "-o", str(directory)]
+    for override in job.overrides:
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def closing_words(outcome: SweepOutcome, store: Store) -> list[str]:
+    """What a person wants to know at the end of a sweep."""
+    lines = [
+        f"{outcome.n_ok} of {outcome.n_runs} runs ok, {outcome.n_failed} failed, "
+        f"{outcome.n_missing} not done; {outcome.n_new} new in {format_seconds(outcome.wall_s)}; {outcome.results_path}"
+    ]
+    if outcome.n_failed:
+        files = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []
+        for path in files[:5]:
+            account = read_json(path)
+            first = (str(account["message"]).splitlines() or [""])[0]
+            lines.append(
+                f"  failed: point {account['point_id']} replicate {account['replicate']}: "
+                f"{account['error']}: {first[:200]}"
+            )
+        lines.append(f"  accounts with tracebacks: {store.failures}")
+    if outcome.stopped_by:
+        lines.append(f"stopped by {outcome.stopped_by}; what is done is saved. Continue with:")
+        lines.append(f"  {outcome.resume_command}")
+    return lines

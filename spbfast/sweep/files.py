@@ -1,0 +1,107 @@
+"""Files that are either whole or absent.
+
+Owns atomic writing (private temporary name, fsync, rename, fsync of the directory) and the one lock under
+which this process uses the netCDF library. Knows nothing of sweeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spbfast.errors import ResultsError
+
+
+def _netcdf_lock() -> Any:
+    # netCDF4 in threads without a lock crashes the process, even on different files. A user may read an
+    # open dataset while a sweep writes in the same process, so the lock has to be the one xarray uses.
+    try:
+        from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
+    except ImportError:
+        return threading.Lock()
+    return NETCDF4_PYTHON_LOCK
+
+
+NETCDF_LOCK = _netcdf_lock()
+
+
+def hostname() -> str:
+    """Name of this machine, safe inside a file name."""
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in socket.gethostname()) or "host"
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file or a directory to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def atomic_file(final: Path) -> Iterator[Path]:
+    """Give a temporary path beside `final`; on success it becomes `final`, on error it vanishes.
+
+    The name carries host, process and a random part, because process ids repeat between machines that
+    share a file system.
+
+    Raises
+    ------
+    ResultsError
+        When the directory cannot be written (full, read-only, gone).
+    """
+    tmp = final.with_name(f".{final.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield tmp
+        fsync_path(tmp)
+        os.replace(tmp, final)
+        fsync_path(final.parent)
+    except OSError as err:
+        raise ResultsError(f"cannot write: {err.strerror or err}", final) from err
+    finally:
+        with contextlib.suppress(OSError):
+            tmp.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically (UTF-8)."""
+    with atomic_file(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, keys in the given order."""
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    ResultsError
+        When the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise ResultsError(f"cannot read: {err}", path) from err
+
+
+def remove_leftovers(directory: Path) -> int:
+    """Delete temporary files of writers that were killed; only the owner of the directory may call it."""
+    n = 0
+    for tmp in directory.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            tmp.unlink()
+            n += 1
+    return n

@@ -1,0 +1,145 @@
+"""How a sweep tells people where it stands.
+
+Owns the bar on a terminal and the whole lines elsewhere (logs and batch systems turn carriage returns into
+garbage). Knows only counts and times.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Protocol, TextIO
+
+LINE_EVERY_S = 30.0
+LINE_EVERY_SHARE = 0.05
+LINE_PAUSE_S = 1.0
+
+
+class Progress(Protocol):
+    """Called by the driver; `update` after every change and at least four times a second."""
+
+    def message(self, text: str) -> None:
+        """Print a line for people."""
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Show the counts of runs; `eta_s` is None while it is unknown."""
+
+    def __enter__(self) -> Progress: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: 0.4 s, 12 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Quiet:
+    """Says nothing."""
+
+    def message(self, text: str) -> None:
+        """Drop the line."""
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Drop the counts."""
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class Lines(Quiet):
+    """One whole line every 30 s or 5 %, whichever comes first (one a second at most), and one at the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = self._last_time = time.monotonic()
+        self._last_done = -1
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=self._stream, flush=True)
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Print the counts if enough has changed."""
+        now = time.monotonic()
+        if self._last_done < 0:
+            self._last_done = done
+        step = max(1, int(total * LINE_EVERY_SHARE))
+        waited = now - self._last_time
+        moved = done - self._last_done >= step and waited >= LINE_PAUSE_S
+        ended = done == total and done != self._last_done
+        if not moved and not ended and waited < LINE_EVERY_S:
+            return
+        self._last_time, self._last_done = now, done
+        parts = [f"{done} of {total} runs ({100 * done // max(1, total)} %)", f"{failed} failed"]
+        parts.append(f"{format_seconds(now - self._start)} elapsed")
+        if eta_s is not None and done < total:
+            parts.append(f"about {format_seconds(eta_s)} left")
+        if events_per_s > 0:
+            parts.append(f"{events_per_s / 1e6:.1f} M page events/s")
+        self.message(", ".join(parts))
+
+
+class Bar(Quiet):
+    """A rich progress bar for terminals."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._console = Console(file=stream, highlight=False)
+        self._bar = RichProgress(
+            TextColumn("runs"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._task: Any = None
+
+    def message(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Move the bar."""
+        notes = [f"{failed} failed"] if failed else []
+        notes += [f"{format_seconds(eta_s)} left"] if eta_s is not None and done < total else []
+        notes += [f"{events_per_s / 1e6:.1f} M page events/s"] if events_per_s > 0 else []
+        if self._task is None:
+            self._task = self._bar.add_task("runs", total=total, note="")
+        self._bar.update(self._task, completed=done, total=total, note=", ".join(notes))
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def make_progress(quiet: bool, stream: TextIO | None = None) -> Progress:
+    """The progress display that fits the stream (standard error by default)."""
+    stream = stream or sys.stderr
+    if quiet:
+        return Quiet()
+    return Bar(stream) if stream.isatty() else Lines(stream)

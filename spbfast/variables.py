@@ -1,0 +1,306 @@
+"""The registry of everything a simulation may output.
+
+Owns names, dimensions, types, units, words and the direction that counts as better. A variable exists for
+the rest of the package (shards, results.nc, report) once it has a row here: nothing else lists names.
+Dimensions are those of one run; sweeps put `point` and `replicate` in front. The labels along `counter`,
+`migratetype` and `order` come with the data. Never touches simulation state or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spbfast.errors import ResultsError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOWER = "lower is better"
+HIGHER = "higher is better"
+NEITHER = "neither direction is better"
+RUN_DIMS = ("point", "replicate")
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """One output variable, or one coordinate along a dimension.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        Dimensions within one run; () is a scalar of the run.
+    dtype : str
+        Numpy type stored on disk. Integer variables never hold negative values: -1 marks a missing cell.
+    units : str
+        UDUNITS; "1" for pages, blocks, objects and events, which `long_name` counts.
+    meaning : str
+        One line for a reader who does not know the kernel.
+    headline : bool
+        Shown first in the report.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    units: str
+    long_name: str
+    meaning: str
+    direction: str = NEITHER
+    headline: bool = False
+
+    @property
+    def fill(self) -> int | float:
+        """What stands where nothing was simulated."""
+        return float("nan") if np.dtype(self.dtype).kind == "f" else -1
+
+    def attrs(self) -> dict[str, str]:
+        """Attributes for netCDF and xarray."""
+        return {
+            "units": self.units,
+            "long_name": self.long_name,
+            "comment": self.meaning,
+            "direction": self.direction,
+        }
+
+
+VARIABLES: dict[str, Var] = {}
+COORDS: dict[str, Var] = {}
+
+
+def register(var: Var) -> Var:
+    """Add `var` to the registry.
+
+    Raises
+    ------
+    ValueError
+        When the name is taken by a different definition, or a dimension has no coordinate.
+    """
+    if VARIABLES.get(var.name, var) != var or var.name in COORDS:
+        raise ValueError(f"the output variable {var.name!r} is already registered with another definition")
+    missing = [d for d in var.dims if d not in COORDS]
+    if missing:
+        raise ValueError(f"the output variable {var.name!r} has unknown dimensions {missing}")
+    VARIABLES[var.name] = var
+    return var
+
+
+def _register_coords() -> None:
+    rows = (
+        ("time", "f8", "s", "simulated time", "seconds since the end of boot"),
+        ("migratetype", "O", "1", "migrate type", "what the pages may be used for"),
+        ("order", "i8", "1", "block order", "a block holds 2^order pages"),
+        ("counter", "O", "1", "event counter", "the kernel's own counter names, as in /proc/vmstat"),
+    )
+    for name, dtype, units, long_name, meaning in rows:
+        COORDS[name] = Var(name, (name,), dtype, units, long_name, meaning)
+
+
+_T = ("time",)
+_ROWS: tuple[tuple[Any, ...], ...] = (
+    (
+        "spb_tainted",
+        _T,
+        "i4",
+        "1",
+        "tainted superpageblocks",
+        "superpageblocks that hold unmovable or reclaimable pages and so cannot become a 1 GiB page",
+        LOWER,
+        True,
+    ),
+    (
+        "spb_clean",
+        _T,
+        "i4",
+        "1",
+        "clean superpageblocks",
+        "superpageblocks in use by movable pages only, which compaction can still empty",
+        HIGHER,
+        True,
+    ),
+    (
+        "spb_empty",
+        _T,
+        "i4",
+        "1",
+        "empty superpageblocks",
+        "superpageblocks with every page free, each a 1 GiB page for the asking",
+        HIGHER,
+        True,
+    ),
+    (
+        "spb_isolated",
+        _T,
+        "i4",
+        "1",
+        "isolated superpageblocks",
+        "superpageblocks set aside while a contiguous range is being made",
+    ),
+    (
+        "free_pages",
+        ("migratetype", "time"),
+        "i8",
+        "1",
+        "free pages by migrate type",
+        "pages on the buddy lists; per-CPU lists are not counted",
+    ),
+    (
+        "free_blocks",
+        ("order", "time"),
+        "i4",
+        "1",
+        "free blocks by order",
+        "entries on the buddy lists, as in /proc/buddyinfo",
+    ),
+    (
+        "vmstat",
+        ("counter", "time"),
+        "i8",
+        "1",
+        "cumulative event count",
+        "events since the end of boot, by counter",
+    ),
+    ("slab_pages", _T, "i8", "1", "slab pages", "pages held by slab caches, full or not"),
+    (
+        "slab_cached_bytes",
+        _T,
+        "i8",
+        "byte",
+        "reclaimable slab objects in bytes",
+        "bytes of cached objects that a shrinker could free",
+    ),
+    ("slab_objects", _T, "i8", "1", "slab objects", "objects alive in all slab caches"),
+    ("pagecache_pages", _T, "i8", "1", "page cache pages", "pages that hold file data"),
+    ("pcp_pages", _T, "i8", "1", "pages on per-CPU lists", "free pages parked with one CPU"),
+    (
+        "free_pages_stranded_in_tainted",
+        _T,
+        "i8",
+        "1",
+        "free pages inside tainted superpageblocks",
+        "free memory that can never be part of a 1 GiB page while its superpageblock stays tainted",
+        LOWER,
+    ),
+    (
+        "contig_1g_now",
+        _T,
+        "i4",
+        "1",
+        "1 GiB pages free now",
+        "1 GiB pages that could be handed out without moving anything",
+        HIGHER,
+    ),
+    (
+        "contig_1g_possible",
+        _T,
+        "i4",
+        "1",
+        "1 GiB pages obtainable",
+        "1 GiB pages that could be had after moving what can be moved",
+        HIGHER,
+    ),
+    (
+        "tainted_end",
+        (),
+        "i4",
+        "1",
+        "tainted superpageblocks at the end",
+        "superpageblocks lost to unmovable or reclaimable pages when the run ends",
+        LOWER,
+        True,
+    ),
+    (
+        "tainted_peak",
+        (),
+        "i4",
+        "1",
+        "most tainted superpageblocks at any time",
+        "the worst moment of the run; a tainted superpageblock seldom recovers",
+        LOWER,
+        True,
+    ),
+)
+
+_register_coords()
+for _row in _ROWS:
+    register(Var(*_row))
+
+
+def check_run(data: Mapping[str, np.ndarray], coords: Mapping[str, np.ndarray]) -> list[str]:
+    """Every disagreement between one run's arrays and the registry; empty when all is well."""
+    problems = []
+    for name, values in data.items():
+        var = VARIABLES.get(name)
+        if var is None:
+            problems.append(f"{name}: no such output variable")
+            continue
+        shape = np.shape(values)
+        if len(shape) != len(var.dims):
+            problems.append(f"{name}: has {len(shape)} dimensions, expected {var.dims}")
+            continue
+        for dim, size in zip(var.dims, shape, strict=True):
+            if dim not in coords:
+                problems.append(f"{name}: there are no labels along {dim}")
+            elif len(coords[dim]) != size:
+                problems.append(f"{name}: {size} values along {dim}, but {len(coords[dim])} labels")
+        kind = np.asarray(values).dtype.kind
+        if kind not in "biuf" or (kind == "f" and np.dtype(var.dtype).kind != "f"):
+            problems.append(f"{name}: values of type {np.asarray(values).dtype}, expected {var.dtype}")
+    return problems
+
+
+def add_summaries(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`data` plus the scalars that follow from its series, unless already there."""
+    full = dict(data)
+    tainted = full.get("spb_tainted")
+    if tainted is not None and np.size(tainted):
+        full.setdefault("tainted_end", np.asarray(tainted)[-1])
+        full.setdefault("tainted_peak", np.max(tainted))
+    return full
+
+
+def at_level(names: Iterable[str], level: str) -> list[str]:
+    """The names kept at an output level: `summary` keeps scalars, other levels everything."""
+    return [n for n in names if level != "summary" or not VARIABLES[n].dims]
+
+
+def annotate(ds: xr.Dataset) -> xr.Dataset:
+    """A shallow copy of `ds` whose known variables and coordinates carry the registry's attributes."""
+    ds = ds.copy(deep=False)
+    for name in ds.variables:
+        var = VARIABLES.get(str(name)) or COORDS.get(str(name))
+        if var is not None:
+            ds[name].attrs.update(var.attrs())
+    if "time" in ds.coords:
+        ds["time"].attrs["axis"] = "T"
+    return ds
+
+
+def validate(ds: xr.Dataset) -> None:
+    """Compare the data variables of `ds` with the registry.
+
+    Variables that belong to the sweep itself (status, seed and so on: those that only have the dimensions
+    point and replicate and no row in the registry) are left alone.
+
+    Raises
+    ------
+    ResultsError
+        Lists every unknown variable, wrong dimension and missing label.
+    """
+    problems = []
+    for key, da in ds.data_vars.items():
+        name = str(key)
+        own = tuple(str(d) for d in da.dims if d not in RUN_DIMS)
+        var = VARIABLES.get(name)
+        if var is None:
+            if own:
+                problems.append(f"{name}: no such output variable")
+            continue
+        if own != var.dims:
+            problems.append(f"{name}: dimensions {own}, expected {var.dims}")
+        problems += [f"{name}: there are no labels along {d}" for d in own if d not in ds.coords]
+    if problems:
+        raise ResultsError("not a dataset of this program:\n  " + "\n  ".join(problems))

@@ -1,0 +1,97 @@
+"""An engine without a simulation: results follow from scenario, seed and replicate, and so do failures.
+
+Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 fails;
+7000 sleeps long; the file named by SPBFAST_FAKE_LOG, if any, gets one line a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spbfast.errors import SimulationError
+
+MODEL_VERSION = 1
+COUNTERS = ("spb_slab_shrink_queued", "spb_slab_shrink_ran", "pgalloc_normal")
+
+
+@dataclass
+class ReplicateResult:
+    data: dict[str, np.ndarray]
+    coords: dict[str, np.ndarray]
+    wall_s: float
+    boot_s: float
+    events: int
+    digest: str
+    stopped: bool
+
+
+def state_bytes(scenario: Any) -> int:
+    return 1 << 20
+
+
+def warmup() -> float:
+    return 0.0
+
+
+def run_replicate(scenario: Any, seed: int, replicate: int, *, stop: Any = None) -> ReplicateResult:
+    begin = time.perf_counter()
+    tree = scenario.canonical()
+    policy = tree["policy"]
+    target = policy["slab_shrink_target_objs"]
+    if log := os.environ.get("SPBFAST_FAKE_LOG"):
+        with open(log, "a") as f:
+            f.write(f"{target} {replicate}\n")
+    if target == 666:
+        raise SimulationError(5, "no page left for <kernel> & co", step=42, seed=seed)
+    pause = float(os.environ.get("SPBFAST_FAKE_SLEEP", "0"))
+    while pause > 0 and not (stop is not None and stop()):
+        time.sleep(min(0.02, pause))
+        pause -= 0.02
+    stopped = pause > 0
+    data, coords = _series(tree, seed, replicate)
+    digest = hashlib.blake2b(b"".join(data[k].tobytes() for k in sorted(data)), digest_size=8).hexdigest()
+    return ReplicateResult(data, coords, time.perf_counter() - begin, 0.0, 1000, digest, stopped)
+
+
+def _series(tree: Any, seed: int, replicate: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    policy = tree["policy"]
+    every_s = tree["output_every"] / 1e9
+    time_s = np.arange(0, tree["duration"] / 1e9 + every_s / 2, every_s)
+    n = len(time_s)
+    rng = np.random.default_rng([seed, replicate])
+    demand = np.cumsum(rng.random(n))
+    shrink = bool(policy["slab_shrink"])
+    throttle_s = policy["slab_shrink_throttle"] / 1e9
+    relief = (0.5 / (1 + throttle_s) + policy["slab_shrink_target_objs"] / 20000) if shrink else 0.0
+    tainted = (8 + demand * 77 / max(1.0, n * 0.5) * (1 - min(0.9, relief))).astype(np.int64)
+    slab = (tainted * 100_000 + rng.integers(0, 50_000, n)).astype(np.int64)
+    ran = np.arange(n) * int(shrink)
+    free = np.stack([200_000 - slab // 100, 900_000 - slab // 20, 40_000 - 0 * slab])
+    data = {
+        "spb_tainted": tainted,
+        "spb_clean": 238 - tainted - 20,
+        "spb_empty": np.full(n, 20),
+        "spb_isolated": np.zeros(n, np.int64),
+        "slab_pages": slab,
+        "slab_cached_bytes": slab * 4096 // 2,
+        "slab_objects": slab * 21,
+        "pagecache_pages": np.full(n, 30_000_000) - slab,
+        "pcp_pages": np.full(n, 512),
+        "free_pages_stranded_in_tainted": tainted * 60_000,
+        "contig_1g_now": np.full(n, 20),
+        "contig_1g_possible": 238 - tainted,
+        "free_pages": free,
+        "vmstat": np.stack([ran * 3, ran, np.cumsum(rng.integers(900, 1000, n))]).astype(np.int64),
+    }
+    coords = {
+        "time": time_s,
+        "migratetype": np.array(["unmovable", "movable", "reclaimable"]),
+        "counter": np.array(COUNTERS),
+    }
+    return data, coords
