@@ -2,7 +2,7 @@
 
 Owns the exception classes, the text they print and the exit code each one means on the command line.
 Compiled code never raises: it returns an Err code, and engine.py turns that into SimulationError here.
-Nothing in this module imports the rest of the package.
+Of the package only the constants are used here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from spbfast.constants import Err
+
+_ERR_TEXT = {
+    Err.OK: "no error",
+    Err.BAD_PFN: "a page frame number that is outside the zone or heads no such block",
+    Err.BAD_ORDER: "an order outside 0..10",
+    Err.SLOTS_FULL: "the table of owned blocks is full",
+    Err.RECORDS_FULL: "the sample buffers are full; lengthen output.every or shorten duration",
+    Err.CORRUPT: "the zone's state contradicts itself",
+    Err.OBJECTS_FULL: "the table of slab objects is full",
+    Err.ROWS_FULL: "the event rows are full",
+}
+
+
+def strerror(code: int) -> str:
+    """What a kernel's Err code means, in words."""
+    try:
+        err = Err(code)
+    except ValueError:
+        return f"unknown error code {code}"
+    return _ERR_TEXT.get(err, err.name.lower().replace("_", " "))
 
 
 class SpbfastError(Exception):

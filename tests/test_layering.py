@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"variables"},
     {"config"},
     {"traces"},
-    {"lower"},
+    {"lower", "lowering"},
     {"verify", "bench"},
     {"zone", "engine"},
     {"sweep"},

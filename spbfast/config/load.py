@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,9 +111,20 @@ def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
     try:
         file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
     except ValidationError as error:
-        problems += [_located(e, full) for e in error.errors(include_url=False)]
+        problems += _without_echoes([(e, _located(e, full)) for e in error.errors(include_url=False)])
         return None
     return file if len(problems) == before else None
+
+
+def _without_echoes(found: list[tuple[Any, Problem]]) -> list[Problem]:
+    """Leave out a missing key whose misspelling is reported anyway."""
+    misspelt = {
+        (*error["loc"][:-1], name)
+        for error, problem in found
+        if error["type"] == "extra_forbidden"
+        for name in re.findall(r"did you mean '([^']+)'", problem.message)
+    }
+    return [p for error, p in found if error["type"] != "missing" or tuple(error["loc"]) not in misspelt]
 
 
 def _located(error: Any, tree: Node) -> Problem:

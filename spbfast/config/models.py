@@ -8,6 +8,7 @@ live in machine.py and actors.py, the policy in policy.py.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from spbfast.config.units import Duration, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from spbfast.config.tree import Node
+
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
 def _auto_or_count(value: Any) -> Any:
@@ -39,13 +43,24 @@ def _whole_ticks(value: int) -> int:
     return value
 
 
+def _plain_name(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value):
+        better = re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-._")[:80] or "my-sweep"
+        raise ValueError(f"{value!r} must be letters, digits, '.', '_' and '-' only; write e.g. {better}")
+    return value
+
+
 AutoOrCount = Annotated[
     int | str,
     BeforeValidator(_auto_or_count),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
 ]
 Span = Annotated[Duration, AfterValidator(_whole_ticks)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+Name = Annotated[
+    str,
+    AfterValidator(_plain_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$", "examples": ["throttle"]}),
+]
 
 
 class SweepSpec(Model):

@@ -16,6 +16,7 @@ from spbfast.config import presets
 from spbfast.config.base import Model
 from spbfast.config.tree import Node, Source
 from spbfast.config.units import Duration
+from spbfast.constants import MAX_EVACUATE_SPBS
 from spbfast.errors import Problem
 
 Count = Annotated[int, Field(ge=0)]
@@ -101,6 +102,7 @@ class Policy(Model):
         "refuse requests that have a cheap fallback while tainted superpageblocks have free pageblocks",
         "v1 29",
     )
+    atomic_noretry_fails: bool = _key("atomic requests that may fail cheaply fail at once", "v1 33")
     optional_skips_empty: bool = _key(
         "such requests do not open an empty superpageblock either", "v1 29 (reading)"
     )
@@ -110,7 +112,9 @@ class Policy(Model):
     evacuate: bool = _key("move movable pages out of tainted superpageblocks", "v1 18")
     evacuate_same_type_first: bool = _key("evacuate pageblocks labelled as requested first", "v1 24")
     evacuate_any_label: bool = _key("evacuate pageblocks of any label, not only movable ones", "v1 45")
-    evacuate_max_superpageblocks: Count = _key("superpageblocks tried per evacuation", "v1 45; values ours")
+    evacuate_max_superpageblocks: Count = _key(
+        "superpageblocks tried per evacuation", "v1 45; values ours", le=MAX_EVACUATE_SPBS
+    )
     evacuate_max_pageblocks: Count = _key("pageblocks tried per superpageblock", "v1 45; values ours")
     evacuate_throttle: Duration = _key("least time between two queued evacuations of a node", "v1 30")
     migration_target_reclaim: Count = _key(
@@ -147,18 +151,24 @@ class Policy(Model):
         del values["preset"]
         return values
 
-    def switches(self) -> dict[str, bool | int]:
-        """The switches under the names that golden traces use (bool and int values only)."""
-        names = {"slab_shrink": "shrink_requests"}
-        out = {
-            names.get(key, key): value
-            for key, value in self.canonical().items()
-            if isinstance(value, bool | int) and not key.startswith(("slab_shrink_", "migration_"))
-        }
-        del out["evacuate_throttle"]
-        out["shrink_high_water"] = self.slab_shrink and self.slab_shrink_triggers.below_high_water
+    def parameters(self) -> dict[str, int]:
+        """Every switch and number as the integers that the kernels take, by the names of constants.P."""
+        out: dict[str, int] = {}
+        for key, value in self.canonical().items():
+            if isinstance(value, bool | int):
+                out[_KERNEL_NAMES.get(key, key)] = int(value)
+        for trigger, value in self.slab_shrink_triggers.canonical().items():
+            out[f"trigger_{trigger}"] = int(value)
+        out["shrink_high_water"] = int(self.slab_shrink and self.slab_shrink_triggers.below_high_water)
+        out["movable_reserve_soft"] = int(self.movable_reserve == "soft")
         return out
 
+
+_KERNEL_NAMES = {
+    "slab_shrink": "shrink_requests",
+    "slab_shrink_throttle": "slab_shrink_throttle_ns",
+    "evacuate_throttle": "evacuate_throttle_ns",
+}
 
 # Names that mean another key; the texts are what the schema says about them.
 ALIASES = {

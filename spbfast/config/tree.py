@@ -122,6 +122,8 @@ class _Builder:
 
     def build(self, node: Any, path: str, depth: int, key: Any = None) -> Node:
         mark, key_mark = node.start_mark, key.start_mark if key is not None else node.start_mark
+        if isinstance(node, ScalarNode) and node.start_mark.index == node.end_mark.index:
+            mark = key_mark  # nothing is written: point at the key
         place = (mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1)
         if depth > MAX_DEPTH:
             self.problems.append(self.source.problem(*place[:2], path, "nested too deeply"))

@@ -34,6 +34,11 @@ DURATION_UNITS = {
     "min": 60 * 10**9,
     "h": 3600 * 10**9,
 }
+_LONG_UNITS = {
+    **{"nsec": "ns", "usec": "us", "msec": "ms", "sec": "s", "second": "s", "minute": "min"},
+    **{"hr": "h", "hour": "h", "m": "ms or {n}min"},
+    **{"byte": "B", "k": "KiB or {n}kB", "kb": "kB", "kib": "KiB"},
+}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµ]*)\s*")
 _INT64_MAX = 2**63 - 1
@@ -76,12 +81,13 @@ def _show(value: Any) -> str:
 
 def _other_unit(number: str, unit: str, units: dict[str, int]) -> str:
     """What to write instead: the same unit in its right case, or the full list."""
-    first = unit[0].lower()
-    if "GiB" in units:
-        near = [u for u in units if u[0].lower() == first and len(u) > 1 and u != "KB"]
-    else:
-        near = [u for u in units if u[0].lower() == first]
-    near = [u for u in near if u.lower() == unit.lower()] or near
+    word = unit.lower()
+    known = _LONG_UNITS.get(word) or _LONG_UNITS.get(word.removesuffix("s"))
+    if known is not None and known.split()[0] in units:
+        return f"write {number}{known.format(n=number)}"
+    near = [u for u in units if u.lower() == word]
+    if not near and "GiB" in units and len(word) == 1:
+        near = [u for u in units if u[0].lower() == word and len(u) > 1]
     if near:
         return "write " + " or ".join(f"{number}{u}" for u in near)
     return "units are " + ", ".join(u for u in units if u != "KB")
