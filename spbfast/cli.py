@@ -20,6 +20,7 @@ from spbfast import __version__
 from spbfast.errors import SpbfastError
 
 EXIT_BUG, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+DRY_RUN_SHOWN = 20
 
 app = typer.Typer(
     name="spbfast",
@@ -58,12 +59,28 @@ def run(
 
     dataset = simulate(job.scenario, replicates=job.replicates, seed=job.seed)
     if not quiet:
-        from spbfast.results import summary_text
-
-        typer.echo(summary_text(dataset))
+        typer.echo(_summary(dataset))
     if output is not None:
         dataset.to_netcdf(output, engine="netcdf4")
         typer.echo(str(output))
+
+
+def _summary(dataset: Any) -> str:
+    """Each quantity at the end of the run: least, median and greatest of the replicates."""
+    lines = [f"{'at the end of the run':<34} {'min':>14} {'median':>14} {'max':>14}"]
+    for name, var in dataset.data_vars.items():
+        last = var.isel(time=-1) if "time" in var.dims else var
+        extra = [d for d in last.dims if d not in ("replicate", "zone", "counter")]
+        if extra or last.dtype.kind not in "iuf":
+            continue
+        rows = last.stack(row=[d for d in last.dims if d != "replicate"]) if last.ndim > 1 else last
+        cells = rows.transpose("row", ...) if "row" in rows.dims else [rows]
+        for cell in cells:
+            label = cell.coords["row"].item() if "row" in cell.coords else ()
+            shown = ".".join([str(name), *(str(part) for part in label)])
+            low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
+            lines.append(f"{shown:<34} {low:>14.10g} {mid:>14.10g} {high:>14.10g}")
+    return "\n".join(lines)
 
 
 @app.command()
@@ -80,39 +97,56 @@ def sweep(
             "--grid", metavar="KEY=A,B", help="sweep a key, e.g. policy.slab_shrink_throttle=10ms,50ms"
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run; touch no file")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the points; touch no file")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed point")] = False,
-    time_limit: Annotated[
-        str | None, typer.Option("--time-limit", metavar="DURATION", help="stop in time, e.g. 2h; exit 75")
-    ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Run every point of a sweep; the same command continues what was interrupted."""
     from spbfast.config import load_config
 
-    limit_s = None if time_limit is None else _duration_s(time_limit, "--time-limit")
     job = load_config(config, set_ or (), grid=grid or ())
+    outdir = output if output is not None else Path("results") / job.name
+    if dry_run:
+        _print_points(job, outdir)
+        return
     from spbfast.sweep.driver import run_sweep
 
-    outdir = output if output is not None else Path("results") / job.name
-    code = run_sweep(
-        job,
-        outdir,
-        dry_run=dry_run,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        time_limit_s=limit_s,
-        quiet=quiet,
-    )
-    if not dry_run and not no_report and code in (0, EXIT_SOME_FAILED):
-        from spbfast.report import build_report
-
-        typer.echo(f"report: {build_report(outdir)}")
+    outcome = run_sweep(job, outdir, retry_failed=retry_failed, fail_fast=fail_fast, quiet=quiet)
+    if outcome.exit_code in (0, EXIT_SOME_FAILED):
+        if not no_report:
+            _report(outdir, prefix="report: ")
         if not quiet:
             typer.echo(_snippet(outdir))
-    raise typer.Exit(code)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_points(job: Any, outdir: Path) -> None:
+    """What a sweep would run, without running or writing anything."""
+    from spbfast.sweep.design import build_design
+
+    points = build_design(job.sweep)
+    for point in points:
+        job.with_values(point.values)
+    typer.echo(f"{job.name}: {len(points)} points x {job.replicates} replicates, into {outdir}")
+    for point in points[:DRY_RUN_SHOWN]:
+        shown = ", ".join(f"{k}={v}" for k, v in point.values.items()) or "the file's own point"
+        typer.echo(f"  {shown}{'  (baseline)' if point.baseline else ''}")
+    if len(points) > DRY_RUN_SHOWN:
+        typer.echo(f"  ... and {len(points) - DRY_RUN_SHOWN} more")
+
+
+def _report(directory: Path, prefix: str = "") -> None:
+    """Build the report and print its path, or how to get what it needs."""
+    try:
+        from spbfast.report import build_report
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        typer.echo("no report without matplotlib; install it with: pip install 'spbfast[plot]'", err=True)
+        return
+    typer.echo(f"{prefix}{build_report(directory)}")
 
 
 def _snippet(outdir: Path) -> str:
@@ -130,9 +164,7 @@ def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)],
 ) -> None:
     """Build report.html, one self-contained page, from a results directory."""
-    from spbfast.report import build_report
-
-    typer.echo(str(build_report(directory)))
+    _report(directory)
 
 
 @app.command()
@@ -248,15 +280,6 @@ def version(as_json: JsonOpt = False) -> None:
         typer.echo(json.dumps(found))
     else:
         typer.echo("\n".join(f"{k} {v or 'not installed'}" for k, v in found.items()))
-
-
-def _duration_s(text: str, option: str) -> float:
-    from spbfast.config.units import parse_duration
-
-    try:
-        return parse_duration(text) / 1e9
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def main(args: list[str] | None = None) -> None:

@@ -76,7 +76,7 @@ def load_config(
         source_text=texts[0],
         path=path,
         base_text=texts[1],
-        overrides=(*set_, *grid),
+        overrides=tuple(set_),
         tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
     )
 

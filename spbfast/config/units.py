@@ -76,6 +76,8 @@ def _base(units: dict[str, int]) -> str:
 def _show(value: Any) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
     return str(value).lower() if isinstance(value, bool) else f"{value!r}"
 
 

@@ -1,0 +1,39 @@
+# Shared by quickstart and test: one virtual environment in .venv, built once per pyproject.toml and set of
+# extras. Sourced with the repository's root as working directory.
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3.14 python3.13 python3.12 python3.11 python3; do
+        [ -n "$candidate" ] || continue
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        if "$candidate" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "no Python 3.11 to 3.14 found; install one, or name it: PYTHON=/path/to/python $0" >&2
+    return 5
+}
+
+# make_venv REQUIREMENT...: .venv with these requirements, such as '.[plot]'. Kept if nothing changed.
+make_venv() {
+    local python stamp wanted
+    stamp=.venv/.requirements
+    wanted="$* $(cksum <pyproject.toml)"
+    if [ -x .venv/bin/python ] && [ -f "$stamp" ] && grep -qxF -- "$wanted" "$stamp"; then
+        return
+    fi
+    python=$(find_python)
+    if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        echo "making .venv with $("$python" --version)" >&2
+        "$python" -m venv --clear .venv
+    fi
+    echo "installing $* (about a minute)" >&2
+    local arg args=()
+    for arg in "$@"; do
+        case "$arg" in .*) args+=(-e "$arg") ;; *) args+=("$arg") ;; esac
+    done
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
+    [ -f "$stamp" ] && ! grep -qF -- "$(cksum <pyproject.toml)" "$stamp" && rm -f "$stamp"
+    echo "$wanted" >>"$stamp"
+}

@@ -1,0 +1,161 @@
+"""The command line: start-up cost, wrong words, exit codes, plain errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spbfast import cli
+from spbfast.errors import InvariantError, ResultsError, SimulationError, TraceError
+
+HEAVY = ("numba", "xarray", "dask", "distributed", "scipy", "pandas", "matplotlib", "netCDF4")
+
+
+def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spbfast.cli", *args], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def call(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command, in this process."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(args)
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.yaml"
+    path.write_text("duration: 10s\nsweep: {grid: {policy.slab_shrink: [true, false]}}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["schema"], ["explain"], ["presets"]])
+def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom spbfast import cli\n"
+        f"try:\n    cli.main({words!r})\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+        f"bad = [m for m in {HEAVY!r} if m in sys.modules]\nassert not bad, bad\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_quick() -> None:
+    best = 9.0
+    for _ in range(4):
+        begin = time.perf_counter()
+        assert run("--help").returncode == 0
+        best = min(best, time.perf_counter() - begin)
+    assert best < 0.5
+
+
+def test_validate_imports_nothing_heavy(good: Path) -> None:
+    code = (
+        f"import sys\nfrom spbfast.config import load_config\nload_config({str(good)!r})\n"
+        f"assert not [m for m in {HEAVY!r} if m in sys.modules]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_wrong_verb_gets_a_suggestion() -> None:
+    done = run("swep")
+    assert done.returncode == 2
+    assert "Did you mean 'sweep'?" in done.stderr
+
+
+def test_wrong_configuration_is_exit_2_without_traceback(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("duration: 10\n", encoding="utf-8")
+    for verb in ("run", "sweep", "validate"):
+        done = run(verb, "bad.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("bad.yaml:1:11: error: duration: 10 has no unit")
+        assert "Traceback" not in done.stderr
+    assert "no such file" in run("run", "none.yaml", cwd=tmp_path).stderr
+
+
+def test_validate_counts_points(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(["validate", str(good)], capsys)
+    assert (code, out) == (0, f"{good}: ok (2 points, 1 replicates)\n")
+
+
+def test_dry_run_lists_points_and_writes_nothing(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outdir = good.parent / "out"
+    code, out, _ = call(["sweep", str(good), "--dry-run", "-o", str(outdir)], capsys)
+    assert code == 0
+    assert "2 points x 1 replicates" in out
+    assert "policy.slab_shrink=False" in out
+    assert not outdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ResultsError("belongs to another sweep", "results/x"), 4, "spbfast: error: results/x: belongs"),
+        (SimulationError(3, "out of slots", step=9, seed=1), 3, "spbfast: error: out of slots (code 3"),
+        (TraceError("no meta array", "a.npz", event=4), 2, "spbfast: error: a.npz: event 4: no meta"),
+        (InvariantError("free pages", "spb 3", 4, 5), 1, "spbfast: error: free pages at spb 3: expected 4"),
+    ],
+)
+def test_known_errors_are_one_line(
+    error: Exception,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    got, _, err = call([], capsys)
+    assert got == code
+    assert err.startswith(text)
+    assert err.count("\n") == 1
+
+
+def test_unknown_errors_ask_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(cli, "app", fail)
+    code, _, err = call([], capsys)
+    assert code == 1
+    assert "ZeroDivisionError: oops" in err
+    assert "please report" in err
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert call([], capsys)[0] == 130
+
+
+def test_version_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(["version", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out)["spbfast"] == cli.__version__
+    code, out, _ = call(["explain", "policy.slab_shrink_throttle"], capsys)
+    assert code == 0
+    assert "v1@32" in out
+    code, _, err = call(["explain", "policy.slab_shrik"], capsys)
+    assert code == 2
+    assert "did you mean" in err
+
+
+def test_presets_show_the_ladder(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(["presets"], capsys)
+    assert code == 0
+    assert "v1@30     slab_shrink on" in out.splitlines()
