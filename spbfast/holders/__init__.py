@@ -1,0 +1,1 @@
+"""Who holds pages and objects, and how to find them again."""

@@ -1,0 +1,1 @@
+"""What runs later: evacuation, defragmentation, contiguous allocation, shrinking, reclaim."""
