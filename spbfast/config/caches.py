@@ -1,0 +1,190 @@
+"""What caches hold: slab caches of file metadata with their shrinkers, and the page cache.
+
+Owns the sections `slab` and `pagecache`, and the helpers that all sections of the machine describe their
+fields with. Every field says where its default comes from: a source, or "assumed" with the range to vary.
+Nothing here simulates; spbfast/lowering turns the models into arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from spbfast.config.base import Model
+from spbfast.config.units import Size, format_size
+
+PAGE = 4096
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def described(default: Any, text: str, source: str, **limits: Any) -> Any:
+    """A field with its default, its meaning and where the default comes from."""
+    return Field(default, description=text, json_schema_extra={"source": source}, **limits)
+
+
+class SlabCache(Model):
+    """One slab cache."""
+
+    name: str = Field(description="name of the cache", pattern=r"^[A-Za-z0-9_-]+$", max_length=40)
+    role: Literal["inode", "dentry", "attached"] = Field(
+        description="inode and dentry: one each; attached: objects that come and go with inodes"
+    )
+    object_size: Size = Field(description="bytes per object, metadata included", examples=["1136B"])
+    order: int = described(0, "preferred order of a slab", "SLUB, by object size and CPUs", ge=0, le=5)
+    per_inode: float = described(
+        1.0, "objects per inode; for role attached only", "assumed, 0..8", ge=0.0, le=64.0
+    )
+    reclaimable: bool = described(
+        True, "pages are reclaimable; false: unmovable", "mainline SLAB_RECLAIM_ACCOUNT"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SlabCache:
+        if not 8 <= self.object_size <= PAGE << self.order:
+            raise ValueError(
+                f"object_size: must be 8B..{format_size(PAGE << self.order)} for slabs of order "
+                f"{self.order}, got {format_size(self.object_size)}; raise order or lower object_size"
+            )
+        if self.role != "attached" and not self.reclaimable:
+            raise ValueError(f"reclaimable: must be true for the {self.role} cache, which a shrinker frees")
+        return self
+
+    @property
+    def min_order(self) -> int:
+        """The smallest order that holds an object: SLUB's second attempt."""
+        return (-(-self.object_size // PAGE) - 1).bit_length()
+
+    def objects(self, order: int) -> int:
+        """Objects in a slab of that order."""
+        return (PAGE << order) // self.object_size
+
+
+def _default_caches() -> tuple[SlabCache, ...]:
+    small = {"role": "attached", "order": 0}
+    return (
+        SlabCache(name="btrfs_inode", role="inode", object_size="1136B", order=3),
+        SlabCache(name="dentry", role="dentry", object_size="192B", order=0),
+        SlabCache(name="extent_map", object_size="144B", per_inode=0.25, **small),
+        SlabCache(name="extent_state", object_size="80B", per_inode=0.25, **small),
+        SlabCache(name="radix_tree_node", role="attached", object_size="584B", order=1, per_inode=0.1),
+        SlabCache(name="kmalloc-512", object_size="512B", per_inode=0.1, reclaimable=False, **small),
+    )
+
+
+class Slab(Model):
+    """Slab caches of file metadata, their shrinkers, and how objects age."""
+
+    caches: tuple[SlabCache, ...] = Field(
+        default_factory=_default_caches,
+        description="exactly one inode and one dentry cache, and what is attached to inodes",
+        json_schema_extra={"source": "flagship.md: sizes measured, btrfs order as on many-CPU hosts"},
+    )
+    superblocks: int = described(3, "mounted file systems with a shrinker each", "assumed, 2..4", ge=1, le=64)
+    memcgs: int = described(
+        22,
+        "memory control groups, root included: root, one per guest, a few services",
+        "assumed, 1..64",
+        ge=1,
+        le=1024,
+    )
+    batch: int = described(1024, "least number of objects that a superblock's scan takes", "fs/super.c", ge=1)
+    seeks: int = described(2, "DEFAULT_SEEKS: cost of recreating an object", "mainline", ge=0, le=1024)
+    vfs_cache_pressure: int = described(
+        100, "percent of the unused objects that a count reports", "mainline default", ge=0, le=1000
+    )
+    dentries_per_inode: float = described(1.25, "dentries of each inode", "assumed, 1..2", ge=0.0, le=8.0)
+    inodes_held_by_page_cache: Share = described(
+        0.3, "share of unused inodes that page cache keeps off the LRU", "assumed, 0..0.9"
+    )
+    pages_per_held_inode: int = described(
+        16, "page-cache pages whose reclaim lets go of one inode", "assumed, 1..256", ge=1, le=65_536
+    )
+    referenced_again: Share = described(
+        0.45, "share of objects that the LRU finds referenced and passes once", "flagship: assumed 0.3..0.6"
+    )
+    age_correlation: Share = described(
+        0.9,
+        "1: LRU age follows the slab pages, whole slabs empty; 0: no relation",
+        "assumed, 0..1",
+    )
+    min_partial: int = described(
+        5, "empty slabs that a cache keeps on its partial list", "SLUB: 5..10", ge=0, le=100
+    )
+    objects_max: int = described(
+        64_000_000, "objects that may live at once; bounds the simulator's memory", "ours", ge=1, le=2**30
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Slab:
+        for role in ("inode", "dentry"):
+            found = [c.name for c in self.caches if c.role == role]
+            if len(found) != 1:
+                shown = ", ".join(found) or "none"
+                raise ValueError(f"caches: exactly one cache must have the role {role}, found {shown}")
+        names = [c.name for c in self.caches]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"caches: the name {twice[0]!r} is used twice; names must differ")
+        return self
+
+    def cache(self, role: str) -> SlabCache:
+        """The inode or the dentry cache."""
+        return next(c for c in self.caches if c.role == role)
+
+    @property
+    def nr_instances(self) -> int:
+        """Shrinker instances; number of (superblock, memcg) = memcg * superblocks + superblock."""
+        return self.superblocks * self.memcgs
+
+    @property
+    def objects_per_inode(self) -> float:
+        """Objects that come with an inode, itself included."""
+        return 1.0 + self.dentries_per_inode + sum(c.per_inode for c in self.caches if c.role == "attached")
+
+    @property
+    def bytes_per_inode(self) -> float:
+        """Slab bytes that come with an inode, packed at preferred orders."""
+
+        def packed(cache: SlabCache) -> float:
+            return (PAGE << cache.order) / cache.objects(cache.order)
+
+        total = packed(self.cache("inode")) + self.dentries_per_inode * packed(self.cache("dentry"))
+        return total + sum(c.per_inode * packed(c) for c in self.caches if c.role == "attached")
+
+
+class PageCache(Model):
+    """The page cache's reclaim order and folio sizes."""
+
+    hot_share: Share = described(
+        0.3, "share of the cache that is never reclaimed while colder cache remains", "assumed, 0..0.7"
+    )
+    lru_mix: Share = described(
+        0.5, "0: reclaimed in the order of arrival; 1: in an order unrelated to it", "assumed, 0..1"
+    )
+    reclaim_run: int = described(
+        16, "folios of neighbouring age that are reclaimed together", "assumed, 1..256", ge=1, le=256
+    )
+    folio_weights: tuple[float, ...] = described(
+        (0.4, 0.1, 0.25, 0.1, 0.15),
+        "shares of the cached bytes in folios of order 0, 1, 2, ..; any scale",
+        "assumed; large folios from readahead",
+        min_length=1,
+        max_length=10,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PageCache:
+        check_weights(self.folio_weights, "folio_weights")
+        return self
+
+
+def check_weights(weights: tuple[float, ...], key: str) -> None:
+    """Weights must not be negative, and one of them must count.
+
+    Raises
+    ------
+    ValueError
+        Naming `key`.
+    """
+    if any(w < 0 for w in weights) or sum(weights) <= 0:
+        raise ValueError(f"{key}: weights must be >= 0 with at least one above 0, got {list(weights)}")

@@ -1,0 +1,254 @@
+"""The machine around the allocator: memory, boot, per-CPU lists, reclaim and workers.
+
+Owns the sections `machine`, `boot`, `pcp`, `reclaim` and `workers` (those of caches.py are handed on, so
+that the whole machine can be imported from here), and the mainline formulas behind their `auto` values. Every field says where its default comes from: a source, or
+"assumed" with the range to vary. Nothing here simulates; spbfast/lowering turns the models into arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema, model_validator
+
+from spbfast.config.base import Model
+from spbfast.config.caches import PAGE, PageCache, Share, Slab, SlabCache
+from spbfast.config.caches import described as _key
+from spbfast.config.units import Duration, Size, format_size, parse_size
+
+__all__ = [
+    "Boot",
+    "Machine",
+    "PageCache",
+    "Pcp",
+    "Reclaim",
+    "Slab",
+    "SlabCache",
+    "Workers",
+]
+
+BLOCK = 4 << 20  # the biggest buddy, 4 MiB
+
+
+def _auto_or(parse: Any, what: str) -> Any:
+    def check(value: Any) -> Any:
+        return value if isinstance(value, str) and value == "auto" else parse(value, what)
+
+    return BeforeValidator(check)
+
+
+def _size_or_hint(value: Any, what: str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise ValueError(f"{error} (or 'auto': {what})") from None
+
+
+def _pages_or_hint(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"must be 'auto' ({what}) or a whole number of pages >= 1, got {value!r}")
+    return value
+
+
+def _rounds(value: Any) -> Any:
+    if value == "unlimited" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"must be a whole number of rounds >= 0 or 'unlimited', got {value!r}")
+
+
+_AUTO_PAGES = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
+_AUTO_SIZE = WithJsonSchema({"type": "string", "examples": ["auto", "64MiB"]})
+AutoOrPages = Annotated[int | str, _auto_or(_pages_or_hint, "the mainline formula"), _AUTO_PAGES]
+AutoOrSize = Annotated[int | str, _auto_or(_size_or_hint, "the mainline formula"), _AUTO_SIZE]
+Rounds = Annotated[
+    int | str,
+    BeforeValidator(_rounds),
+    WithJsonSchema({"anyOf": [{"const": "unlimited"}, {"type": "integer", "minimum": 0}]}),
+]
+
+
+def _floor_pow2(n: int) -> int:
+    return 1 << (n.bit_length() - 1)
+
+
+class Machine(Model):
+    """One node with one zone Normal."""
+
+    memory: Size = _key(
+        238 << 30, "memory of zone Normal, reserved pages included", "v1 cover: 238 superpageblocks"
+    )
+    start_pfn: int = _key(
+        0x100000, "first page frame of the zone; 0x100000 is 4 GiB, where Normal begins", "x86-64", ge=0
+    )
+    spb_size: Size = _key(1 << 30, "size of a superpageblock: a power of two, at least 4MiB", "v1: PUD size")
+    cpus: int = _key(
+        32, "CPUs; decides per-CPU list sizes and the pages stranded there", "assumed, 8..166", ge=1, le=1024
+    )
+    memmap_bytes_per_page: int = _key(
+        64, "struct page, reserved at boot at the zone's start", "mainline, x86-64", ge=0, le=512
+    )
+    kernel_image: Size = _key(
+        60_000_000, "kernel image and firmware, reserved at the zone's start", "flagship; assumed 20MB..200MB"
+    )
+    min_free: AutoOrSize = _key(
+        "auto", "vm.min_free_kbytes as a size; auto is the kernel's own choice", "mainline formulas"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Machine:
+        if self.spb_size < BLOCK or self.spb_size & (self.spb_size - 1):
+            raise ValueError(
+                f"spb_size: must be a power of two of at least 4MiB, e.g. 64MiB or 1GiB; "
+                f"got {format_size(self.spb_size)}"
+            )
+        if self.memory % PAGE:
+            raise ValueError(f"memory: must be a whole number of 4KiB pages, got {format_size(self.memory)}")
+        if self.memory < self.spb_size:
+            raise ValueError(
+                f"memory: must hold at least one superpageblock of {format_size(self.spb_size)}, "
+                f"got {format_size(self.memory)}; give more memory or a smaller machine.spb_size"
+            )
+        if self.nr_reserved >= self.nr_pages:
+            raise ValueError("memory: smaller than what is reserved at boot; lower machine.kernel_image")
+        return self
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages of the zone."""
+        return self.memory // PAGE
+
+    @property
+    def nr_reserved(self) -> int:
+        """Pages at the zone's start that never reach the allocator."""
+        reserved = self.nr_pages * self.memmap_bytes_per_page + self.kernel_image
+        return -(-reserved // PAGE)
+
+    @property
+    def nr_managed(self) -> int:
+        """Pages that the allocator manages."""
+        return self.nr_pages - self.nr_reserved
+
+    def min_pages(self) -> int:
+        """The min watermark in pages.
+
+        Source: calculate_min_free_kbytes, set_recommended_min_free_kbytes (THP on, one zone).
+        """
+        if isinstance(self.min_free, int):
+            return self.min_free // PAGE
+        kbytes = math.isqrt(self.nr_managed * 4 * 16)
+        pages = min(max(kbytes, 128), 262_144) // 4
+        recommended = min(512 * 2 + 512 * 3 * 3, self.nr_managed // 20)
+        return max(pages, recommended)
+
+    def watermarks(self, scale: int) -> tuple[int, int, int]:
+        """Watermarks min, low, high in pages; `scale` is reclaim.watermark_scale.
+
+        Source: __setup_per_zone_wmarks (mm/page_alloc.c).
+        """
+        low_gap = max(self.min_pages() >> 2, self.nr_managed * scale // 10_000)
+        return self.min_pages(), self.min_pages() + low_gap, self.min_pages() + 2 * low_gap
+
+
+class Boot(Model):
+    """How the state at t = 0 comes about, through the same allocator."""
+
+    chunk: Size = _key(
+        4 << 20,
+        "what each boot-time actor allocates before the next one has its turn; small values mix types finely",
+        "assumed, 64KiB..64MiB",
+        ge=PAGE,
+    )
+    fill_page_cache: bool = _key(
+        True,
+        "last of all, fill free memory with page cache down to the high watermark",
+        "flagship: a machine in use is never half empty",
+    )
+
+
+class Pcp(Model):
+    """Per-CPU page lists."""
+
+    enabled: bool = _key(True, "keep per-CPU lists; false sends every request to the buddy lists", "mainline")
+    batch: AutoOrPages = _key("auto", "pages moved at once", "mainline, zone_batchsize")
+    high_min: AutoOrPages = _key("auto", "least limit of a CPU's lists, pages", "mainline, zone_highsize")
+    high_max: AutoOrPages = _key("auto", "greatest limit of a CPU's lists, pages", "mainline, zone_highsize")
+    decay: Duration = _key(10**9, "time between two decays of the limit (vmstat tick)", "mainline: 1 s", gt=0)
+    owned: Literal[False] = _key(
+        False, "owned pageblocks per CPU; the only value so far is false: classic lists", "v1 02"
+    )
+
+    def sizes(self, machine: Machine, low_pages: int) -> tuple[int, int, int]:
+        """Batch, high_min and high_max in pages, with `low_pages` the low watermark.
+
+        Source: zone_batchsize, zone_highsize (mm/page_alloc.c), no percpu_pagelist_high_fraction.
+        """
+        managed = machine.nr_managed
+        batch = self.batch
+        if isinstance(batch, str):
+            quarter = max(min(managed >> 10, (1 << 20) // PAGE) // 4, 1)
+            batch = max(_floor_pow2(quarter + quarter // 2) - 1, 1)
+        low_high = low_pages // machine.cpus if isinstance(self.high_min, str) else self.high_min
+        top_high = managed // 8 // machine.cpus if isinstance(self.high_max, str) else self.high_max
+        high_min = low_high if isinstance(self.high_min, int) else max(low_high, 4 * batch)
+        high_max = top_high if isinstance(self.high_max, int) else max(top_high, 4 * batch)
+        return batch, high_min, max(high_min, high_max)
+
+
+class Reclaim(Model):
+    """Watermarks, kswapd and direct reclaim of page cache."""
+
+    rounds_max: Rounds = _key(
+        16,
+        "rounds of direct reclaim that one failing request may make in all; 0 none",
+        "assumed: 0, 1, 16 or unlimited (the kernel loops on while there is progress)",
+    )
+    batch: int = _key(32, "pages that one round of reclaim frees", "mainline SWAP_CLUSTER_MAX", ge=1, le=4096)
+    watermark_scale: int = _key(
+        10, "distance of the watermarks, parts of 10,000", "mainline default", ge=1, le=3000
+    )
+    kswapd_delay: Duration = _key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
+    kswapd_page_cost: Duration = _key(
+        500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0
+    )
+    compact_candidates: int = _key(
+        4,
+        "pageblocks that a failing THP fault may try to empty in clean superpageblocks; 0 none",
+        "assumed, 0..16",
+        ge=0,
+        le=64,
+    )
+    compact_rate: int = _key(
+        500,
+        "pageblocks per second that all THP faults together may compact",
+        "assumed, 0..5000",
+        ge=0,
+        le=100_000,
+    )
+
+
+class Workers(Model):
+    """Latencies and costs of deferred work, and what makes a migration fail."""
+
+    irq_work_delay: Duration = _key(10_000, "from the request to the irq_work handler", "assumed, 1us..50us")
+    workqueue_delay: Duration = _key(
+        100_000, "from the handler to the start of the work", "assumed, 50us..500us"
+    )
+    shrink_count_cost: Duration = _key(1_000, "time of one count of a cache", "assumed, 0.2us..10us")
+    shrink_object_cost: Duration = _key(500, "time per scanned object", "assumed, 100ns..2us")
+    migrate_page_cost: Duration = _key(3_000, "time to migrate a page", "assumed, 1us..10us")
+    migrate_thp_cost: Duration = _key(500_000, "time to migrate a huge page", "assumed, 100us..1ms")
+    evacuation_descriptors: int = _key(
+        64,
+        "pool of evacuation requests; an empty pool loses the request",
+        "assumed, 8..1024",
+        ge=1,
+        le=65_536,
+    )
+    pinned_share: Share = _key(
+        0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1"
+    )
+    busy_share: Share = _key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
+    defrag_cooldown: Duration = _key(
+        5 * 10**9, "least time between two defragmentations of a superpageblock", "v1 16"
+    )
