@@ -13,7 +13,7 @@ from typing import Any
 from spbfast.config import messages
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.config.policy import meant_paths
-from spbfast.config.tree import Node, lookup
+from spbfast.config.tree import NO_SUCH_PLACE, Node, lookup
 from spbfast.errors import Problem
 
 Validate = Callable[[Node, list[Problem]], Any]
@@ -121,7 +121,7 @@ class _Checker:
         for problem in found:
             if (problem.path, problem.message) in self.known:
                 continue
-            unknown |= problem.message.startswith("unknown key")
+            unknown |= problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message
             self.problems.append(self._relocated(problem, leaves, shown, holder, unknown))
         return unknown
 

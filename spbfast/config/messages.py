@@ -171,7 +171,9 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
 
 def _choices(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     here = strip(annotation_at(root, loc))
-    return [str(v) for v in get_args(here)] if get_origin(here) is Literal else []
+    if get_origin(here) is not Literal:
+        return []
+    return [str(v).lower() if isinstance(v, bool) else str(v) for v in get_args(here)]
 
 
 def _wrong_tag(kind: str, value: Any, root: type[BaseModel], loc: Sequence[int | str]) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from spbfast.config.base import Model
+from spbfast.config.machine import Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 
@@ -102,6 +103,13 @@ class ScenarioFields(Model):
 
     duration: Span = Field(description="simulated time, boot not counted")
     policy: Policy = Field(description="the allocator policy: a preset name, or a preset with changes")
+    machine: Machine = Field(default_factory=Machine, description="memory and CPUs")
+    boot: Boot = Field(default_factory=Boot, description="how the state at time 0 comes about")
+    pcp: Pcp = Field(default_factory=Pcp, description="per-CPU page lists")
+    reclaim: Reclaim = Field(default_factory=Reclaim, description="watermarks and reclaim of page cache")
+    workers: Workers = Field(default_factory=Workers, description="latencies and costs of deferred work")
+    slab: Slab = Field(default_factory=Slab, description="slab caches of file metadata and their shrinkers")
+    pagecache: PageCache = Field(default_factory=PageCache, description="the page cache's order and sizes")
 
 
 class Scenario(ScenarioFields):

@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from spbfast.errors import Problem
 
 MAX_DEPTH = 40
+NO_SUCH_PLACE = "so a path cannot lead through it"
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,10 @@ def _set(node: Node, segments: list[str], leaf: Node, done: list[str]) -> Node:
     if index is None:
         here = ".".join(done) or "the file"
         if isinstance(node.value, list):
-            raise ValueError(f"{here} is a list without the element {head!r} (use its name or its number)")
-        raise ValueError(f"{here} is not a mapping, so it cannot hold {head!r}")
+            what = f"is a list without the element {head!r} (use its name or its number)"
+        else:
+            what = f"is no mapping and cannot hold {head!r}"
+        raise ValueError(f"{here} {what}, {NO_SUCH_PLACE}")
     value = list(node.value) if isinstance(node.value, list) else dict(node.value or {})
     if isinstance(value, dict) and index not in value:
         child = Node({}, leaf.source, leaf.line, leaf.col, leaf.key_line, leaf.key_col) if rest else leaf
