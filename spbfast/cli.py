@@ -70,7 +70,7 @@ def _summary(dataset: Any) -> str:
     lines = [f"{'at the end of the run':<34} {'min':>14} {'median':>14} {'max':>14}"]
     for name, var in dataset.data_vars.items():
         last = var.isel(time=-1) if "time" in var.dims else var
-        extra = [d for d in last.dims if d not in ("replicate", "zone", "counter")]
+        extra = [d for d in last.dims if d not in ("replicate", "counter")]
         if extra or last.dtype.kind not in "iuf":
             continue
         rows = last.stack(row=[d for d in last.dims if d != "replicate"]) if last.ndim > 1 else last
@@ -155,7 +155,7 @@ def _snippet(outdir: Path) -> str:
         "In Python:\n"
         "  import spbfast as sf\n"
         f"  ds = sf.open_results({str(outdir)!r})\n"
-        '  print(ds.spb_tainted.sel(zone="Normal").isel(time=-1).mean("replicate").to_dataframe())'
+        '  print(sf.cube(ds).spb_tainted.mean("replicate").isel(time=-1))'
     )
 
 
@@ -170,14 +170,30 @@ def report(
 @app.command()
 def compare(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)],
-    by: Annotated[str, typer.Option("--by", help="the swept key, e.g. policy.slab_shrink")],
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="KEY", help="the swept key, e.g. policy.slab_shrink")
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", help="the variable to compare")] = "spb_tainted",
+    at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
 ) -> None:
     """Paired differences against the baseline, with confidence intervals."""
     from spbfast.results import compare as compare_results
     from spbfast.results import open_results
 
-    typer.echo(str(compare_results(open_results(directory), by=by.replace(".", "_"), metric=metric)))
+    moment = at if at in ("end", "peak", "mean") else _seconds(at)
+    coord = by.replace(".", "_") if by else None
+    table = compare_results(open_results(directory), by=coord, metric=metric, at=moment).to_dataframe()
+    hidden = [name for name in ("point_id", "is_baseline", "in_grid") if name in table]
+    typer.echo(f"{metric} at {at}")
+    typer.echo(table.drop(columns=hidden).to_string(float_format="{:.6g}".format))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        message = f"must be end, peak, mean, or a time in seconds such as 60; got {text!r}"
+        raise typer.BadParameter(message, param_hint="--at") from None
 
 
 @app.command()
