@@ -234,7 +234,9 @@ def validate(
             typer.echo(str(error), err=True)
         else:
             points = job.sweep.nr_points if job.sweep else 1
-            typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates)")
+            memory = job.scenario.machine.memory
+            shown = f"memory {memory} bytes = {memory / 2**30:.6g} GiB"
+            typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates, {shown})")
     raise typer.Exit(ConfigError.exit_code if failed else 0)
 
 
