@@ -169,7 +169,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         _T,
         "i8",
         "byte",
-        "reclaimable slab objects in bytes",
+        "reclaimable slab objects",
         "bytes of cached objects that a shrinker could free",
     ),
     ("slab_objects", _T, "i8", "1", "slab objects", "objects alive in all slab caches"),

@@ -34,7 +34,7 @@ from spbfast.sweep.progress import Progress, format_seconds, make_progress
 from spbfast.sweep.shards import LOST, OK, CellResult, write_shard
 from spbfast.sweep.store import Store, count, default_command, settled
 
-EXIT_OK, EXIT_FAILED = 0, 3
+EXIT_OK, EXIT_FAILED, EXIT_TIME_LIMIT = 0, 3, 75
 GRACE_S = 20.0
 LOST_TRIES = 3
 STATUS_EVERY_S = 60.0
@@ -48,7 +48,7 @@ class SweepOutcome:
     Attributes
     ----------
     exit_code : int
-        0 all runs ok, 3 some failed, 128 + signal when stopped.
+        0 all runs ok, 3 some failed, 75 stopped by the time limit, 128 + signal when stopped by one.
     results_path : Path
         results.nc, written whatever happened.
     n_runs : int
@@ -56,7 +56,7 @@ class SweepOutcome:
     n_new : int
         Runs done by this call.
     stopped_by : str
-        "", or the name of the signal, or "fail-fast".
+        "", or the name of the signal, "time limit" or "fail-fast".
     resume_command : str
         Continues the sweep.
     """
@@ -113,6 +113,7 @@ def run_sweep(
     *,
     fail_fast: bool = False,
     retry_failed: bool = False,
+    time_limit_s: float | None = None,
     quiet: bool = False,
     progress: Progress | None = None,
     stream: TextIO | None = None,
@@ -132,6 +133,8 @@ def run_sweep(
         Stop at the first failing run.
     retry_failed : bool
         Run those again that failed before.
+    time_limit_s : float, optional
+        Stop after this many seconds, as a signal would, with exit code 75.
     progress : Progress, optional
         Replaces the display on `stream` (standard error).
     engine : str
@@ -158,6 +161,7 @@ def run_sweep(
         status, attempts = store.open_for(plan, job, default_command())
         sweep = _Sweep(job, plan, store, status, attempts, display, stop, key, engine)
         sweep.fail_fast = fail_fast
+        sweep.deadline = None if time_limit_s is None else start + time_limit_s
         try:
             sweep.run(settled(status, retry_failed=retry_failed))
         finally:
@@ -186,6 +190,7 @@ class _Sweep:
         self.attempts, self.display, self.stop = attempts, display, stop
         self.key, self.engine = key, engine
         self.fail_fast = False
+        self.deadline: float | None = None
         self.failing = False
         self.todo: deque[Cell] = deque()
         self.lost: dict[Cell, int] = {}
@@ -199,7 +204,11 @@ class _Sweep:
     @property
     def stopped_by(self) -> str:
         """Why no more runs are started."""
-        return self.stop.name or ("fail-fast" if self.failing and self.fail_fast else "")
+        if self.stop.signum:
+            return self.stop.name
+        if self.fail_fast and self.failing:
+            return "fail-fast"
+        return "time limit" if self.deadline is not None and time.monotonic() >= self.deadline else ""
 
     def run(self, done: set[Cell]) -> None:
         """Run every cell that is not done."""
@@ -366,8 +375,11 @@ class _Sweep:
     def outcome(self, wall_s: float) -> SweepOutcome:
         """Sum up, and say it."""
         n = count(self.plan, self.status)
+        reason = self.stopped_by if n["missing"] else ""
         code = EXIT_FAILED if n["failed"] else EXIT_OK
-        if n["missing"] and self.stop.signum:
+        if reason == "time limit":
+            code = EXIT_TIME_LIMIT
+        elif reason and self.stop.signum:
             code = 128 + self.stop.signum
         result = SweepOutcome(
             code,
@@ -380,7 +392,7 @@ class _Sweep:
             n["missing"],
             self.n_new,
             wall_s,
-            self.stopped_by if n["missing"] else "",
+            reason,
             resume_command(self.job, self.store.dir),
         )
         for line in closing_words(result, self.store):
@@ -402,7 +414,8 @@ def closing_words(outcome: SweepOutcome, store: Store) -> list[str]:
     """What a person wants to know at the end of a sweep."""
     lines = [
         f"{outcome.n_ok} of {outcome.n_runs} runs ok, {outcome.n_failed} failed, "
-        f"{outcome.n_missing} not done; {outcome.n_new} new in {format_seconds(outcome.wall_s)}; {outcome.results_path}"
+        f"{outcome.n_missing} not done; {outcome.n_new} new in {format_seconds(outcome.wall_s)}; "
+        f"{outcome.results_path}"
     ]
     if outcome.n_failed:
         files = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []

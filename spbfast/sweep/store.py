@@ -142,7 +142,7 @@ class Store:
 
         manifest = make_manifest(plan, job, command)
         if self.manifest_path.exists():
-            self._refuse_identity(plan)
+            self.refuse_identity(plan)
             manifest["created"] = self.manifest().get("created", manifest["created"])
             status, attempts = self.scan()
             self._refuse_foreign(plan, status)
@@ -170,7 +170,8 @@ class Store:
                 self.dir,
             )
 
-    def _refuse_identity(self, plan: Plan) -> None:
+    def refuse_identity(self, plan: Plan) -> None:
+        """Raise ResultsError when the directory's results cannot be continued by `plan`."""
         old = self.manifest()
         new = identity(plan)
         diff = [f"  {k}: {old.get(k)} there, {new[k]} now" for k in IDENTITY if old.get(k) != new[k]]
