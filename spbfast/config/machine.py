@@ -76,7 +76,9 @@ class Machine(Model):
     """One node with one zone Normal."""
 
     memory: Size = _key(
-        238 << 30, "memory of zone Normal, reserved pages included", "v1 cover: 238 superpageblocks"
+        238 << 30,
+        "memory of zone Normal, reserved pages included; rounded down to whole 4MiB blocks",
+        "v1 cover: 238 superpageblocks",
     )
     start_pfn: int = _key(
         0x100000, "first page frame of the zone; 0x100000 is 4 GiB, where Normal begins", "x86-64", ge=0
@@ -102,8 +104,6 @@ class Machine(Model):
                 f"spb_size: must be a power of two of at least 4MiB, e.g. 64MiB or 1GiB; "
                 f"got {format_size(self.spb_size)}"
             )
-        if self.memory % PAGE:
-            raise ValueError(f"memory: must be a whole number of 4KiB pages, got {format_size(self.memory)}")
         if self.memory < self.spb_size:
             raise ValueError(
                 f"memory: must hold at least one superpageblock of {format_size(self.spb_size)}, "
@@ -115,8 +115,8 @@ class Machine(Model):
 
     @property
     def nr_pages(self) -> int:
-        """Pages of the zone."""
-        return self.memory // PAGE
+        """Pages of the zone, in whole blocks of 4 MiB: 247 GB is no whole number of pages."""
+        return self.memory // BLOCK * (BLOCK // PAGE)
 
     @property
     def nr_reserved(self) -> int:
