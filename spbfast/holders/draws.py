@@ -20,14 +20,27 @@ _U1, _UM1, _UM2, _UG, _ULOW = (np.uint64(v) for v in (1, _MUL1, _MUL2, _GAMMA, 0
 _S27, _S30, _S31, _S32 = (np.uint64(v) for v in (27, 30, 31, 32))
 ONE_32 = 1 << 32  # certainty, as a threshold of `chance`
 
+
+def _draw(key: int, counter: int) -> int:
+    x = (int(key) + (int(counter) + 1) * _GAMMA) & _MASK
+    x = ((x ^ (x >> 30)) * _MUL1) & _MASK
+    x = ((x ^ (x >> 27)) * _MUL2) & _MASK
+    return x ^ (x >> 31)
+
+
+def key_of(*parts: int) -> int:
+    """A key, 0 .. 2^63 - 1, from whole numbers such as seed, replicate and actor. Not for kernels."""
+    key = 0
+    for part in parts:
+        key = _draw(_draw(key, part), 0) >> 1
+    return key
+
+
 if INTERPRETED:
 
     def draw(key: int, counter: int) -> np.uint64:
         """64 random bits of stream `key` at `counter`; both any 64-bit integers."""
-        x = (int(key) + (int(counter) + 1) * _GAMMA) & _MASK
-        x = ((x ^ (x >> 30)) * _MUL1) & _MASK
-        x = ((x ^ (x >> 27)) * _MUL2) & _MASK
-        return np.uint64(x ^ (x >> 31))
+        return np.uint64(_draw(key, counter))
 
 else:
 
@@ -66,7 +79,7 @@ def chance(x, threshold_32):  # type: ignore[no-untyped-def]
 
 @inline_kernel
 def derive_key(key, part):  # type: ignore[no-untyped-def]
-    """A key for stream number `part` of `key`, as int64 to be stored; chain it to key by several numbers."""
+    """A key for stream number `part` of `key`, as int64 to be stored; `key_of` chains it over its parts."""
     return np.int64(draw(draw(key, part), 0) >> _U1)
 
 

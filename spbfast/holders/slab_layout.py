@@ -20,9 +20,9 @@ from spbfast.constants import MAX_ORDER, PAGE_SIZE
 from spbfast.holders.draws import threshold_32
 from spbfast.holders.fifo import Fifo, make_fifo
 
-LIVE_MASK = 0x0FFF  # bits of `state`: objects in use, then two signs
-PREFERRED = 0x1000  # obtained at the preferred order
-IN_USE = 0x2000  # the slot has a slab
+LIVE_MASK = 0x1FFF  # bits of `state`: objects in use, then two signs
+PREFERRED = 0x2000  # obtained at the preferred order
+IN_USE = 0x4000  # the slot has a slab
 OFF_LIST, END, LINK0 = 0, 1, 2  # links: on no list, last of it, slot + 2
 ONE = 1 << 16  # fixed point of the accumulators
 REFERENCED = 1  # queue entries are slot << 1 | referenced

@@ -57,7 +57,7 @@ def _replay(s, slab, st, events, results, throttle_ns):  # type: ignore[no-untyp
         elif op == OP_END:
             results[row] = end_shrink(s, node)
         else:
-            cache = (shr * s.online.size + memcg) * s.work.shape[0] + node
+            cache = (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
             count, num, den = events[row, 5], events[row, 6], events[row, 7]
             if change_standin(st, shr, cache, count, num, den) and memcg > 0 and s.table[shr, T.AWARE] != 0:
                 s.present[cache] = 1
@@ -77,7 +77,7 @@ def _make_state(golden: Golden) -> tuple[Shrink, Standins]:
     )
     rule = np.stack([golden[f"s_{k}"] for k in ("num", "den", "pct", "crule", "srule")], axis=1)
     queued = golden["s_srule"] == SCAN_SECOND_CHANCE
-    per_cache = np.repeat(queued, nr_memcgs * nr_nodes)
+    per_cache = np.tile(np.repeat(queued, nr_nodes), nr_memcgs)
     added = np.maximum(golden["count"], 0) * queued[np.maximum(golden["shr"], 0)]
     return shrink, make_standins(rule, per_cache.size, per_cache, int(added.sum()))
 
@@ -128,13 +128,14 @@ def replay_shrink(golden: Golden) -> list[str]:
         found.append(f"event {row} ({event}): expected result {golden['result'][row]}, found {results[row]}")
     found += _row_difference(golden, "run", RUN_COLUMNS, shrink.runs[: shrink.run[6]])
     found += _row_difference(golden, "call", CALL_COLUMNS, shrink.calls[: shrink.run[7]])
-    shape = golden["end_objects"].shape
+    nr_shrinkers, nr_memcgs, nr_nodes = golden["end_objects"].shape
     for name, array in (
         ("end_objects", standins.objects),
         ("end_backlog", shrink.backlog),
         ("end_bit", shrink.present),
     ):
-        found += _differences(name, golden[name], array.reshape(shape))
+        by_memcg = array.reshape(nr_memcgs, nr_shrinkers, nr_nodes)
+        found += _differences(name, golden[name], by_memcg.transpose(1, 0, 2))
     return found
 
 

@@ -4,8 +4,10 @@ Owns backlogs (deferred scan counts), present bits and the queue state of every 
 runs. What a cache holds and frees is the holders' business: stand-ins of the traces (standins.py) or
 superblocks (inodes.py), by the shrinker's kind. When a request queues a run is decided in defer.py.
 
+A cache is one (shrinker, memcg, node), number (memcg * nr_shrinkers + shr) * nr_nodes + node; with one
+node that is the number of the superblock instance.
 Source: spb_slab_shrink_work_fn and queue_spb_slab_shrink of v1 30; do_shrink_slab and shrink_slab of
-mm/shrinker.c. A cache is one (shrinker, memcg, node), number (shr * nr_memcgs + memcg) * nr_nodes + node.
+mm/shrinker.c.
 """
 
 from __future__ import annotations
@@ -190,7 +192,7 @@ def _cache_of(s, shr, memcg, node):
         memcg = 0
     if s.table[shr, T.NUMA] == 0:
         node = 0
-    return (shr * s.online.size + memcg) * s.work.shape[0] + node
+    return (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
 
 
 @kernel
@@ -250,7 +252,7 @@ def _shrink_memcg(s, slab, st, memcg, node, prio):
     if memcg > 0 and s.online[memcg] == 0:
         return total
     for shr in range(s.table.shape[0]):
-        bit = (shr * s.online.size + memcg) * s.work.shape[0] + node
+        bit = (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
         if memcg > 0 and s.present[bit] == 0:
             continue
         freed = _shrink_one(s, slab, st, shr, memcg, node, prio)

@@ -1,0 +1,1 @@
+"""From validated configuration to the arrays that kernels take."""
