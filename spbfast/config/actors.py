@@ -1,0 +1,348 @@
+"""Who asks for memory: the actors of a scenario, told apart by their `kind`.
+
+Owns the models of all actor kinds and the checks between their keys. Rates are long-run means, byte shares
+are shares of bytes. What an actor does each tick is in spbfast/demand, which is a function of seed,
+replicate, actor and tick alone; spbfast/lowering/demand.py turns the models into its arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from spbfast.config.base import Model
+from spbfast.config.caches import PAGE, Share, check_weights
+from spbfast.config.caches import described as _key
+from spbfast.config.units import ByteRate, Duration, Size, format_duration, format_size
+
+REGION = 2 << 20  # what a huge page covers
+MB = 10**6
+MS = 10**6
+SECOND = 10**9
+PerSecond = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Actor(Model):
+    """What all actors have."""
+
+    name: str | None = Field(
+        None,
+        description="name of the actor, by which paths find it; the kind if not given",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        max_length=40,
+    )
+    enabled: bool = Field(True, description="false: the actor asks for nothing")
+
+    @property
+    def label(self) -> str:
+        """The name, or the kind."""
+        return self.name or str(getattr(self, "kind", ""))
+
+    @property
+    def boot_bytes(self) -> int:
+        """Memory that the actor holds at t = 0."""
+        return 0
+
+
+class Burst(Model):
+    """Demand that comes and goes; the mean stays the given rate."""
+
+    on: Duration = Field(description="length of the active part of a cycle", examples=["2s"], gt=0)
+    off: Duration = Field(description="length of its idle part", examples=["3s"])
+
+    @model_validator(mode="after")
+    def _check(self) -> Burst:
+        if self.on < MS:
+            raise ValueError(f"on: must be at least 1ms, got {format_duration(self.on)}")
+        return self
+
+
+class KernelStatics(Actor):
+    """Unmovable memory that boot leaves behind: early slab, per-CPU data, page tables, stacks."""
+
+    kind: Literal["kernel_statics"]
+    total: Size = _key(4 * 10**9, "memory, never freed", "flagship: assumed 3GB..5GB", ge=PAGE)
+    order_weights: tuple[float, ...] = _key(
+        (0.6, 0.1, 0.1, 0.2),
+        "shares of its bytes in blocks of order 0, 1, 2, ..; any scale",
+        "assumed",
+        min_length=1,
+        max_length=11,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> KernelStatics:
+        check_weights(self.order_weights, "order_weights")
+        return self
+
+    @property
+    def boot_bytes(self) -> int:
+        """Memory that the actor holds at t = 0."""
+        return self.total
+
+
+class ReclaimableStatics(Actor):
+    """Dentry and inode caches at t = 0."""
+
+    kind: Literal["reclaimable_statics"]
+    total: Size = _key(2_500 * MB, "slab memory, packed", "flagship: assumed 2GB..3GB", ge=PAGE)
+    memcg_skew: float = _key(
+        1.0,
+        "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
+        "assumed, 0..2",
+        ge=0.0,
+        le=4.0,
+    )
+
+    @property
+    def boot_bytes(self) -> int:
+        """Memory that the actor holds at t = 0."""
+        return self.total
+
+
+class Daemons(Actor):
+    """Anonymous memory of services: there at t = 0, churning slowly."""
+
+    kind: Literal["daemons"]
+    memory: Size = _key(10 * 10**9, "anonymous memory", "flagship: assumed 5GB..30GB", ge=REGION)
+    thp_share: Share = _key(0.5, "share of it asked for as huge pages", "flagship: assumed")
+    churn_per_second: PerSecond = _key(
+        0.001, "share of its memory per second that is freed and touched again", "assumed, 0..0.01"
+    )
+
+    @property
+    def boot_bytes(self) -> int:
+        """Memory that the actor holds at t = 0."""
+        return self.memory
+
+
+class Guests(Actor):
+    """Virtual machines: touched memory, rewriting, ballooning, restarts, and what the host holds for them."""
+
+    kind: Literal["guests"]
+    count: int = _key(18, "number of guests", "seed", ge=1, le=1024)
+    start: Duration = _key(2 * SECOND, "start of the first guest", "assumed")
+    spacing_min: Duration = _key(5 * SECOND, "least time between two starts", "flagship: assumed")
+    spacing_max: Duration = _key(25 * SECOND, "greatest time between two starts", "flagship: assumed")
+    memory: Size = _key(4 << 30, "memory per guest, a multiple of 2MiB", "flagship: assumed 2GiB..8GiB")
+    touch_rate: ByteRate = _key(
+        500 * MB, "how fast a guest touches it", "flagship: assumed 300MB/s..1GB/s", gt=0
+    )
+    thp_share: Share = _key(0.8, "share of it asked for as huge pages", "flagship: assumed 0.7..0.9")
+    rewrite_per_second: PerSecond = _key(
+        0.01, "share of its memory per second that is freed and touched again", "flagship: assumed 0..0.03"
+    )
+    balloon_per_second: PerSecond = _key(
+        0.01, "share per second that is given back for balloon_time", "flagship: assumed 0..0.03"
+    )
+    balloon_time: Duration = _key(2 * SECOND, "how long ballooned memory stays away", "assumed, 0.1s..30s")
+    restart: bool = _key(True, "restart guests, which frees all of one at once", "flagship: syzkaller does")
+    restart_min: Duration = _key(
+        120 * SECOND, "least time between a start and the restart", "flagship: 2 min"
+    )
+    restart_max: Duration = _key(300 * SECOND, "greatest such time", "flagship: 5 min")
+    restart_pause: Duration = _key(
+        2 * SECOND, "from the end of a guest to its next start", "assumed, 0s..10s"
+    )
+    page_tables_per_region: int = _key(
+        2,
+        "unmovable pages per touched 2MiB: the page table (deposited for a huge page too) and the EPT page",
+        "mainline; sizes assumed, 1..3",
+        ge=0,
+        le=8,
+    )
+    buffers: Size = _key(40 * MB, "KVM, vhost and ring buffers per guest", "flagship: assumed 20MB..60MB")
+
+    @model_validator(mode="after")
+    def _check(self) -> Guests:
+        if self.memory < REGION or self.memory % REGION:
+            below = format_size(max(self.memory // REGION, 1) * REGION)
+            raise ValueError(
+                f"memory: must be a multiple of 2MiB, e.g. {below}; got {format_size(self.memory)}"
+            )
+        for low, high in (("spacing_min", "spacing_max"), ("restart_min", "restart_max")):
+            _in_order(self, low, high)
+        if self.restart and self.restart_min < SECOND:
+            raise ValueError(
+                f"restart_min: must be at least 1s, got {format_duration(self.restart_min)}; "
+                "to have no restarts write restart: false"
+            )
+        return self
+
+
+class PageCacheLoad(Actor):
+    """Files read and written through the page cache."""
+
+    kind: Literal["page_cache"]
+    rate: ByteRate = _key(300 * MB, "bytes per second that enter it", "flagship: assumed 100MB/s..500MB/s")
+    read_once: Share = _key(0.6, "share that is never used again", "flagship: assumed")
+    dropped: Share = _key(
+        0.05, "share of the entering folios for which an old one is dropped: truncation", "assumed, 0..0.5"
+    )
+    folio_weights: tuple[float, ...] | None = _key(
+        None,
+        "shares of the bytes in folios of order 0, 1, 2, ..; not given: pagecache.folio_weights",
+        "assumed",
+        min_length=1,
+        max_length=10,
+    )
+    burst: Burst | None = _key(None, "not given: steady", "assumed")
+
+    @model_validator(mode="after")
+    def _check(self) -> PageCacheLoad:
+        if self.folio_weights is not None:
+            check_weights(self.folio_weights, "folio_weights")
+        return self
+
+
+class SlabGrowth(Actor):
+    """Trees being walked: inodes and dentries that come, and files that are deleted."""
+
+    kind: Literal["slab_growth"]
+    rate: ByteRate = _key(
+        62 * MB, "bytes of slab per second, packed", "seed: 25..35 GB in 8 min = 52MB/s..73MB/s"
+    )
+    unlinked: Share = _key(
+        0.05,
+        "share of the new inodes for which an old one of the same instance is deleted",
+        "assumed, 0..0.5",
+    )
+    walkers: int = _key(4, "trees walked at once", "assumed, 1..32", ge=1, le=256)
+    walk_time: Duration = _key(
+        500 * MS, "how long a walker stays in one memcg and superblock", "assumed, 10ms..60s", ge=MS
+    )
+    memcg_skew: float = _key(
+        0.5,
+        "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
+        "assumed, 0..2",
+        ge=0.0,
+        le=4.0,
+    )
+    burst: Burst | None = _key(None, "not given: steady", "flagship: bursts while trees are walked")
+
+
+class Network(Actor):
+    """Short-lived unmovable buffers, allocated in interrupts."""
+
+    kind: Literal["network"]
+    rate: int = _key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**7)
+    order3_share: Share = _key(0.39, "share of them that are order 3", "memtier measurement: 61/39")
+    order0_factor: float = _key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=1000.0)
+    lifetime_min: Duration = _key(1 * MS, "shortest mean lifetime", "flagship: 1..50 ms", ge=MS)
+    lifetime_max: Duration = _key(50 * MS, "longest mean lifetime", "flagship: 1..50 ms", ge=MS)
+    tasks: int = _key(4, "CPUs that it comes from", "assumed, 1..cpus", ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _check(self) -> Network:
+        _in_order(self, "lifetime_min", "lifetime_max")
+        return self
+
+
+class Churn(Actor):
+    """Order-0 allocations of everything else, with lifetimes from milliseconds to seconds."""
+
+    kind: Literal["churn"]
+    rate: int = _key(100_000, "allocations per second", "flagship: assumed 50,000..400,000", ge=0, le=10**8)
+    movable: Share = _key(0.7, "share that is movable", "flagship: assumed")
+    lifetimes: tuple[Duration, ...] = _key(
+        (5 * MS, 100 * MS, 2 * SECOND),
+        "mean lifetimes of its parts, each exponential",
+        "assumed",
+        min_length=1,
+        max_length=8,
+    )
+    shares: tuple[float, ...] = _key(
+        (0.6, 0.3, 0.1), "share of the allocations with each lifetime; any scale", "assumed"
+    )
+    tasks: int = _key(16, "CPUs that it comes from", "assumed, 1..cpus", ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _check(self) -> Churn:
+        check_weights(self.shares, "shares")
+        if len(self.shares) != len(self.lifetimes):
+            raise ValueError(
+                f"shares: needs one value per lifetime: {len(self.lifetimes)}, got {len(self.shares)}"
+            )
+        if min(self.lifetimes) < MS:
+            raise ValueError(f"lifetimes: must be at least 1ms, got {format_duration(min(self.lifetimes))}")
+        return self
+
+
+class ExtentBuffers(Actor):
+    """Metadata nodes of btrfs, kept as single pages."""
+
+    kind: Literal["extent_buffers"]
+    at_boot: Size = _key(750 * MB, "memory at t = 0", "assumed")
+    total: Size = _key(2 * 10**9, "memory that it grows to", "flagship: assumed 1GB..3GB", ge=1 << 20)
+    growth: ByteRate = _key(4 * MB, "bytes per second until then", "assumed, 1MB/s..10MB/s")
+    churn_per_second: PerSecond = _key(0.002, "share of the nodes replaced per second", "assumed, 0..0.02")
+    pages_per_node: int = _key(4, "order-0 pages of a node", "btrfs: 16 KiB nodes", ge=1, le=16)
+    movable: bool = _key(False, "ask for movable pages", "v1 41")
+
+    @model_validator(mode="after")
+    def _check(self) -> ExtentBuffers:
+        if self.at_boot > self.total:
+            raise ValueError(
+                f"at_boot: must be at most total ({format_size(self.total)}), got {format_size(self.at_boot)}"
+            )
+        return self
+
+    @property
+    def boot_bytes(self) -> int:
+        """Memory that the actor holds at t = 0."""
+        return self.at_boot
+
+
+def _in_order(model: Any, low: str, high: str) -> None:
+    below, above = getattr(model, low), getattr(model, high)
+    if below > above:
+        raise ValueError(
+            f"{low}: must be at most {high} ({format_duration(above)}), got {format_duration(below)}"
+        )
+
+
+def _distinct(actors: tuple[Any, ...]) -> tuple[Any, ...]:
+    labels = [actor.label for actor in actors]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"two actors are called {twice[0]!r}; give each a name of its own")
+    return actors
+
+
+ActorSpec = Annotated[
+    KernelStatics
+    | ReclaimableStatics
+    | Daemons
+    | Guests
+    | PageCacheLoad
+    | SlabGrowth
+    | Network
+    | Churn
+    | ExtentBuffers,
+    Field(discriminator="kind"),
+]
+Actors = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]
+
+
+def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
+    """What the actors hold at t = 0 must fit into the machine.
+
+    Parameters
+    ----------
+    free_bytes : int
+        Memory above the high watermark of an empty machine.
+
+    Raises
+    ------
+    ValueError
+        Naming the largest of them.
+    """
+    active = [actor for actor in actors if actor.enabled]
+    total = sum(actor.boot_bytes for actor in active)
+    if total > free_bytes:
+        largest = max(active, key=lambda actor: actor.boot_bytes)
+        raise ValueError(
+            f"actors hold {total} B at boot, the machine has {free_bytes} B above its high watermark; "
+            f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or give machine.memory more"
+        )
