@@ -1,9 +1,10 @@
 """Many queues of int32 entries in one pool of chunks.
 
-Owns the chunks, their links and every queue's ends. An entry costs 4 bytes plus 4 bytes per chunk; a
-queue of n entries holds at most (n - 2) / CHUNK + 2 chunks and an empty one none, so a pool of
-`nr_chunks(entries, queues)` chunks cannot run out as long as no more than `entries` are queued in all.
-Never looks at what an entry means. Positions are absolute: chunk * CHUNK + offset.
+Owns the chunks, every queue's ends and its directory, through which any entry is found by its place. An
+entry costs 4 bytes plus 8 per chunk; a queue of n entries holds at most (n - 2) / CHUNK + 2 chunks of
+entries and an empty one none, and likewise for the chunks of its directory, so a pool made for `entries`
+entries cannot run out as long as no more are queued in all. Never looks at what an entry means.
+Positions are absolute: chunk * CHUNK + offset. Chunks of a queue are numbered in order of arrival.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.constants import Err
-from spbfast.holders.draws import below, draw
+from spbfast.holders.draws import below
 
 CHUNK_SHIFT = 8
 CHUNK = 1 << CHUNK_SHIFT
@@ -29,25 +30,32 @@ class Q(enum.IntEnum):
     HEAD = 0  # position of the oldest entry
     TAIL = 1  # position after the youngest entry
     LEN = 2
-    CURSOR = 3  # chunk that the next shuffled entry swaps with, -1: start at the head
+    FIRST = 3  # number of the head chunk
+    LAST = 4  # number of the tail chunk
 
 
-NR_QUEUE = 4
+NR_QUEUE = 5
 POOL_FREE, POOL_USED, POOL_NR_FREE = 0, 1, 2  # first free chunk or -1; chunks ever used; chunks left
 
 
 class Fifo(NamedTuple):
-    """Entries by position; per chunk the next one of its queue or of the free chunks; per queue `Q`."""
+    """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks."""
 
     data: np.ndarray
     next: np.ndarray
     queue: np.ndarray
+    ring: np.ndarray
     pool: np.ndarray
 
 
-def nr_chunks(entries: int, queues: int) -> int:
-    """Chunks that hold `entries` entries in `queues` queues however they are spread."""
+def _chunks(entries: int, queues: int) -> int:
     return -(-entries // CHUNK) + 2 * queues
+
+
+def nr_chunks(entries: int, queues: int) -> int:
+    """Chunks that hold `entries` entries and the directories of `queues` queues, however spread."""
+    chunks = _chunks(entries, queues)
+    return chunks + _chunks(chunks, queues)
 
 
 def make_fifo(entries: int, queues: int) -> Fifo:
@@ -68,10 +76,15 @@ def make_fifo(entries: int, queues: int) -> Fifo:
     chunks = nr_chunks(entries, queues)
     if chunks * CHUNK >= 1 << 31:
         raise ValueError(f"an object pool of {entries} entries is too large (limit 2^31)")
-    queue = np.zeros((queues, NR_QUEUE), np.int64)
-    queue[:, Q.CURSOR] = -1
+    ring = 1 << (_chunks(_chunks(entries, queues), 1) - 1).bit_length()
     pool = np.array([-1, 0, chunks], np.int64)
-    return Fifo(np.zeros(chunks * CHUNK, np.int32), np.full(chunks, -1, np.int32), queue, pool)
+    return Fifo(
+        data=np.zeros(chunks * CHUNK, np.int32),
+        next=np.zeros(chunks, np.int32),
+        queue=np.zeros((queues, NR_QUEUE), np.int64),
+        ring=np.zeros((queues, ring), np.int32),
+        pool=pool,
+    )
 
 
 @kernel
@@ -86,7 +99,6 @@ def _take_chunk(fifo):
     else:
         return np.int64(-1)
     fifo.pool[POOL_NR_FREE] -= 1
-    fifo.next[chunk] = -1
     return np.int64(chunk)
 
 
@@ -97,18 +109,42 @@ def _put_chunk(fifo, chunk):
     fifo.pool[POOL_NR_FREE] += 1
 
 
+@inline_kernel
+def _directory(fifo, q, number):
+    """Position of the directory entry of chunk `number` of queue q."""
+    page = np.int64(fifo.ring[q, (number >> CHUNK_SHIFT) & (fifo.ring.shape[1] - 1)])
+    return (page << CHUNK_SHIFT) + (number & CHUNK_MASK)
+
+
+@kernel
+def _add_to_directory(fifo, q, number, chunk):
+    """Note that `chunk` is chunk `number` of queue q, in a new directory chunk where one begins."""
+    if number & CHUNK_MASK == 0:
+        page = _take_chunk(fifo)
+        if page < 0:
+            return FULL
+        fifo.ring[q, (number >> CHUNK_SHIFT) & (fifo.ring.shape[1] - 1)] = page
+    fifo.data[_directory(fifo, q, number)] = chunk
+    return OK
+
+
 @kernel
 def _grow_tail(fifo, q):
-    """Give queue q a new tail chunk; Err.OBJECTS_FULL if there is none."""
+    """Give queue q a new tail chunk; Err.OBJECTS_FULL if there is none, with nothing changed."""
+    queue = fifo.queue[q]
+    is_first = queue[Q.LEN] == 0
+    number = np.int64(0) if is_first else queue[Q.LAST] + 1
     chunk = _take_chunk(fifo)
     if chunk < 0:
         return FULL
-    queue = fifo.queue[q]
-    if queue[Q.LEN] == 0:
-        queue[Q.HEAD] = chunk << CHUNK_SHIFT
-    else:
-        fifo.next[(queue[Q.TAIL] - 1) >> CHUNK_SHIFT] = chunk
+    if _add_to_directory(fifo, q, number, chunk) != OK:
+        _put_chunk(fifo, chunk)
+        return FULL
+    queue[Q.LAST] = number
     queue[Q.TAIL] = chunk << CHUNK_SHIFT
+    if is_first:
+        queue[Q.FIRST] = 0
+        queue[Q.HEAD] = queue[Q.TAIL]
     return OK
 
 
@@ -116,12 +152,13 @@ def _grow_tail(fifo, q):
 def _drop_head(fifo, q):
     """The head chunk of queue q has been read to its end, or the queue is empty: back to the pool."""
     queue = fifo.queue[q]
-    old = (queue[Q.HEAD] - 1) >> CHUNK_SHIFT
+    _put_chunk(fifo, (queue[Q.HEAD] - 1) >> CHUNK_SHIFT)
+    first = queue[Q.FIRST] + 1
+    if queue[Q.LEN] == 0 or first & CHUNK_MASK == 0:
+        _put_chunk(fifo, _directory(fifo, q, first - 1) >> CHUNK_SHIFT)
     if queue[Q.LEN] > 0:
-        queue[Q.HEAD] = np.int64(fifo.next[old]) << CHUNK_SHIFT
-    if queue[Q.CURSOR] == old:
-        queue[Q.CURSOR] = -1
-    _put_chunk(fifo, old)
+        queue[Q.FIRST] = first
+        queue[Q.HEAD] = np.int64(fifo.data[_directory(fifo, q, first)]) << CHUNK_SHIFT
 
 
 @inline_kernel
@@ -165,82 +202,72 @@ def peek_ahead(fifo, q, distance):
     return np.int64(fifo.data[ahead])
 
 
-@kernel
-def _near_position(fifo, q, place):
-    """Position of the entry `place` behind the head, which lies in the first two chunks."""
-    head = fifo.queue[q, Q.HEAD]
-    left = CHUNK - (head & CHUNK_MASK)
-    if place < left:
-        return head + place
-    return (np.int64(fifo.next[head >> CHUNK_SHIFT]) << CHUNK_SHIFT) + place - left
-
-
-@kernel
-def _cursor_position(fifo, q, x):
-    """Position of a random entry of the cursor's chunk; the cursor moves on to the next chunk.
-
-    Model: the chunk goes round, the place in it is drawn. Queues are links, so that an entry drawn
-    evenly over all of them could not be found; in the long run every entry is met equally often.
-    Two end chunks are partly filled: a place outside the queue means that the next chunk is tried.
-    """
-    queue = fifo.queue[q]
-    head, tail = queue[Q.HEAD], queue[Q.TAIL]
-    chunk = queue[Q.CURSOR]
-    last = (tail - 1) >> CHUNK_SHIFT
-    offset = below(x, CHUNK)
-    while True:
-        if chunk < 0:
-            chunk = head >> CHUNK_SHIFT
-        position = (chunk << CHUNK_SHIFT) + offset
-        is_in = chunk != last or position < tail
-        if chunk == head >> CHUNK_SHIFT and position < head:
-            is_in = False
-        chunk = np.int64(-1) if chunk == last else np.int64(fifo.next[chunk])
-        if is_in:
-            queue[Q.CURSOR] = chunk
-            return position
+@inline_kernel
+def position_of(fifo, q, place):
+    """Position of the entry `place` behind the head of queue q."""
+    place += fifo.queue[q, Q.HEAD] & CHUNK_MASK
+    at = _directory(fifo, q, fifo.queue[q, Q.FIRST] + (place >> CHUNK_SHIFT))
+    return (np.int64(fifo.data[at]) << CHUNK_SHIFT) + (place & CHUNK_MASK)
 
 
 @kernel
 def shuffle_tail(fifo, q, x):
     """Let the youngest entry of queue q swap places with one drawn from all of them by the draw x."""
-    count = fifo.queue[q, Q.LEN]
-    if count <= CHUNK + 1:
-        position = _near_position(fifo, q, below(x, count))
-    else:
-        position = _cursor_position(fifo, q, draw(x, 0))
+    position = position_of(fifo, q, below(x, fifo.queue[q, Q.LEN]))
     youngest = fifo.queue[q, Q.TAIL] - 1
     entry = fifo.data[youngest]
     fifo.data[youngest] = fifo.data[position]
     fifo.data[position] = entry
 
 
-def entries_of(fifo: Fifo, q: int) -> np.ndarray:
-    """All entries of queue q, oldest first: int32 of its length (a copy)."""
-    head, tail, length = (int(fifo.queue[q, c]) for c in (Q.HEAD, Q.TAIL, Q.LEN))
-    parts = []
-    left = length
-    while left > 0:
-        stop = min(((head >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT, head + left)
-        parts.append(fifo.data[head:stop])
-        left -= stop - head
-        head = int(fifo.next[(stop - 1) >> CHUNK_SHIFT]) << CHUNK_SHIFT if left else stop
-    if length and head != tail:
-        raise ValueError(f"queue {q} ends at {head}, its tail is {tail}")
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
-
-
 def chunks_of(fifo: Fifo, q: int) -> list[int]:
-    """Chunks of queue q in order; of the free chunks for q = -1."""
-    chunks = []
-    if q < 0:
-        chunk, last = int(fifo.pool[POOL_FREE]), -1
-    elif fifo.queue[q, Q.LEN] == 0:
-        return chunks
-    else:
-        chunk = int(fifo.queue[q, Q.HEAD]) >> CHUNK_SHIFT
-        last = (int(fifo.queue[q, Q.TAIL]) - 1) >> CHUNK_SHIFT
+    """Chunks of queue q in order, without its directory's; none when it is empty."""
+    if fifo.queue[q, Q.LEN] == 0:
+        return []
+    mask = fifo.ring.shape[1] - 1
+    numbers = range(int(fifo.queue[q, Q.FIRST]), int(fifo.queue[q, Q.LAST]) + 1)
+    pages = [int(fifo.ring[q, (n >> CHUNK_SHIFT) & mask]) for n in numbers]
+    return [
+        int(fifo.data[(page << CHUNK_SHIFT) + (n & CHUNK_MASK)])
+        for page, n in zip(pages, numbers, strict=True)
+    ]
+
+
+def directory_of(fifo: Fifo, q: int) -> list[int]:
+    """Chunks that hold the directory of queue q."""
+    if fifo.queue[q, Q.LEN] == 0:
+        return []
+    first, last = (int(fifo.queue[q, c]) >> CHUNK_SHIFT for c in (Q.FIRST, Q.LAST))
+    return [int(fifo.ring[q, n & (fifo.ring.shape[1] - 1)]) for n in range(first, last + 1)]
+
+
+def free_chunks(fifo: Fifo) -> list[int]:
+    """Chunks given back to the pool."""
+    chunks: list[int] = []
+    chunk = int(fifo.pool[POOL_FREE])
     while chunk >= 0 and len(chunks) <= fifo.next.size:
         chunks.append(chunk)
-        chunk = -1 if chunk == last else int(fifo.next[chunk])
+        chunk = int(fifo.next[chunk])
     return chunks
+
+
+def entries_of(fifo: Fifo, q: int) -> np.ndarray:
+    """All entries of queue q, oldest first: int32 of its length (a copy).
+
+    Raises
+    ------
+    ValueError
+        When the queue's ends and its length contradict each other.
+    """
+    length, head, tail = (int(fifo.queue[q, c]) for c in (Q.LEN, Q.HEAD, Q.TAIL))
+    chunks = chunks_of(fifo, q)
+    if not chunks:
+        return np.zeros(0, np.int32)
+    if (chunks[0], chunks[-1]) != (head >> CHUNK_SHIFT, (tail - 1) >> CHUNK_SHIFT):
+        raise ValueError(f"queue {q} is from {head} to {tail}, its directory says chunks {chunks}")
+    parts = [fifo.data[c << CHUNK_SHIFT : (c + 1) << CHUNK_SHIFT] for c in chunks]
+    entries = np.concatenate(parts)[head & CHUNK_MASK :][:length]
+    end = ((head & CHUNK_MASK) + length - 1) & CHUNK_MASK
+    if entries.size != length or end != (tail - 1) & CHUNK_MASK:
+        raise ValueError(f"queue {q} of {length} entries does not end at {tail}")
+    return entries

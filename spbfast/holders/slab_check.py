@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import InvariantError
-from spbfast.holders.fifo import chunks_of, entries_of
+from spbfast.holders.fifo import chunks_of, directory_of, entries_of, free_chunks
 from spbfast.holders.slab_layout import (
     ATTACHED0,
     DENTRIES,
@@ -59,13 +59,13 @@ def count_live(slab: Slab) -> np.ndarray:
 def _check_queues(slab: Slab) -> None:
     owners = np.zeros(slab.fifo.next.size, np.int64)
     for q in range(len(slab.fifo.queue)):
-        np.add.at(owners, chunks_of(slab.fifo, q), 1)
+        np.add.at(owners, chunks_of(slab.fifo, q) + directory_of(slab.fifo, q), 1)
     used = int(slab.fifo.pool[1])
-    np.add.at(owners, chunks_of(slab.fifo, -1), 1)
+    np.add.at(owners, free_chunks(slab.fifo), 1)
     wrong = np.flatnonzero(owners != (np.arange(owners.size) < used))
     if wrong.size:
         raise InvariantError("chunk in one queue", f"chunk {wrong[0]}", 1, int(owners[wrong[0]]))
-    free = owners.size - used + len(chunks_of(slab.fifo, -1))
+    free = owners.size - used + len(free_chunks(slab.fifo))
     _expect("free chunks", "pool", free, int(slab.fifo.pool[2]))
 
 
