@@ -136,6 +136,32 @@ def test_extends_merges_and_the_later_file_wins(tmp_path: Path) -> None:
     assert replaced.scenario.policy.slab_shrink
 
 
+ACTORS = """\
+duration: 10s
+machine: {memory: 32GiB}
+actors:
+  - {kind: guests, memory: 1GiB, count: 3}
+  - {kind: churn, name: small, rate: 1000}
+  - {kind: churn, name: big}
+"""
+
+
+def test_actors_are_changed_and_swept_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "base" / "vm.yaml", ACTORS)
+    job = load_config(
+        write(
+            tmp_path / "a.yaml",
+            "extends: base/vm.yaml\nactors: {guests: {restart: false}, big: {rate: 5}}\n"
+            "sweep: {grid: {actors.guests.memory: [1GiB, 2GiB], actors.small.movable: [0.1]}}\n",
+        )
+    )
+    guests, small, big = job.scenario.actors
+    assert (guests.restart, guests.count, small.rate, big.rate) == (False, 3, 1000, 5)
+    point = job.with_values({"actors.guests.memory": "2GiB", "actors.2.rate": 7})
+    assert (point.actors[0].memory, point.actors[2].rate) == (2 << 30, 7)
+    assert point.canonical()["actors"][0]["kind"] == "guests"
+
+
 def test_extends_may_climb_to_the_configs_folder(tmp_path: Path) -> None:
     write(tmp_path / "configs" / "base" / "b.yaml", "duration: 10s\n")
     below = write(tmp_path / "configs" / "studies" / "deep" / "s.yaml", "extends: ../../base/b.yaml\n")

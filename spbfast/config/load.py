@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from spbfast.config import messages, policy
 from spbfast.config.checksweep import check_sweep
 from spbfast.config.models import Job, JobFile, Scenario
-from spbfast.config.tree import Node, Source, from_plain, merge, parse, with_value
+from spbfast.config.tree import Node, Source, from_plain, label, merge, parse, with_value
 from spbfast.errors import ConfigError, Problem
 
 
@@ -152,14 +152,14 @@ def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
     """The nearest written node of an error's location, and the path to show for it."""
     node, parts = tree, []
     for i, step in enumerate(loc):
-        below = None
+        below, shown = None, str(step)
         if isinstance(node.value, dict):
-            below = node.value.get(str(step))
+            below = node.value.get(shown)
         elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
-            below = node.value[step]
+            below, shown = node.value[step], label(node, step)
         if below is not None:
             node = below
-            parts.append(str(step))
+            parts.append(shown)
         elif step == "[key]" or messages.union_models(messages.annotation_at(JobFile, loc[:i])):
             continue
         else:

@@ -145,6 +145,9 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
         return f"must be {word} {ctx[key]}, got {show(value)}"
+    if kind in ("list_type", "tuple_type") and isinstance(value, Mapping):
+        names = ", ".join(map(repr, value))
+        return f"must be a list; a mapping may only change elements of an extended file's list, got {names}"
     if kind in _TYPES:
         return f"{_TYPES[kind]}, got {show(value)}"
     if kind == "missing":

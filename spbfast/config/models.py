@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from spbfast.config.actors import Actors, check_boot_fits
 from spbfast.config.base import Model
-from spbfast.config.machine import Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
+from spbfast.config.machine import PAGE, Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 
@@ -110,6 +111,17 @@ class ScenarioFields(Model):
     workers: Workers = Field(default_factory=Workers, description="latencies and costs of deferred work")
     slab: Slab = Field(default_factory=Slab, description="slab caches of file metadata and their shrinkers")
     pagecache: PageCache = Field(default_factory=PageCache, description="the page cache's order and sizes")
+    actors: Actors = Field((), description="who asks for memory: a list, each with its kind")
+
+    @model_validator(mode="after")
+    def _check_boot(self) -> Self:
+        machine = self.machine
+        high = machine.watermarks(self.reclaim.watermark_scale)[2]
+        try:
+            check_boot_fits((machine.nr_managed - high) * PAGE, self.actors)
+        except ValueError as error:
+            raise ValueError(f"actors: {str(error).removeprefix('actors ')}") from None
+        return self
 
 
 class Scenario(ScenarioFields):

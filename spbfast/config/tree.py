@@ -180,13 +180,33 @@ class _Builder:
 
 
 def merge(base: Node, over: Node) -> Node:
-    """`over` laid on `base`: mappings merge key by key, everything else is replaced."""
+    """`over` laid on `base`: mappings merge key by key, everything else is replaced.
+
+    A mapping laid on a list changes the list's elements by their name, kind or number.
+    """
+    if not over.whole and isinstance(base.value, list) and isinstance(over.value, dict):
+        places = {key: _index(base, key) for key in over.value}
+        if None not in places.values():
+            items = list(base.value)
+            for key, node in over.value.items():
+                items[places[key]] = merge(items[places[key]], node)
+            return replace(over, value=items)
     if over.whole or not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     out = dict(base.value)
     for key, node in over.value.items():
         out[key] = merge(out[key], node) if key in out else node
     return replace(over, value=out)
+
+
+def label(node: Node, index: int) -> str:
+    """How paths name a list's element: its name or kind if that finds it, else its number."""
+    item = node.value[index].value
+    for key in ("name", "kind"):
+        if isinstance(item, dict) and key in item and isinstance(item[key].value, str):
+            if _index(node, item[key].value) == index:
+                return item[key].value
+    return str(index)
 
 
 def split_path(path: str) -> list[str]:
