@@ -40,7 +40,8 @@ def write_key_reference() -> None:
     ]
     groups = {"the job": [d for d in docs if "." not in d.path and d.path not in sections]}
     for section in sections:
-        groups[section] = [d for d in docs if d.path.startswith(f"{section}.")]
+        members = [d for d in docs if d.path.startswith(f"{section}.")]
+        groups |= _split(section, members)
     lines = ["# Configuration keys", "", "Generated from the models; `spbfast explain KEY` prints the same."]
     for title, members in groups.items():
         lines += [
@@ -57,6 +58,15 @@ def write_key_reference() -> None:
     text = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
+
+
+def _split(section: str, members: list[KeyDoc]) -> dict[str, list[KeyDoc]]:
+    """One table per section, and one per kind of element in it."""
+    inner = [d for d in members if d.kind == "section" and d.path.count(".") == 1]
+    out = {section: [d for d in members if not any(d.path.startswith(f"{i.path}") for i in inner)]}
+    for head in inner:
+        out[f"{head.path}: {head.text}"] = [d for d in members if d.path.startswith(f"{head.path}.")]
+    return {title: rows for title, rows in out.items() if rows}
 
 
 def row(doc: KeyDoc) -> str:

@@ -293,6 +293,9 @@ def test_committed_configurations_load(path: Path) -> None:
 
 def test_every_key_is_explained() -> None:
     assert [d.path for d in key_docs() if not d.text and d.kind != "section"] == []
+    assert "memory per guest" in explain("actors.guests.memory")
+    assert "preferred order" in explain("slab.caches.dentry.order")
+    assert "actors.guests.restart" in explain("guests")
     text = explain("slab_shrink_throttle")
     assert "a duration" in text
     assert "100ms" in text

@@ -7,6 +7,7 @@ the list of documented keys and the page of `spbfast explain`. The models stay t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -89,7 +90,10 @@ class KeyDoc:
 
 
 def key_docs() -> list[KeyDoc]:
-    """Every key with its meaning, in the order of the models; members of unions under their kind."""
+    """Every key with its meaning, in the order of the models; members of unions under their kind.
+
+    NAME in a path stands for an element of a list.
+    """
     return list(_walk(JobFile, ""))
 
 
@@ -97,7 +101,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
     for name, info in model.model_fields.items():
         path = f"{prefix}{name}"
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        text = str(info.description or "")
+        text = str(info.description or ("which kind of element this is" if name == "kind" else ""))
         yield KeyDoc(path, _kind(info), text, _default(info), str(extra.get("source", "")))
         below, inner = messages.strip(info.annotation), f"{path}."
         if get_origin(below) in (dict, list, tuple) and get_args(below):
@@ -107,7 +111,8 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
             yield from _walk(below, inner)
         for member in messages.union_models(below):
             tag = (messages.tags_of(member) or [member.__name__])[0]
-            yield from _walk(member, f"{inner[:-1]}({tag}).")
+            yield KeyDoc(f"{path}.{tag}", "section", (member.__doc__ or "").split("\n")[0], "", "")
+            yield from _walk(member, f"{path}.{tag}.")
 
 
 def _kind(info: Any) -> str:
@@ -156,7 +161,7 @@ def explain(path: str) -> str:
         alias = path.removeprefix("policy.")
         return f"policy.{alias}\n  {_ALIAS_TEXT[alias][1]}"
     if path not in docs:
-        ends = [p for p in docs if p.endswith(f".{path}")]
+        ends = [p for p in docs if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
         if len(ends) != 1:
             hint = f"; did you mean {ends[0]!r}?" if ends else messages.suggest(path, list(docs), 0.5)
             raise ConfigError(f"unknown key {path!r}{hint or '; `spbfast explain` lists all keys'}")
