@@ -50,6 +50,12 @@ def job_schema() -> dict[str, Any]:
         "anyOf": [{"enum": names}, {"$ref": "#/$defs/Policy"}],
         "description": schema["properties"]["policy"]["description"],
     }
+    actors = schema["properties"]["actors"]
+    changes = {"type": "object", "description": "changes to actors of the extended file, by their name"}
+    schema["properties"]["actors"] = {
+        "anyOf": [{k: v for k, v in actors.items() if k != "description"}, changes],
+        "description": actors["description"],
+    }
     _write_defaults_as_text(schema)
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "spbfast configuration"}
 
