@@ -144,6 +144,79 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert call([], capsys)[0] == 130
 
 
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sweep whose runs come from the fake engine; the working directory is its folder."""
+    from tests import fake_engine
+
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "duration: 4s\nreplicates: 2\nexecutor: {kind: serial}\nsweep:\n"
+        "  baseline: {policy.slab_shrink: false}\n  grid: {policy.slab_shrink_target_objs: [512, 2048]}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setitem(sys.modules, "spbfast.engine", fake_engine)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def test_sweep_ends_with_a_report_and_a_snippet_that_works(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(["sweep", "job.yaml"], capsys)
+    assert code == 0, err
+    report, _, *snippet = out.splitlines()
+    assert Path(report.removeprefix("report: ")).is_file()
+    assert len(snippet) == 3
+    exec("\n".join(line.strip() for line in snippet), {})
+    assert "policy_slab_shrink_target_objs" in capsys.readouterr().out
+    code, out, err = call(["sweep", "job.yaml", "--quiet"], capsys)
+    assert (code, out.count("\n"), err) == (0, 1, "")
+    code, out, _ = call(["compare", "results/job", "--at", "mean"], capsys)
+    assert code == 0
+    assert "ci_low" in out
+    assert call(["compare", "results/job", "--at", "noon"], capsys)[0] == 2
+    assert call(["report", "results/job"], capsys)[0] == 0
+
+
+def test_failed_points_are_exit_3(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "sweep",
+        "job.yaml",
+        "-o",
+        "out",
+        "--grid",
+        "policy.slab_shrink_target_objs=666,512",
+        "--no-report",
+    ]
+    assert call(words, capsys)[0] == 3
+    code, _, err = call(["sweep", "job.yaml", "-o", "out", "--set", "seed=5"], capsys)
+    assert code == 4
+    assert "Traceback" not in err
+
+
+def test_run_prints_a_summary_and_keeps_the_dataset(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xarray as xr
+
+    def simulate(scenario: object, replicates: int, seed: int) -> xr.Dataset:
+        tainted = (("replicate", "time"), [[1, 8], [1, 9], [1, 30]])
+        vmstat = (("replicate", "counter", "time"), [[[0, 5]], [[0, 6]], [[0, 7]]])
+        names = {"counter": ["pgalloc_normal"]}
+        return xr.Dataset({"spb_tainted": tainted, "vmstat": vmstat}, names)
+
+    monkeypatch.setattr(sys.modules["spbfast.engine"], "simulate", simulate, raising=False)
+    code, out, err = call(["run", "job.yaml", "-o", "one.nc", "--set", "policy.slab_shrink=false"], capsys)
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    assert ["spb_tainted", "8", "9", "30"] in rows
+    assert ["vmstat.pgalloc_normal", "5", "6", "7"] in rows
+    assert rows[-1] == ["one.nc"]
+    assert xr.load_dataset("one.nc").spb_tainted.shape == (3, 2)
+    assert call(["run", "job.yaml", "-o", "nowhere/one.nc"], capsys)[0] == 2
+
+
 def test_version_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(["version", "--json"], capsys)
     assert code == 0
