@@ -103,7 +103,9 @@ class ScenarioFields(Model):
     """The sections of a file that decide what is simulated."""
 
     duration: Span = Field(description="simulated time, boot not counted")
-    policy: Policy = Field(description="the allocator policy: a preset name, or a preset with changes")
+    policy: Policy = Field(
+        description="the allocator policy: a preset name (default v1@30), or a preset with changes"
+    )
     machine: Machine = Field(default_factory=Machine, description="memory and CPUs")
     boot: Boot = Field(default_factory=Boot, description="how the state at time 0 comes about")
     pcp: Pcp = Field(default_factory=Pcp, description="per-CPU page lists")
