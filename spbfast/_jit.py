@@ -27,17 +27,27 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from spbfast._linking import EntryCompiler, InnerCompiler
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERPRETED = bool(config.DISABLE_JIT)
 _CODE_VARIABLES = ("BOUNDSCHECK", "OPT", "DEBUGINFO", "CPU_NAME", "CPU_FEATURES", "LOOP_VECTORIZE")
 
 
+def kernel_sources(root: Path) -> list[Path]:
+    """Files whose text can change compiled code: the wings, the state and what they import."""
+    files = [root / name for name in ("_jit.py", "_linking.py", "constants.py")]
+    for folder in ("state", "allocator", "holders", "workers", "demand", "loop"):
+        files.extend((root / folder).rglob("*.py"))
+    return sorted(path for path in files if path.is_file())
+
+
 def source_hash(root: Path | None = None) -> str:
     """Hash of everything that decides what the compiled kernels are: 16 hex digits."""
     root = Path(__file__).parent if root is None else root
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(root.rglob("*.py")):
+    for path in kernel_sources(root):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     for name in _CODE_VARIABLES:
@@ -84,6 +94,7 @@ def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
         cache=entry and CACHE_DIR is not None,
         no_cpython_wrapper=not entry,
         no_cfunc_wrapper=True,
+        pipeline_class=EntryCompiler if entry else InnerCompiler,
     )
 
 

@@ -172,6 +172,7 @@ CODE_HOLE = 6  # outside the zone or reserved
 CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
 STATE_HOLE = (CODE_HOLE << 4) | 0x0F
 ORDER_NIBBLE = 0x0F
+FREE_BIT = 0x80
 FREE_ORDER_MASK = 0x8F
 
 

@@ -1,0 +1,1 @@
+"""Where pages come from: the exact layer, judged by golden traces."""

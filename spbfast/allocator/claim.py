@@ -1,0 +1,156 @@
+"""Claiming: turning pageblocks of another type into one's own, whole or in part.
+
+The verbs are shared by the mainline request and the superpageblock ladder; who may claim, and where to
+look, is theirs. Mirrors try_to_claim_block; the 50 % rule and the separation of unmovable from
+reclaimable follow exact.md B.4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import ctz, inline_kernel, kernel
+from spbfast.allocator.buddy import expand, take_first
+from spbfast.allocator.freelist import add_to_free_list, del_from_free_list
+from spbfast.allocator.pfn import set_of, spb_of
+from spbfast.allocator.pick import mask_of, other_nonmovable
+from spbfast.allocator.spb import account_pages, category_of_list
+from spbfast.constants import (
+    CODE_MOVABLE,
+    CODE_PCP,
+    CODE_PINNED,
+    MOVABLE,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    PB_PAGES,
+    TAINTED,
+    P,
+)
+
+
+@inline_kernel
+def pcp_order(state):
+    """Order of a block on a per-CPU list, from its head's state."""
+    i = (state & ORDER_NIBBLE) // 3
+    return PB_ORDER if i == 4 else i
+
+
+@inline_kernel
+def code_of(state):
+    """Code of a head that is not free."""
+    return state >> 4
+
+
+@inline_kernel
+def block_order(state):
+    """Order of the block that a page with this state heads; -1 for a page that heads none."""
+    if state & ORDER_NIBBLE == ORDER_NIBBLE:
+        return -1
+    return pcp_order(state) if state >> 4 == CODE_PCP else state & ORDER_NIBBLE
+
+
+@kernel
+def nr_free_and_lru(z, pb):
+    """Pages of a pageblock in free blocks, and pages of movable blocks that could be migrated."""
+    pfn = pb << PB_ORDER
+    end = pfn + PB_PAGES
+    nr_free = 0
+    nr_lru = 0
+    while pfn < end:
+        state = np.int64(z.page.state[pfn])
+        order = block_order(state)
+        if order < 0:
+            pfn += 1
+            continue
+        if state < 0:
+            nr_free += 1 << order
+        elif code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED:
+            nr_lru += 1 << order
+        pfn += 1 << order
+    return nr_free, nr_lru
+
+
+@kernel
+def claim_whole(z, pfn, high, low, mt, from_mt):
+    """Relabel all pageblocks of a free block of order 9 or 10 and take its lowest 2**low pages."""
+    del_from_free_list(z, pfn, high, from_mt)
+    pb = pfn >> PB_ORDER
+    for i in range(pb, pb + (1 << (high - PB_ORDER))):
+        z.pb.label[i] = mt
+    expand(z, pfn, high, low, mt)
+    account_pages(z, pfn, -(1 << low))
+    return pfn
+
+
+@inline_kernel
+def is_mixing_refused(z, policy, pb, mt, label):
+    """Whether `separate_nonmovable` forbids turning this partly used pageblock to `mt`."""
+    if mt == MOVABLE or not policy[P.separate_nonmovable]:
+        return False
+    if label != MOVABLE:
+        return True
+    return policy[P.separate_by_content] and (z.pb.bits[pb] >> other_nonmovable(mt)) & 1 != 0
+
+
+@inline_kernel
+def is_threshold_waived(z, policy, pfn, mt):
+    """Whether half of the pageblock need not be compatible: non-movable claims inside tainted ones."""
+    if mt == MOVABLE or not policy[P.superpageblocks] or policy[P.tainted_claim_needs_half]:
+        return False
+    return category_of_list(z.spb.list[spb_of(z.geo, pfn)]) == TAINTED
+
+
+@kernel
+def is_half_compatible(z, policy, pb, mt, label):
+    """Whether free pages and pages like the requester's fill at least half of a pageblock."""
+    nr_free, nr_movable = nr_free_and_lru(z, pb)
+    if policy[P.superpageblocks]:
+        nr_movable = np.int64(z.pb.used[pb, MOVABLE])
+    alike = 0
+    if mt == MOVABLE:
+        alike = nr_movable
+    elif label == MOVABLE:
+        alike = PB_PAGES - nr_free - nr_movable
+    return 2 * (nr_free + alike) >= PB_PAGES
+
+
+@kernel
+def move_free_blocks(z, pb, from_mt, mt):
+    """Move a pageblock's free blocks, ascending, to the tails of another type's lists; relabel it."""
+    pfn = pb << PB_ORDER
+    end = pfn + PB_PAGES
+    while pfn < end:
+        state = np.int64(z.page.state[pfn])
+        order = block_order(state)
+        if order < 0:
+            pfn += 1
+            continue
+        if state < 0:
+            del_from_free_list(z, pfn, order, from_mt)
+            add_to_free_list(z, pfn, order, mt, True)
+        pfn += 1 << order
+    z.pb.label[pb] = mt
+
+
+@kernel
+def claim_partial(z, policy, pfn, low, mt):
+    """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1."""
+    pb = pfn >> PB_ORDER
+    if (pb << PB_ORDER) < z.geo.lo or ((pb + 1) << PB_ORDER) > z.geo.hi:
+        return -1
+    label = np.int64(z.pb.label[pb])
+    if is_mixing_refused(z, policy, pb, mt, label):
+        return -1
+    if not is_threshold_waived(z, policy, pfn, mt) and not is_half_compatible(z, policy, pb, mt, label):
+        return -1
+    move_free_blocks(z, pb, label, mt)
+    set_ = set_of(z.geo, pfn)
+    return take_first(z, set_, ctz(mask_of(z, set_, mt) >> low << low), low, mt)
+
+
+@kernel
+def claim_block(z, policy, pfn, high, low, mt, from_mt):
+    """Claim the free block `pfn` of list (high, from_mt): whole from order 9 up, else in part."""
+    if high >= PB_ORDER:
+        return claim_whole(z, pfn, high, low, mt, from_mt)
+    return claim_partial(z, policy, pfn, low, mt)

@@ -1,0 +1,91 @@
+"""Handing blocks to owners and taking them back.
+
+Owns the meaning of a block in use: its head's state is code and order, its links are owner and slot,
+and `slots` leads back to it. Frees go through `free_block`, which undoes the accounting of request.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.buddy import free_one_page, free_piece
+from spbfast.allocator.claim import code_of
+from spbfast.allocator.settle import settle
+from spbfast.allocator.spb import del_used
+from spbfast.constants import (
+    CODE_OFF_LRU,
+    CODE_PINNED,
+    MOVABLE,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    STATE_TAIL,
+)
+
+
+@inline_kernel
+def mt_of_code(code):
+    """Type that a block with this code was asked for as."""
+    return MOVABLE if code == CODE_PINNED or code == CODE_OFF_LRU else code
+
+
+@inline_kernel
+def hand_out(z, pfn, order, code, owner, slot):
+    """Make `owner` hold the block in `slot`."""
+    z.page.state[pfn] = (code << 4) | order
+    z.page.next[pfn] = -(owner + 1)
+    z.page.prev[pfn] = slot
+    z.slots.pfn[z.slots.base[owner] + slot] = pfn
+
+
+@inline_kernel
+def slot_pfn(z, owner, slot):
+    """Page index of the block in an owner's slot, -1 if it is empty."""
+    return np.int64(z.slots.pfn[z.slots.base[owner] + slot])
+
+
+@kernel
+def free_max_order(z, policy, pfn, mt):
+    """Free an order-10 block: two pieces, low one first, one settling."""
+    for piece in (pfn, pfn + (1 << PB_ORDER)):
+        del_used(z, policy, piece, PB_ORDER, mt)
+        free_piece(z, piece, PB_ORDER, False)
+    settle(z, policy, pfn)
+
+
+@inline_kernel
+def free_block(z, policy, pfn, order, mt):
+    """Return a block of type mt to the free lists; its head is no longer one."""
+    z.page.state[pfn] = STATE_TAIL
+    if order > PB_ORDER:
+        free_max_order(z, policy, pfn, mt)
+        return
+    del_used(z, policy, pfn, order, mt)
+    free_one_page(z, pfn, order, False)
+    settle(z, policy, pfn)
+
+
+@inline_kernel
+def take_slot(z, owner, slot):
+    """Empty an owner's slot; returns the block that was in it, or -1."""
+    i = z.slots.base[owner] + slot
+    pfn = np.int64(z.slots.pfn[i])
+    z.slots.pfn[i] = -1
+    return pfn
+
+
+@inline_kernel
+def free_held(z, policy, pfn):
+    """Free the in-use block headed by `pfn` whose slot was emptied."""
+    state = np.int64(z.page.state[pfn])
+    free_block(z, policy, pfn, state & ORDER_NIBBLE, mt_of_code(code_of(state)))
+
+
+@kernel
+def free_slot(z, policy, owner, slot):
+    """Free whatever block is in an owner's slot and empty it; 1 if there was one."""
+    pfn = take_slot(z, owner, slot)
+    if pfn < 0:
+        return 0
+    free_held(z, policy, pfn)
+    return 1

@@ -1,0 +1,118 @@
+"""The only writer of free lists: link, unlink, and the lengths and masks that follow from it.
+
+Every list is circular through its head, so links are written unconditionally. Accounting of free
+pages is left to whoever moves pages in or out of the lists as a whole (buddy.py): splits and merges
+conserve them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel
+from spbfast.allocator.pfn import list_of, set_of
+from spbfast.allocator.spb import account_free_pb, note_mask
+from spbfast.constants import (
+    CMA,
+    NR_MT,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    STATE_FREE,
+    STATE_TAIL,
+    C,
+)
+
+
+@inline_kernel
+def link_after(page, pfn, at):
+    """Insert `pfn` behind link `at`."""
+    after = np.int64(page.next[at])
+    page.next[pfn] = after
+    page.prev[pfn] = at
+    page.prev[after] = pfn
+    page.next[at] = pfn
+
+
+@inline_kernel
+def unlink(page, pfn):
+    """Take `pfn` out of the list it is on."""
+    after = np.int64(page.next[pfn])
+    before = np.int64(page.prev[pfn])
+    page.next[before] = after
+    page.prev[after] = before
+
+
+@inline_kernel
+def free_order(state):
+    """Order of the free block whose head has this state, or -1 if it heads none."""
+    return state & ORDER_NIBBLE if state < 0 else -1
+
+
+@inline_kernel
+def free_mt(state):
+    """Migratetype of the list that a free block with this state is on."""
+    return (state >> 4) & 7
+
+
+@inline_kernel
+def count_block(z, set_, order, mt, lst):
+    """One block more on a list."""
+    nr = z.area.nr[lst] + 1
+    z.area.nr[lst] = nr
+    if nr == 1:
+        old = np.int64(z.area.mask[set_ * NR_MT + mt])
+        new = old | (1 << order)
+        z.area.mask[set_ * NR_MT + mt] = new
+        note_mask(z, set_, mt, old, new)
+
+
+@inline_kernel
+def uncount_block(z, set_, order, mt, lst):
+    """One block fewer on a list."""
+    nr = z.area.nr[lst] - 1
+    z.area.nr[lst] = nr
+    if nr == 0:
+        old = np.int64(z.area.mask[set_ * NR_MT + mt])
+        new = old & ~(1 << order)
+        z.area.mask[set_ * NR_MT + mt] = new
+        note_mask(z, set_, mt, old, new)
+
+
+@inline_kernel
+def add_to_free_list(z, pfn, order, mt, to_tail):
+    """Put a free block on the list (order, mt) of its set, at the head or the tail."""
+    set_ = set_of(z.geo, pfn)
+    lst = list_of(set_, order, mt)
+    head = z.geo.list0 + lst
+    link_after(z.page, pfn, np.int64(z.page.prev[head]) if to_tail else head)
+    z.page.state[pfn] = STATE_FREE | (mt << 4) | order
+    count_block(z, set_, order, mt, lst)
+    if order >= PB_ORDER:
+        account_free_pb(z, pfn, 1 << (order - PB_ORDER))
+    if mt == CMA:
+        z.count[C.FREE_CMA] += 1 << order
+
+
+@inline_kernel
+def del_from_free_list(z, pfn, order, mt):
+    """Unlink the free block headed by `pfn`; it is on list (order, mt). Its head becomes a tail."""
+    set_ = set_of(z.geo, pfn)
+    unlink(z.page, pfn)
+    z.page.state[pfn] = STATE_TAIL
+    uncount_block(z, set_, order, mt, list_of(set_, order, mt))
+    if order >= PB_ORDER:
+        account_free_pb(z, pfn, -(1 << (order - PB_ORDER)))
+    if mt == CMA:
+        z.count[C.FREE_CMA] -= 1 << order
+
+
+@inline_kernel
+def first_block(z, set_, order, mt):
+    """Head block of a list that is not empty."""
+    return np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
+
+
+@inline_kernel
+def has_block(z, set_, order, mt):
+    """Whether list (order, mt) of a set holds a block."""
+    return (z.area.mask[set_ * NR_MT + mt] >> order) & 1

@@ -1,0 +1,131 @@
+"""Moving in-use movable blocks: where they may go, and one pageblock's worth of moves.
+
+Owns the choice of migration targets (never the source, never tainted) and the hand-over of owner and
+slot to the new place. Which pageblocks are worth it, and what it costs, belongs to workers/.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import kernel
+from spbfast.allocator.buddy import take_first
+from spbfast.allocator.claim import block_order, code_of
+from spbfast.allocator.free import free_block, hand_out
+from spbfast.allocator.freelist import has_block
+from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_fit, find_own_order, mask_of
+from spbfast.allocator.record import record_move
+from spbfast.allocator.settle import settle
+from spbfast.allocator.spb import add_used, clear_content
+from spbfast.constants import (
+    CODE_MOVABLE,
+    CODE_PINNED,
+    LIST_CLEAN,
+    LIST_EMPTY,
+    MAX_ORDER,
+    MOVABLE,
+    NR_BUCKETS,
+    PB_ORDER,
+    PB_PAGES,
+    Ev,
+    P,
+)
+
+
+@kernel
+def take_target_in_clean(z, policy, order, source, part):
+    """A movable block from the fullest clean superpageblock that has one, not the source's, or -1."""
+    whole_first = policy[P.whole_pageblock_first]
+    for lst in range(LIST_CLEAN, LIST_CLEAN + NR_BUCKETS):
+        slot = find_fit(z.index, lst, MOVABLE, order, 0)
+        while slot >= 0:
+            spb = np.int64(z.index.spb[lst, slot])
+            high = find_own_order(mask_of(z, spb, MOVABLE), order, part, whole_first)
+            if spb != source and high >= 0:
+                return take_first(z, spb, high, order, MOVABLE)
+            slot = find_fit(z.index, lst, MOVABLE, order, slot + 1)
+    return -1
+
+
+@kernel
+def take_target_in_empty(z, order):
+    """A movable block from the first empty superpageblock that has one, or -1."""
+    slot = find_fit(z.index, LIST_EMPTY, MOVABLE, max(order, PB_ORDER), 0)
+    if slot < 0:
+        return -1
+    spb = np.int64(z.index.spb[LIST_EMPTY, slot])
+    for high in range(max(order, PB_ORDER), MAX_ORDER + 1):
+        if has_block(z, spb, high, MOVABLE):
+            return take_first(z, spb, high, order, MOVABLE)
+    return -1
+
+
+@kernel
+def take_target(z, policy, order, source):
+    """A block to migrate to, accounted as movable, or -1."""
+    pfn = -1
+    if policy[P.per_superpageblock_take]:
+        pfn = take_target_in_clean(z, policy, order, source, BOTH)
+    else:
+        pfn = take_target_in_clean(z, policy, order, source, WHOLE)
+        if pfn < 0 and order < PB_ORDER:
+            pfn = take_target_in_clean(z, policy, order, source, FRAGMENTS)
+    if pfn < 0:
+        pfn = take_target_in_empty(z, order)
+    if pfn >= 0:
+        add_used(z, pfn, order, MOVABLE)
+        settle(z, policy, pfn)
+    return pfn
+
+
+@kernel
+def migrate_block(z, policy, pfn, order):
+    """Move the movable block headed by `pfn` elsewhere and free its old place; 1 if it moved."""
+    new = take_target(z, policy, order, pfn >> z.geo.spb_shift)
+    if new < 0:
+        z.ev[Ev.FAILED_MOVES] += 1
+        return 0
+    owner = -np.int64(z.page.next[pfn]) - 1
+    slot = np.int64(z.page.prev[pfn])
+    hand_out(z, new, order, CODE_MOVABLE, owner, slot)
+    record_move(z, slot, new)
+    free_block(z, policy, pfn, order, MOVABLE)
+    z.ev[Ev.MOVED_PAGES] += 1 << order
+    z.ev[Ev.MOVED_BLOCKS] += 1
+    return 1
+
+
+@kernel
+def migrate_pageblock(z, policy, pb, stop_at_pinned):
+    """Migrate the movable blocks whose heads lie in a pageblock, ascending.
+
+    The first failed move ends it; a pinned block is passed over, or ends it too. 1 if nothing stayed
+    that could or should have moved.
+    """
+    pfn = pb << PB_ORDER
+    end = pfn + PB_PAGES
+    while pfn < end:
+        state = np.int64(z.page.state[pfn])
+        order = block_order(state)
+        if order < 0 or state < 0:
+            # Blocks freed behind us may have merged across this page: step by pages until a head.
+            pfn += 1 if order < 0 else 1 << order
+            continue
+        code = code_of(state)
+        if code == CODE_PINNED:
+            z.ev[Ev.PINNED_MOVES] += 1
+            if stop_at_pinned:
+                return 0
+        elif code == CODE_MOVABLE and not migrate_block(z, policy, pfn, order):
+            return 0
+        pfn += 1 << order
+    return 1
+
+
+@kernel
+def evacuate_pageblock(z, policy, pb):
+    """Empty a pageblock of movable blocks as far as that goes; drop its content bit if it did."""
+    migrate_pageblock(z, policy, pb, False)
+    if z.pb.used[pb, MOVABLE] == 0:
+        clear_content(z, pb, MOVABLE)
+        settle(z, policy, pb << PB_ORDER)

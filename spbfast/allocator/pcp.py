@@ -1,0 +1,257 @@
+"""Per-CPU page lists, classic: refill, free, drain and decay as in Linux 6.19 (golden README, section 6).
+
+Owns the lists' links, lengths and scalars. A block on a list stays accounted as in use under the type
+that it last had; handing it to a request of another type moves it over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.buddy import free_piece
+from spbfast.allocator.claim import pcp_order
+from spbfast.allocator.freelist import link_after, unlink
+from spbfast.allocator.request import rmqueue
+from spbfast.allocator.settle import settle
+from spbfast.allocator.spb import add_used, del_used
+from spbfast.constants import (
+    CODE_PCP,
+    MODE_NORMAL,
+    MOVABLE,
+    NR_PCP_LISTS,
+    NR_REQUEST_MT,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    PCP_BATCH_SCALE_MAX,
+    PCPF_FREE_HIGH_BATCH,
+    PCPF_PREV_FREE_HIGH_ORDER,
+    STATE_TAIL,
+    C,
+    Ev,
+    Pc,
+)
+
+
+@inline_kernel
+def is_pcp_order(order):
+    """Whether blocks of this order rest on per-CPU lists (pcp_allowed_order)."""
+    return order <= 3 or order == PB_ORDER
+
+
+@inline_kernel
+def pcp_list(order, mt):
+    """Index of the list of (order, type) (order_to_pindex)."""
+    if order == PB_ORDER:
+        return 13 if mt == MOVABLE else 12
+    return 3 * order + mt
+
+
+@inline_kernel
+def list_order(i):
+    """Order of the blocks on a list (pindex_to_order)."""
+    return PB_ORDER if i >= 12 else i // 3
+
+
+@inline_kernel
+def head_of(z, cpu, i):
+    """Link index of the head of a CPU's i-th list."""
+    return z.geo.pcp0 + cpu * NR_PCP_LISTS + i
+
+
+@inline_kernel
+def set_on_pcp(z, pfn, order, mt):
+    """Mark the head of a block that rests on a per-CPU list, accounted as type mt."""
+    nibble = (4 if order == PB_ORDER else order) * 3 + mt
+    z.page.state[pfn] = (CODE_PCP << 4) | nibble
+
+
+@inline_kernel
+def count_blocks(z, cpu, i, nr, pages):
+    """`nr` more blocks (or fewer) with `pages` pages on a list."""
+    z.pcp.nr[cpu * NR_PCP_LISTS + i] += nr
+    z.pcp.cpu[cpu, Pc.COUNT] += pages
+    z.count[C.PCP_PAGES] += pages
+
+
+@kernel
+def rate_refill(z, cpu, order):
+    """Number of blocks that a refill asks for; raises `high` and the batch factor (nr_pcp_alloc)."""
+    pcp = z.pcp.cpu[cpu]
+    batch, high_min, high_max = z.pcp.conf[0], z.pcp.conf[1], z.pcp.conf[2]
+    pcp[Pc.HIGH] = min(max(pcp[Pc.HIGH], high_min), high_max)
+    if pcp[Pc.HIGH] < batch:
+        return 1
+    nr = batch if order > 0 else batch << pcp[Pc.ALLOC_FACTOR]
+    if high_min != high_max:
+        pcp[Pc.HIGH] = min(pcp[Pc.HIGH] + nr, high_max)
+    if order == 0:
+        most = max(pcp[Pc.HIGH] - pcp[Pc.COUNT] - batch, batch)
+        if nr <= most and pcp[Pc.ALLOC_FACTOR] < PCP_BATCH_SCALE_MAX:
+            pcp[Pc.ALLOC_FACTOR] += 1
+        nr = min(nr, most)
+    return max(nr >> order, 2) if nr > 1 else nr
+
+
+@kernel
+def refill(z, policy, cpu, order, mt, flags):
+    """Fill an empty list with one bulk call, in the order obtained (rmqueue_bulk)."""
+    nr = rate_refill(z, cpu, order)
+    i = pcp_list(order, mt)
+    head = head_of(z, cpu, i)
+    z.ev[Ev.MODE] = MODE_NORMAL
+    for _ in range(nr):
+        pfn = rmqueue(z, policy, order, mt, flags)
+        if pfn < 0:
+            return
+        set_on_pcp(z, pfn, order, mt)
+        link_after(z.page, pfn, np.int64(z.page.prev[head]))
+        count_blocks(z, cpu, i, 1, 1 << order)
+
+
+@inline_kernel
+def take_from_pcp(z, policy, cpu, order, mt, i):
+    """Take the head block of a list that is not empty for a request of type mt."""
+    pfn = np.int64(z.page.next[head_of(z, cpu, i)])
+    unlink(z.page, pfn)
+    count_blocks(z, cpu, i, -1, -(1 << order))
+    old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
+    if old != mt:
+        del_used(z, policy, pfn, order, old)
+        add_used(z, pfn, order, mt)
+        settle(z, policy, pfn)
+    return pfn
+
+
+@inline_kernel
+def pcp_alloc(z, policy, cpu, order, mt, flags):
+    """A block of a per-CPU order from a CPU's lists, refilled if need be, or -1."""
+    z.pcp.cpu[cpu, Pc.FREE_COUNT] >>= 1
+    i = pcp_list(order, mt)
+    if z.pcp.nr[cpu * NR_PCP_LISTS + i] == 0:
+        refill(z, policy, cpu, order, mt, flags)
+        if z.pcp.nr[cpu * NR_PCP_LISTS + i] == 0:
+            return np.int64(-1)
+    return take_from_pcp(z, policy, cpu, order, mt, i)
+
+
+@kernel
+def drain_list(z, policy, cpu, i, nr):
+    """Free blocks from a list's tail until `nr` pages are gone or it is empty; pages still to go."""
+    head = head_of(z, cpu, i)
+    order = list_order(i)
+    while nr > 0 and z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
+        pfn = np.int64(z.page.prev[head])
+        unlink(z.page, pfn)
+        count_blocks(z, cpu, i, -1, -(1 << order))
+        mt = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
+        z.page.state[pfn] = STATE_TAIL
+        del_used(z, policy, pfn, order, mt)
+        free_piece(z, pfn, order, False)
+        settle(z, policy, pfn)
+        nr -= 1 << order
+    return nr
+
+
+@kernel
+def drain_bulk(z, policy, cpu, nr, i):
+    """Free up to `nr` pages round-robin, beginning with list i (free_pcppages_bulk)."""
+    nr = min(nr, z.pcp.cpu[cpu, Pc.COUNT])
+    i -= 1
+    while nr > 0:
+        i = 0 if i == NR_PCP_LISTS - 1 else i + 1
+        if z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
+            nr = drain_list(z, policy, cpu, i, nr)
+
+
+@kernel
+def drain_all(z, policy, cpu):
+    """Empty a CPU's lists (drain_pages)."""
+    pcp = z.pcp.cpu[cpu]
+    most = z.pcp.conf[0] << PCP_BATCH_SCALE_MAX
+    while pcp[Pc.COUNT] > 0:
+        drain_bulk(z, policy, cpu, min(pcp[Pc.COUNT], most), 0)
+
+
+@kernel
+def decay(z, policy, cpu):
+    """Let `high` decay by an eighth and free what is above it (decay_pcp_high)."""
+    pcp = z.pcp.cpu[cpu]
+    batch, high_min = z.pcp.conf[0], z.pcp.conf[1]
+    if pcp[Pc.HIGH] > high_min:
+        by_count = pcp[Pc.COUNT] - (batch << PCP_BATCH_SCALE_MAX)
+        pcp[Pc.HIGH] = max(by_count, pcp[Pc.HIGH] - (pcp[Pc.HIGH] >> 3), high_min)
+    nr = pcp[Pc.COUNT] - pcp[Pc.HIGH]
+    while nr > 0:
+        step = min(nr, batch)
+        drain_bulk(z, policy, cpu, step, 0)
+        nr -= step
+
+
+@inline_kernel
+def is_free_high(z, cpu, order):
+    """Whether frees of high orders come in a row, so that the lists should be emptied; keeps the flag."""
+    pcp = z.pcp.cpu[cpu]
+    if order == 0 or order > 3:
+        pcp[Pc.FLAGS] &= ~PCPF_PREV_FREE_HIGH_ORDER
+        return False
+    batch = z.pcp.conf[0]
+    result = (
+        pcp[Pc.FREE_COUNT] >= batch + z.pcp.conf[1] // 2
+        and pcp[Pc.FLAGS] & PCPF_PREV_FREE_HIGH_ORDER != 0
+        and (pcp[Pc.FLAGS] & PCPF_FREE_HIGH_BATCH == 0 or pcp[Pc.COUNT] >= batch)
+    )
+    pcp[Pc.FLAGS] |= PCPF_PREV_FREE_HIGH_ORDER
+    return result
+
+
+@inline_kernel
+def rate_limit(z, cpu, free_high):
+    """Page count from which a free makes the lists give pages back; adapts `high` (nr_pcp_high)."""
+    pcp = z.pcp.cpu[cpu]
+    batch, high_min, high_max = z.pcp.conf[0], z.pcp.conf[1], z.pcp.conf[2]
+    high = min(max(pcp[Pc.HIGH], high_min), high_max)
+    pcp[Pc.HIGH] = high
+    if high == 0:
+        return np.int64(0)
+    if free_high:
+        pcp[Pc.HIGH] = max(high - (batch << PCP_BATCH_SCALE_MAX), high_min)
+        return np.int64(0)
+    if high_min != high_max and pcp[Pc.COUNT] >= high and high < pcp[Pc.FREE_COUNT] + batch:
+        pcp[Pc.HIGH] = min(max(pcp[Pc.FREE_COUNT] + batch, high_min), high_max)
+    return high
+
+
+@kernel
+def shrink_pcp(z, policy, cpu, i, limit, free_high):
+    """Give pages back after a free reached the limit, beginning with the list just freed to."""
+    pcp = z.pcp.cpu[cpu]
+    batch = z.pcp.conf[0]
+    if free_high:
+        nr = min(pcp[Pc.COUNT], batch << PCP_BATCH_SCALE_MAX)
+    elif limit < batch:
+        nr = np.int64(1)
+    else:
+        nr = min(max(pcp[Pc.FREE_COUNT], batch), limit - batch)
+    while nr > 0 and pcp[Pc.COUNT] > 0:
+        step = min(nr, batch)
+        drain_bulk(z, policy, cpu, step, i)
+        nr -= step
+
+
+@inline_kernel
+def pcp_free(z, policy, cpu, pfn, order, mt):
+    """Put a block accounted as type mt on a CPU's list, by its pageblock's current type."""
+    label = np.int64(z.pb.label[pfn >> PB_ORDER])
+    i = pcp_list(order, label if label < NR_REQUEST_MT else MOVABLE)
+    pcp = z.pcp.cpu[cpu]
+    pcp[Pc.ALLOC_FACTOR] >>= 1
+    set_on_pcp(z, pfn, order, mt)
+    link_after(z.page, pfn, head_of(z, cpu, i))
+    count_blocks(z, cpu, i, 1, 1 << order)
+    free_high = is_free_high(z, cpu, order)
+    if pcp[Pc.FREE_COUNT] < z.pcp.conf[0] << PCP_BATCH_SCALE_MAX:
+        pcp[Pc.FREE_COUNT] += 1 << order
+    limit = rate_limit(z, cpu, free_high)
+    if pcp[Pc.COUNT] >= limit:
+        shrink_pcp(z, policy, cpu, i, limit, free_high)

@@ -1,0 +1,118 @@
+"""One request to the zone's lists: the ladder, its refusals, and the accounting of what it got.
+
+Owns the reset of the event scratch, content accounting at hand-out and the high-water requests
+(exact.md B.6). Watermarks, retries and who is asking belong to demand/request.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.fallback import claim_fallback, steal_fallback
+from spbfast.allocator.mainline import rmqueue_mainline
+from spbfast.allocator.pfn import spb_of
+from spbfast.allocator.rmqueue import rmqueue_smallest
+from spbfast.allocator.settle import settle
+from spbfast.allocator.spb import add_used, needs_defrag, queue_defrag, rate_reserve
+from spbfast.constants import (
+    ALLOC_HIGHORDER_OPTIONAL,
+    ALLOC_NOFRAGMENT,
+    MOVABLE,
+    PB_PAGES,
+    REQ_DEFRAG_HIGH_WATER,
+    REQ_SHRINK_HIGH_WATER,
+    Ev,
+    Outcome,
+    P,
+)
+
+NO_PAGE = int(Outcome.NO_PAGE)
+TAKE_EMPTY = int(Outcome.TAKE_EMPTY_SUPERPAGEBLOCK)
+CLAIM_PARTIAL = int(Outcome.CLAIM_PARTIAL_PAGEBLOCK)
+BORROW_NONMOVABLE = int(Outcome.BORROW_NONMOVABLE)
+BORROW_MOVABLE = int(Outcome.BORROW_MOVABLE)
+REFUSED_OPTIONAL = int(Outcome.REFUSED_OPTIONAL)
+
+
+@kernel
+def begin_event(z, row):
+    """Forget what the previous event did; `row` names this one in records."""
+    seq = z.ev[Ev.SEQ] + 1
+    z.ev[:] = 0
+    z.ev[Ev.SEQ] = seq
+    z.ev[Ev.ROW] = row
+
+
+@kernel
+def rmqueue_after_ladder(z, policy, order, mt, flags):
+    """What a request does when Smallest found nothing: be refused, claim, steal, fail; -1 if no page."""
+    optional = policy[P.optional_refusal] and flags & ALLOC_HIGHORDER_OPTIONAL
+    if optional and mt != MOVABLE and z.ev[Ev.SAW_FREE_PB]:
+        z.ev[Ev.OUTCOME] = REFUSED_OPTIONAL
+        return -1
+    pfn = claim_fallback(z, policy, order, mt, flags)
+    if pfn < 0 and not flags & ALLOC_NOFRAGMENT:
+        pfn = steal_fallback(z, policy, order, mt)
+    if pfn < 0:
+        z.ev[Ev.OUTCOME] = NO_PAGE
+    return pfn
+
+
+@kernel
+def queue_high_water(z, policy, pfn):
+    """A non-movable request was served inside a tainted superpageblock that runs low on free pages."""
+    spb = spb_of(z.geo, pfn)
+    reserve = rate_reserve(policy, np.int64(z.spb.total[spb]))
+    if z.spb.nr_free_pages[spb] >= reserve * PB_PAGES:
+        return
+    if policy[P.shrink_high_water]:
+        z.ev[Ev.REQUESTS] |= REQ_SHRINK_HIGH_WATER
+    if policy[P.defrag_high_water] and needs_defrag(z, policy, spb):
+        queue_defrag(z, spb, REQ_DEFRAG_HIGH_WATER)
+
+
+@inline_kernel
+def is_served_in_tainted(outcome):
+    """Whether an outcome of a non-movable request means that the tainted pool served it."""
+    return 0 < outcome <= CLAIM_PARTIAL or outcome == BORROW_NONMOVABLE or outcome == BORROW_MOVABLE
+
+
+@inline_kernel
+def rmqueue_superpageblocks(z, policy, order, mt, flags):
+    """One request through the ladder and the fallbacks, or -1; accounting not yet done."""
+    z.ev[Ev.SAW_FREE_PB] = 0
+    z.ev[Ev.SAW_BELOW] = 0
+    pfn = rmqueue_smallest(z, policy, order, mt, flags)
+    if pfn < 0:
+        pfn = rmqueue_after_ladder(z, policy, order, mt, flags)
+    return pfn
+
+
+@inline_kernel
+def rmqueue(z, policy, order, mt, flags):
+    """Take a block of 2**order pages for a request of type mt off the lists, or -1.
+
+    The block is accounted as `mt` but heads nothing yet: the caller hands it out (free.py) or puts it
+    on a per-CPU list. `Ev.MODE` must be MODE_NORMAL, or what a bulk call left there.
+    """
+    if z.geo.set_mask == 0:
+        pfn = rmqueue_mainline(z, policy, order, mt, flags)
+        if pfn >= 0:
+            add_used(z, pfn, order, mt)
+            settle(z, policy, pfn)
+        return pfn
+    pfn = rmqueue_superpageblocks(z, policy, order, mt, flags)
+    if pfn >= 0:
+        add_used(z, pfn, order, mt)
+        settle(z, policy, pfn)
+        if mt != MOVABLE and is_served_in_tainted(z.ev[Ev.OUTCOME]):
+            queue_high_water(z, policy, pfn)
+    return pfn
+
+
+@kernel
+def rmqueue_in_mode(z, policy, order, mt, flags, mode):
+    """`rmqueue` where the call costs less than its inlined body; leaves the next mode in `Ev.MODE`."""
+    z.ev[Ev.MODE] = mode
+    return rmqueue(z, policy, order, mt, flags)

@@ -1,0 +1,1 @@
+"""The event loops: recorded events and simulated time."""
