@@ -45,7 +45,7 @@ if INTERPRETED:
 else:
 
     @inline_kernel
-    def draw(key, counter):  # type: ignore[no-untyped-def]
+    def draw(key, counter):  # type: ignore[misc,no-untyped-def]
         """64 random bits of stream `key` at `counter`; both any 64-bit integers."""
         x = np.uint64(key) + (np.uint64(counter) + _U1) * _UG
         x = (x ^ (x >> _S30)) * _UM1

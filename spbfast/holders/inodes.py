@@ -59,14 +59,14 @@ def _push_new(slab, inst, which, slot):
         shuffle_tail(slab.fifo, q, draw(x, 1))
 
 
-@kernel
+@inline_kernel
 def _push_unused_inode(slab, inst, entry):
     """An inode joins the LRU; the memcg's present bit is set as list_lru_add does."""
     push_tail(slab.fifo, _queue(slab, inst, INODES), entry)
     slab.present[inst] = 1
 
 
-@kernel
+@inline_kernel
 def _release_inode(slab, inst, entry):
     """An inode lost its last dentry: to the page cache that holds it, or to the LRU unreferenced."""
     si = slab.inst[inst]
@@ -78,7 +78,7 @@ def _release_inode(slab, inst, entry):
         _push_unused_inode(slab, inst, entry)
 
 
-@kernel
+@inline_kernel
 def _unpin_inodes(slab, inst):
     """A dentry was freed: release the inodes that this was the last dentry of."""
     si = slab.inst[inst]
@@ -97,7 +97,7 @@ def _unpin_inodes(slab, inst):
 # --- growth ---------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def _start_inode(slab, inst):
     """Allocate the next inode itself and settle what belongs to it."""
     si = slab.inst[inst]
@@ -123,7 +123,7 @@ def _start_inode(slab, inst):
     return np.int64(DONE)
 
 
-@kernel
+@inline_kernel
 def _add_attached(slab, inst, k):
     """Allocate the inode's objects of attached cache k."""
     c = slab.attached[k, At.CACHE]
@@ -139,7 +139,7 @@ def _add_attached(slab, inst, k):
     return np.int64(DONE)
 
 
-@kernel
+@inline_kernel
 def _add_dentries(slab, inst):
     """Allocate the inode's dentries."""
     si = slab.inst[inst]
@@ -200,7 +200,7 @@ def skip_object(slab, inst):
 # --- freeing --------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def _free_inode(slab, inst, slot):
     """Free an inode and what is attached to it."""
     slab.inst[inst, Si.NR_INODES] -= 1

@@ -47,8 +47,14 @@ def make_standins(rule: np.ndarray, nr_caches: int, second_chance: np.ndarray, e
     """
     queue = np.where(second_chance, np.cumsum(second_chance) - 1, -1).astype(np.int64)
     fifo = make_fifo(entries, max(1, int(second_chance.sum())))
-    zeros = [np.zeros(nr_caches, np.int64) for _ in range(3)]
-    return Standins(*zeros, queue, np.ascontiguousarray(rule, np.int64), fifo)
+    return Standins(
+        objects=np.zeros(nr_caches, np.int64),
+        carry=np.zeros(nr_caches, np.int64),
+        calls=np.zeros(nr_caches, np.int64),
+        queue=queue,
+        rule=np.ascontiguousarray(rule, np.int64),
+        fifo=fifo,
+    )
 
 
 def no_standins() -> Standins:

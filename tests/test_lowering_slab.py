@@ -1,0 +1,77 @@
+"""The slab section as arrays: owners, sizes, keys, and a machine that grows and shrinks with real pages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spbfast.config.machine import Slab as SlabConfig
+from spbfast.config.machine import SlabCache
+from spbfast.constants import RECLAIMABLE, UNMOVABLE
+from spbfast.holders.slab_layout import Sc, Si, St
+from spbfast.lowering.slab import lower_slab, max_objects, owner_slots
+
+PAGES = 1 << 18  # 1 GiB
+
+
+def test_caches_become_owners_in_their_order():
+    config = SlabConfig()
+    low = lower_slab(config, PAGES, owner0=5)
+    assert low.slab.cache[:, Sc.OWNER].tolist() == list(range(5, 5 + len(config.caches)))
+    assert low.slab.cache[:, Sc.SLOTS].tolist() == list(low.owner_slots)
+    assert low.owner_slots == owner_slots(config, PAGES)
+    assert low.slab.state.size == sum(low.owner_slots)
+    types = [RECLAIMABLE if c.reclaimable else UNMOVABLE for c in config.caches]
+    assert low.slab.cache[:, Sc.MT].tolist() == types
+    inode = low.slab.cache[0]
+    assert inode[[Sc.ORDER, Sc.MIN_ORDER, Sc.OBJECTS, Sc.MIN_OBJECTS]].tolist() == [3, 0, 28, 3]
+    dentry = low.slab.cache[1]
+    assert dentry[[Sc.ORDER, Sc.MIN_ORDER, Sc.OBJECTS, Sc.MIN_OBJECTS]].tolist() == [0, 0, 21, 21]
+
+
+def test_instances_share_present_bits_with_the_shrinkers():
+    config = SlabConfig(superblocks=2, memcgs=3, batch=256, seeks=4)
+    low = lower_slab(config, PAGES, owner0=1)
+    assert len(low.slab.inst) == 6
+    assert low.shrink.present is low.slab.present
+    assert low.shrink.table.tolist() == [[1, 1, 256, 4, 0]] * 2
+    assert low.shrink.backlog.shape == (6,)
+    assert low.shrink.work[0, 0] == 1
+    assert low.slab.inst[0, Si.DENTRY_CACHE] == 1
+    assert low.slab.inst[0, Si.INODE_CACHE] == 0
+
+
+def test_keys_depend_on_seed_replicate_and_instance_only():
+    config = SlabConfig()
+    keys = {
+        (seed, replicate): lower_slab(config, PAGES, 1, seed, replicate).slab.inst[:, Si.KEY]
+        for seed in (0, 1)
+        for replicate in (0, 1)
+    }
+    everything = np.concatenate(list(keys.values()))
+    assert len(np.unique(everything)) == everything.size
+    again = lower_slab(SlabConfig(batch=99), PAGES, 7, 1, 1).slab.inst[:, Si.KEY]
+    assert (again == keys[1, 1]).all()
+
+
+def test_pool_holds_what_fits_the_memory_or_the_bound():
+    config = SlabConfig()
+    assert max_objects(config, PAGES) * config.bytes_per_inode > PAGES * 4096 * config.objects_per_inode
+    assert max_objects(SlabConfig(objects_max=1000), PAGES) == 1000
+    low = lower_slab(config, PAGES, 1)
+    assert low.slab.stat[St.MAX_OBJECTS] == max_objects(config, PAGES)
+
+
+def test_objects_take_at_most_four_and_a_half_bytes():
+    config = SlabConfig()
+    nr_pages = 238 << 18
+    low = lower_slab(config, nr_pages, 1)
+    assert sum(a.nbytes for a in low.slab.fifo) <= 4.5 * max_objects(config, nr_pages)
+    assert sum(a.nbytes for a in low.slab[1:4]) <= 12 * sum(low.owner_slots)
+
+
+def test_too_many_objects_a_slab_are_refused():
+    caches = list(SlabConfig().caches)
+    caches[2] = SlabCache(name="tiny", role="attached", object_size="8B", order=5)
+    with pytest.raises(ValueError, match="must hold"):
+        lower_slab(SlabConfig(caches=tuple(caches)), PAGES, 1)
