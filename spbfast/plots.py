@@ -161,5 +161,5 @@ def finish(ax: Axes) -> None:
     ax.grid(color="#e4e4e4", linewidth=0.7)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8.5, colors="#444444")
-    ax.xaxis.label.set_size(9)
-    ax.yaxis.label.set_size(9)
+    ax.xaxis.label.set_fontsize(9)
+    ax.yaxis.label.set_fontsize(9)

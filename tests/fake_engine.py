@@ -1,7 +1,7 @@
 """An engine without a simulation: results follow from scenario, seed and replicate, and so do failures.
 
-Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 fails;
-7000 sleeps long; the file named by SPBFAST_FAKE_LOG, if any, gets one line a run.
+Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 fails
+and 667 kills its process. SPBFAST_FAKE_SLEEP is the time in seconds that a run takes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def run_replicate(scenario: Any, seed: int, replicate: int, *, stop: Any = None)
     tree = scenario.canonical()
     policy = tree["policy"]
     target = policy["slab_shrink_target_objs"]
-    if log := os.environ.get("SPBFAST_FAKE_LOG"):
-        with open(log, "a") as f:
-            f.write(f"{target} {replicate}\n")
+    if target == 667:
+        os._exit(9)
     if target == 666:
         raise SimulationError(5, "no page left for <kernel> & co", step=42, seed=seed)
     pause = float(os.environ.get("SPBFAST_FAKE_SLEEP", "0"))

@@ -142,7 +142,7 @@ def _counts(ds: xr.Dataset) -> dict[str, int]:
 
 def paired_tables(ds: xr.Dataset) -> dict[str, xr.Dataset]:
     """Comparisons with the baseline by metric; empty without a baseline."""
-    tables = {}
+    tables: dict[str, xr.Dataset] = {}
     if not ds["is_baseline"].values.any() or ds.sizes["point"] < 2:
         return tables
     for name, _, _ in PAIRED:

@@ -234,7 +234,7 @@ class _Sweep:
             level=self.plan.level,
             sweep=self.key,
         )
-        with open_pool(executor.kind, workers, run, self.key, self.store.dir.resolve() / "logs") as pool:
+        with open_pool(executor.kind, workers, run, self.key) as pool:
             self._loop(pool, executor.batch)
 
     def _greet(self, n_todo: int, kind: str, workers: int) -> None:
@@ -338,7 +338,7 @@ class _Sweep:
                 given_up.append(task)
         if not given_up:
             return
-        self.display.message(f"{len(given_up)} runs lost with their worker: {type(error).__name__}: {error}")
+        self.display.message(f"gave up after {LOST_TRIES} tries: {len(given_up)} runs, {error}")
         shard = Batch(tuple(given_up))
         results = [CellResult(t.cell, LOST, {"seed": t.seed}) for t in given_up]
         write_shard(self.store.shard_path(shard.batch_id), results)

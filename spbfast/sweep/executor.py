@@ -12,19 +12,21 @@ import logging
 import multiprocessing
 import os
 import queue
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from spbfast.errors import ConfigError
+from spbfast.errors import ConfigError, SpbfastError
 from spbfast.sweep import worker
 from spbfast.sweep.plan import Batch
 
 LOOPBACK = "127.0.0.1"
 _DASK_SETTINGS = {
-    # Only a task that was running when its worker died may be blamed for it.
+    # Only a task that was running when its worker died may be blamed for it; the driver decides what
+    # happens next, so Dask itself tries nothing twice.
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.allowed-failures": 10,
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -33,6 +35,10 @@ _DASK_SETTINGS = {
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
+
+
+class WorkerLostError(SpbfastError):
+    """A worker process died under a batch: a crash, a kill, no memory left."""
 
 
 class Pool(Protocol):
@@ -108,10 +114,11 @@ class DaskPool:
         if future.status == "finished":
             receipt: dict[str, Any] = future.result()
             return receipt
-        if future.status == "cancelled":
-            return RuntimeError("cancelled")
-        error: BaseException = future.exception() or RuntimeError(f"ended as {future.status}")
-        return error
+        error = None if future.status == "cancelled" else future.exception()
+        if error is None or type(error).__name__ == "KilledWorker":
+            return WorkerLostError("the worker process died: a crash, a kill, or no memory left")
+        known: BaseException = error
+        return known
 
     def stop(self) -> None:
         """Set the stop flag in every worker process."""
@@ -120,7 +127,7 @@ class DaskPool:
 
 
 @contextlib.contextmanager
-def open_pool(kind: str, workers: int, run: Run, sweep: str, scratch: Path) -> Iterator[Pool]:
+def open_pool(kind: str, workers: int, run: Run, sweep: str) -> Iterator[Pool]:
     """Start an executor and close it afterwards.
 
     Parameters
@@ -132,8 +139,6 @@ def open_pool(kind: str, workers: int, run: Run, sweep: str, scratch: Path) -> I
         Batch -> receipt; importable by name for `processes`.
     sweep : str
         Key of the stop flag.
-    scratch : Path
-        Where workers may put temporary files.
 
     Raises
     ------
@@ -143,14 +148,14 @@ def open_pool(kind: str, workers: int, run: Run, sweep: str, scratch: Path) -> I
     if kind == "serial":
         yield SerialPool(run, sweep)
     elif kind in ("threads", "processes"):
-        with _local_client(kind == "threads", workers, scratch) as client:
+        with _local_client(kind == "threads", workers) as client:
             yield DaskPool(client, workers, run, sweep)
     else:
         raise ConfigError(f"executor.kind: {kind!r} is unknown; choose serial, threads or processes")
 
 
 @contextlib.contextmanager
-def _local_client(threads: bool, workers: int, scratch: Path) -> Iterator[Any]:
+def _local_client(threads: bool, workers: int) -> Iterator[Any]:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
             "executor.kind: processes starts this script again in each worker; put the call of sweep() "
@@ -161,13 +166,15 @@ def _local_client(threads: bool, workers: int, scratch: Path) -> Iterator[Any]:
 
     logger = logging.getLogger("distributed")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     # distributed serves HTTP whether or not there is a dashboard, and on all interfaces unless told.
     address = f"{LOOPBACK}:0"
-    shape = {"n_workers": 1, "threads_per_worker": workers} if threads else {"n_workers": workers}
-    shape |= {} if threads else {"threads_per_worker": 1, "host": LOOPBACK}
+    shape: dict[str, Any] = {"n_workers": 1, "threads_per_worker": workers}
+    if not threads:
+        shape = {"n_workers": workers, "threads_per_worker": 1, "host": LOOPBACK}
     try:
         with (
+            tempfile.TemporaryDirectory(prefix="spbfast-") as scratch,
             dask.config.set(_DASK_SETTINGS),
             LocalCluster(
                 **shape,
@@ -175,8 +182,8 @@ def _local_client(threads: bool, workers: int, scratch: Path) -> Iterator[Any]:
                 protocol="inproc://" if threads else "tcp://",
                 dashboard_address=address,
                 worker_dashboard_address=address,
-                local_directory=str(scratch),
-                silence_logs=logging.ERROR,
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
