@@ -1,17 +1,39 @@
-"""The slab section as arrays: owners, sizes, keys, and a machine that grows and shrinks with real pages."""
+"""The slab section as arrays: owners, sizes, keys, and shrinkers that scan what instances grew."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from spbfast._jit import entry_kernel
 from spbfast.config.machine import Slab as SlabConfig
 from spbfast.config.machine import SlabCache
 from spbfast.constants import RECLAIMABLE, UNMOVABLE
+from spbfast.holders.inodes import DONE, grow_inodes
+from spbfast.holders.slab import add_slab, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
+from spbfast.holders.standins import no_standins
 from spbfast.lowering.slab import lower_slab, max_objects, owner_slots
+from spbfast.workers.shrink import R, begin_shrink, end_shrink, queue_shrink
 
 PAGES = 1 << 18  # 1 GiB
+
+
+@entry_kernel
+def grow(slab, inst, nr):
+    code = grow_inodes(slab, inst, nr)
+    while code >= 0:
+        add_slab(slab, code, next_slab_slot(slab, code), slab.cache[code, Sc.ORDER])
+        code = grow_inodes(slab, inst, 0)
+    return code
+
+
+@entry_kernel
+def shrink(s, slab, st, target, prio):
+    queue_shrink(s, 0, 0, 0)
+    began = begin_shrink(s, slab, st, 0, target, prio, 0)
+    end_shrink(s, 0)
+    return began
 
 
 def test_caches_become_owners_in_their_order():
@@ -75,3 +97,32 @@ def test_too_many_objects_a_slab_are_refused():
     caches[2] = SlabCache(name="tiny", role="attached", object_size="8B", order=5)
     with pytest.raises(ValueError, match="must hold"):
         lower_slab(SlabConfig(caches=tuple(caches)), PAGES, 1)
+
+
+def test_shrinkers_scan_the_instances_of_their_memcgs():
+    config = SlabConfig(superblocks=2, memcgs=3, inodes_held_by_page_cache=0.0, referenced_again=0.0)
+    low = lower_slab(config, PAGES, 1, nr_runs=9, nr_calls=99)
+    assert grow(low.slab, 5, 5000) == DONE  # superblock 1 of memcg 2
+    assert grow(low.slab, 2, 100) == DONE
+    assert low.slab.present.tolist() == [0, 0, 1, 0, 0, 1]
+    assert shrink(low.shrink, low.slab, no_standins(), 2048, 12)
+    assert low.shrink.run[R.FREED] == 0
+    assert low.shrink.calls[:2, 2:5].tolist() == [[1, 0, 125], [2, 1, 6250]]
+    # A run that starts deep reaches both, and visits nothing that was never used but the root.
+    shrink(low.shrink, low.slab, no_standins(), 2048, 0)
+    stat = low.slab.stat
+    assert low.shrink.run[R.FREED] == stat[St.DENTRIES_FREED] + stat[St.INODES_FREED] > 2048
+    assert low.shrink.run[R.COUNTS] == 2 + 2
+    assert low.slab.inst[2, Si.NR_INODES] < 100
+
+
+def test_a_memcg_that_is_empty_loses_its_bit():
+    config = SlabConfig(superblocks=1, memcgs=2, inodes_held_by_page_cache=0.0, batch=1)
+    low = lower_slab(config, PAGES, 1)
+    grow(low.slab, 1, 10)
+    for _ in range(4):
+        shrink(low.shrink, low.slab, no_standins(), 1 << 40, 0)
+    assert low.slab.inst[1, Si.NR_INODES] == 0
+    assert low.slab.present.tolist() == [0, 0]
+    grow(low.slab, 1, 1)
+    assert low.slab.present.tolist() == [0, 1]

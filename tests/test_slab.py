@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from spbfast._jit import INTERPRETED, entry_kernel
-from spbfast.constants import NR_POLICY, RECLAIMABLE
+from spbfast.allocator.free import hand_out
+from spbfast.allocator.spb import add_used
+from spbfast.constants import NR_POLICY, RECLAIMABLE, C
 from spbfast.errors import InvariantError
 from spbfast.holders.fifo import entries_of
 from spbfast.holders.inodes import (
@@ -68,6 +70,24 @@ def grow(slab, inst, nr, orders):
             add_slab(slab, code, slot, slab.cache[code, Sc.MIN_ORDER])
         else:
             add_slab(slab, code, slot, slab.cache[code, Sc.ORDER])
+        code = grow_inodes(slab, inst, 0)
+    return code
+
+
+@entry_kernel
+def grow_pages(z, slab, inst, nr, cursor):
+    """Grow with real blocks: the next aligned pages of a zone whose memory nobody holds yet."""
+    code = grow_inodes(slab, inst, nr)
+    while code >= 0:
+        row = slab.cache[code]
+        slot = next_slab_slot(slab, code)
+        order = row[Sc.ORDER] if cursor[0] % 3 else row[Sc.MIN_ORDER]
+        pages = np.int64(1) << order
+        pfn = (cursor[0] + pages - 1) // pages * pages
+        cursor[0] = pfn + pages
+        add_used(z, pfn, order, row[Sc.MT])
+        hand_out(z, pfn, order, row[Sc.MT], row[Sc.OWNER], slot)
+        add_slab(slab, code, slot, order)
         code = grow_inodes(slab, inst, 0)
     return code
 
@@ -461,3 +481,25 @@ def test_attached_accumulators_are_fixed_point():
     m = Machine(attached=0.25)
     assert m.slab.attached[0, At.PER_INODE] == 1 << 14
     assert not INTERPRETED or m.slab.inst.dtype == np.int64
+
+
+@pytest.mark.parametrize("correlation", [1.0, 0.0])
+def test_emptied_slabs_give_their_pages_back(correlation):
+    m = Machine(attached=0.3, age_correlation=correlation, dentries_per_inode=1.5, min_partial=1)
+    m.zone, _ = build_zone(ZoneSpec(zone_pages=1 << 14, spb_pb=4, owner_slots=(1, SLOTS, SLOTS, SLOTS)))
+    cursor = np.array([m.zone.geo.lo], np.int64)
+    for _ in range(3):
+        assert grow_pages(m.zone, m.slab, 0, 3000, cursor) == DONE
+        check_slab(m.slab, m.zone)
+        m.do(SCAN, 2500)
+        check_slab(m.slab, m.zone)
+        m.do(DROP, 700)
+        check_slab(m.slab, m.zone)
+    m.do(DROP, 100_000)
+    check_slab(m.slab, m.zone)
+    assert m.slab.stat[St.NR_OBJECTS] == 0
+    freed = int(m.slab.stat[St.PAGES_FREED])
+    assert m.zone.count[C.FREE_PAGES] == freed > 2000
+    held = m.slab.cache[:, Sc.NR_PAGES].sum()
+    assert m.zone.pb.used.sum() == held
+    assert held <= 8 + 8 + 2 + 2 + 1 + 1  # a slab being filled and a kept one per cache
