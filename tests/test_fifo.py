@@ -219,3 +219,10 @@ def test_contradicting_ends_are_found():
     fifo.queue[0, Q.TAIL] -= 10
     with pytest.raises(ValueError, match="directory"):
         entries_of(fifo, 0)
+
+
+def test_exhaustion_while_a_directory_grows_changes_nothing():
+    fifo = make_fifo(CHUNK, 1)
+    fifo.pool[1] = fifo.next.size - 1  # one chunk left: for the entries, not for their directory
+    assert run(fifo, [(PUSH, 0, 4), (LEN, 0, 0)]) == [Err.OBJECTS_FULL, 0]
+    assert len(free_chunks(fifo)) == 1

@@ -212,7 +212,7 @@ def test_random_operations_keep_every_count(dentries, correlation):
 
 def test_compiled_and_interpreted_runs_agree():
     kind = {"dentries_per_inode": 1.25, "age_correlation": 0.6, "referenced": 0.45, "held_share": 0.3}
-    assert random_run(11, 40, **kind).digest() == "25ed2e744e15c6e4"
+    assert random_run(11, 40, **kind).digest() == "e59ffb63a2cf6168"
 
 
 def test_slab_is_asked_for_once_and_named():
@@ -383,6 +383,19 @@ def test_objects_of_one_slab_by_hand():
     add(slab, INODE, 3)
     take_put(slab, INODE, 1)
     assert slab.state[SLOTS] & 0x1FFF == 3
+
+
+def test_a_slab_that_comes_late_leaves_the_current_one_on_the_partial_list():
+    m = Machine()
+    m.grow(21)
+    assert grow_once(m.slab, 0, 1) == DENTRY
+    m.do(SCAN, 0)  # memory is reclaimed while the caller looks for pages
+    add(m.slab, DENTRY, 0)
+    assert m.of(DENTRY, Sc.NR_PARTIAL) == 1
+    m.check()
+    assert grow_once(m.slab, 0, 0) == DONE
+    assert grow_once(m.slab, 0, 21) in (DONE, INODE)
+    m.check()
 
 
 @pytest.mark.parametrize(("correlation", "low", "high"), [(1.0, 0.9, 1.0), (0.0, 0.0, 0.02)])

@@ -74,6 +74,7 @@ def _release_inode(slab, inst, entry):
     if si[Si.ACC_HELD] >= ONE:
         si[Si.ACC_HELD] -= ONE
         push_tail(slab.fifo, _queue(slab, inst, HELD), entry)
+        slab.stat[St.NR_HELD] += 1
     else:
         _push_unused_inode(slab, inst, entry)
 
@@ -297,6 +298,8 @@ def _drop_oldest(slab, inst):
     if fifo_len(slab.fifo, q) == 0:
         return False
     _free_inode(slab, inst, pop_head(slab.fifo, q) >> 1)
+    if which == HELD:
+        slab.stat[St.NR_HELD] -= 1
     if which == PINNED:
         si[Si.ACC_DROP] += max(si[Si.DENTRIES_PER_INODE], ONE)
         dentries = _queue(slab, inst, DENTRIES)
@@ -327,6 +330,7 @@ def release_held(slab, inst, nr):
     nr = min(nr, fifo_len(slab.fifo, q))
     for _ in range(nr):
         _push_unused_inode(slab, inst, pop_head(slab.fifo, q))
+    slab.stat[St.NR_HELD] -= nr
     return nr
 
 
@@ -335,15 +339,10 @@ def page_cache_reclaimed(slab, pages):
     """Page cache was reclaimed: one held inode per `held_pages` pages goes to its LRU, instances in turn."""
     stat = slab.stat
     stat[St.ACC_PAGES] += pages
-    missed = 0
-    while stat[St.ACC_PAGES] >= stat[St.HELD_PAGES] and missed < slab.inst.shape[0]:
+    while stat[St.ACC_PAGES] >= stat[St.HELD_PAGES] and stat[St.NR_HELD] > 0:
         inst = stat[St.NEXT_INST]
         stat[St.NEXT_INST] = (inst + 1) % slab.inst.shape[0]
-        if release_held(slab, inst, 1) > 0:
-            stat[St.ACC_PAGES] -= stat[St.HELD_PAGES]
-            missed = 0
-        else:
-            missed += 1
+        stat[St.ACC_PAGES] -= release_held(slab, inst, 1) * stat[St.HELD_PAGES]
     stat[St.ACC_PAGES] %= stat[St.HELD_PAGES]
 
 

@@ -83,6 +83,7 @@ def _check_instances(slab: Slab) -> None:
             _expect(
                 "present bit of an instance with unused objects", f"instance {i}", 1, int(slab.present[i])
             )
+    _expect("held inodes", "stat", int(lengths[:, HELD].sum()), int(slab.stat[St.NR_HELD]))
     _expect("objects in all queues", "stat", int(lengths.sum()), int(slab.stat[St.NR_OBJECTS]))
     if slab.stat[St.NR_OBJECTS] > slab.stat[St.MAX_OBJECTS]:
         raise InvariantError("objects within the pool", "stat", int(slab.stat[St.MAX_OBJECTS]), lengths.sum())

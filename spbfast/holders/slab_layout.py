@@ -106,6 +106,7 @@ class St(enum.IntEnum):
     SLABS_FREED = 10
     PAGES_FREED = 11
     ROTATED = 12  # referenced entries met by scans
+    NR_HELD = 13  # inodes that page cache holds
 
 
 class Slab(NamedTuple):

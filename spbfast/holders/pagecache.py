@@ -1,0 +1,124 @@
+"""The page cache: two rings of folios, one of them hot, and how they are reclaimed.
+
+Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring's slot is its
+sequence number modulo the ring's size, so rings stay dense and reclaim reads them in a row.
+
+Model: a new folio is hot while the hot ring holds less than `hot_share` of the cache; hot folios are only
+reclaimed when no cold ones are left. With probability `lru_mix` reclaim takes a run of folios from a
+random place instead of the oldest; the oldest then fill the gap, so age and place part further.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.free import free_held, hand_out
+from spbfast.allocator.prefetch import prefetch_page
+from spbfast.constants import CODE_MOVABLE
+from spbfast.holders.draws import below, chance, draw
+from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+
+AHEAD = 16
+
+
+@inline_kernel
+def nr_folios(node, owner):
+    """Folios on a ring."""
+    return node.cache[2 * owner + Ca.COLD_TAIL] - node.cache[2 * owner + Ca.COLD_HEAD]
+
+
+@inline_kernel
+def is_hot_next(node):
+    """Whether the next folio joins the hot ring."""
+    hot = node.cache[Ca.HOT_PAGES]
+    return (hot << 16) < node.conf[N.HOT_SHARE] * (hot + node.cache[Ca.COLD_PAGES] + 1)
+
+
+@inline_kernel
+def has_room(z, node):
+    """Whether the ring that the next folio joins has a free slot."""
+    owner = OWNER_HOT if is_hot_next(node) else OWNER_COLD
+    return nr_folios(node, owner) < z.slots.size[owner]
+
+
+@inline_kernel
+def add_folio(z, node, pfn, order):
+    """Add a block to the cache's young end; the caller has checked `has_room`."""
+    owner = OWNER_HOT if is_hot_next(node) else OWNER_COLD
+    tail = node.cache[2 * owner + Ca.COLD_TAIL]
+    hand_out(z, pfn, order, CODE_MOVABLE, owner, tail % z.slots.size[owner])
+    node.cache[2 * owner + Ca.COLD_TAIL] = tail + 1
+    node.cache[Ca.COLD_PAGES + owner] += 1 << order
+
+
+@kernel
+def fill_gap(z, owner, gap, head):
+    """Move the oldest folio of a ring, at slot `head`, to slot `gap`."""
+    base = z.slots.base[owner]
+    pfn = np.int64(z.slots.pfn[base + head])
+    z.slots.pfn[base + gap] = pfn
+    z.page.prev[pfn] = gap
+
+
+@kernel
+def take_folio(z, policy, node, owner, place):
+    """Free the folio `place` behind the oldest of a ring; its pages."""
+    head = node.cache[2 * owner + Ca.COLD_HEAD]
+    size = z.slots.size[owner]
+    base = z.slots.base[owner]
+    slot = (head + place) % size
+    pfn = np.int64(z.slots.pfn[base + slot])
+    if place:
+        fill_gap(z, owner, slot, head % size)
+    z.slots.pfn[base + head % size] = -1
+    node.cache[2 * owner + Ca.COLD_HEAD] = head + 1
+    free = z.count[0]
+    free_held(z, policy, pfn)
+    pages = z.count[0] - free
+    node.cache[Ca.COLD_PAGES + owner] -= pages
+    node.vm[V.PAGE_EVENTS] += 1
+    return pages
+
+
+@inline_kernel
+def prefetch_oldest(z, node, owner, place):
+    """Hint that the folio some way behind the oldest is needed soon."""
+    head = node.cache[2 * owner + Ca.COLD_HEAD]
+    pfn = np.int64(z.slots.pfn[z.slots.base[owner] + (head + place) % z.slots.size[owner]])
+    if pfn >= 0:
+        prefetch_page(z.page, pfn)
+
+
+@kernel
+def reclaim_run(z, policy, node, owner, want):
+    """Reclaim one run of folios of a ring, at most until `want` pages are free; pages freed."""
+    nr = min(node.conf[N.RECLAIM_RUN], nr_folios(node, owner))
+    x = draw(node.conf[N.RECLAIM_KEY], node.cache[Ca.COUNTER])
+    node.cache[Ca.COUNTER] += 1
+    place = np.int64(0)
+    if chance(x, node.conf[N.LRU_MIX_32]):
+        place = below(
+            draw(node.conf[N.RECLAIM_KEY] + 1, node.cache[Ca.COUNTER]), nr_folios(node, owner) - nr + 1
+        )
+    freed = np.int64(0)
+    for _ in range(nr):
+        if freed >= want:
+            break
+        prefetch_oldest(z, node, owner, place + AHEAD)
+        # The gap that a folio leaves is filled from the head, which moves on: the run stays at `place`.
+        freed += take_folio(z, policy, node, owner, place)
+        place = min(place, nr_folios(node, owner) - 1)
+    return freed
+
+
+@kernel
+def reclaim_pages(z, policy, node, want):
+    """Reclaim page cache, cold first, until `want` pages are free or none is left; pages freed."""
+    freed = np.int64(0)
+    while freed < want:
+        owner = OWNER_COLD if nr_folios(node, OWNER_COLD) > 0 else OWNER_HOT
+        if nr_folios(node, owner) == 0:
+            break
+        freed += reclaim_run(z, policy, node, owner, want - freed)
+    return freed
