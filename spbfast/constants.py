@@ -254,9 +254,11 @@ class Ev(enum.IntEnum):
     FAILED_MOVES = 15
     PINNED_MOVES = 16
     MODE = 17  # rmqueue mode of a bulk call
+    MOVED_HUGE = 18  # blocks of order 9 and more
+    BUSY_MOVES = 19
 
 
-NR_EV = 18
+NR_EV = 20
 
 
 class C(enum.IntEnum):
@@ -291,6 +293,13 @@ class Pc(enum.IntEnum):
 NR_PCP_SCALARS = 5
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
+
+class Noise(enum.IntEnum):
+    """Index into `z.noise`: migrations that fail for reasons outside the model, as a share in 16.16."""
+
+    BUSY_SHARE = 0
+    BUSY_ACC = 1
+
 
 RECORD_MOVE = 1
 RECORD_EXTFRAG = 2

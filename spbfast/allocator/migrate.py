@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import kernel
-from spbfast.allocator.buddy import take_first
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.buddy import free_pieces, take_first
 from spbfast.allocator.claim import block_order, code_of
 from spbfast.allocator.free import free_block, hand_out
 from spbfast.allocator.freelist import has_block
+from spbfast.allocator.mainline import take_smallest
+from spbfast.allocator.pfn import spb_of
 from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_fit, find_own_order, mask_of
 from spbfast.allocator.record import record_move
 from spbfast.allocator.settle import settle
@@ -28,6 +30,7 @@ from spbfast.constants import (
     PB_ORDER,
     PB_PAGES,
     Ev,
+    Noise,
     P,
 )
 
@@ -61,15 +64,31 @@ def take_target_in_empty(z, order):
 
 
 @kernel
+def take_target_mainline(z, order, source):
+    """A movable block outside the source's pageblock, or -1.
+
+    Model: the smallest own-type block; one from the same pageblock ends the move. The kernel's free
+    scanner works from the zone's end instead (isolate_freepages).
+    """
+    pfn = take_smallest(z, order, MOVABLE)
+    if pfn >= 0 and pfn >> PB_ORDER == source >> PB_ORDER:
+        free_pieces(z, pfn, order, False)
+        return np.int64(-1)
+    return pfn
+
+
+@kernel
 def take_target(z, policy, order, source):
-    """A block to migrate to, accounted as movable, or -1."""
+    """A block to migrate to, accounted as movable, or -1; `source` is the page to be moved."""
     pfn = -1
-    if policy[P.per_superpageblock_take]:
-        pfn = take_target_in_clean(z, policy, order, source, BOTH)
+    if z.geo.set_mask == 0:
+        pfn = take_target_mainline(z, order, source)
+    elif policy[P.per_superpageblock_take]:
+        pfn = take_target_in_clean(z, policy, order, spb_of(z.geo, source), BOTH)
     else:
-        pfn = take_target_in_clean(z, policy, order, source, WHOLE)
+        pfn = take_target_in_clean(z, policy, order, spb_of(z.geo, source), WHOLE)
         if pfn < 0 and order < PB_ORDER:
-            pfn = take_target_in_clean(z, policy, order, source, FRAGMENTS)
+            pfn = take_target_in_clean(z, policy, order, spb_of(z.geo, source), FRAGMENTS)
     if pfn < 0:
         pfn = take_target_in_empty(z, order)
     if pfn >= 0:
@@ -81,7 +100,7 @@ def take_target(z, policy, order, source):
 @kernel
 def migrate_block(z, policy, pfn, order):
     """Move the movable block headed by `pfn` elsewhere and free its old place; 1 if it moved."""
-    new = take_target(z, policy, order, pfn >> z.geo.spb_shift)
+    new = take_target(z, policy, order, pfn)
     if new < 0:
         z.ev[Ev.FAILED_MOVES] += 1
         return 0
@@ -92,7 +111,22 @@ def migrate_block(z, policy, pfn, order):
     free_block(z, policy, pfn, order, MOVABLE)
     z.ev[Ev.MOVED_PAGES] += 1 << order
     z.ev[Ev.MOVED_BLOCKS] += 1
+    if order >= PB_ORDER:
+        z.ev[Ev.MOVED_HUGE] += 1
     return 1
+
+
+@inline_kernel
+def is_busy(z):
+    """Whether a migration fails this time for reasons outside the model (locked, under writeback).
+
+    Model: an accumulator spreads the share evenly; no share, no busy page.
+    """
+    if z.noise[Noise.BUSY_SHARE] == 0:
+        return False
+    acc = z.noise[Noise.BUSY_ACC] + z.noise[Noise.BUSY_SHARE]
+    z.noise[Noise.BUSY_ACC] = acc & 0xFFFF
+    return acc > 0xFFFF
 
 
 @kernel
@@ -112,8 +146,8 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
             pfn += 1 if order < 0 else 1 << order
             continue
         code = code_of(state)
-        if code == CODE_PINNED:
-            z.ev[Ev.PINNED_MOVES] += 1
+        if code == CODE_PINNED or (code == CODE_MOVABLE and is_busy(z)):
+            z.ev[Ev.PINNED_MOVES if code == CODE_PINNED else Ev.BUSY_MOVES] += 1
             if stop_at_pinned:
                 return 0
         elif code == CODE_MOVABLE and not migrate_block(z, policy, pfn, order):

@@ -15,7 +15,7 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.free import free_held, hand_out
 from spbfast.allocator.prefetch import prefetch_page
-from spbfast.constants import CODE_MOVABLE
+from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE
 from spbfast.holders.draws import below, chance, draw
 from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
 
@@ -73,9 +73,8 @@ def take_folio(z, policy, node, owner, place):
         fill_gap(z, owner, slot, head % size)
     z.slots.pfn[base + head % size] = -1
     node.cache[2 * owner + Ca.COLD_HEAD] = head + 1
-    free = z.count[0]
+    pages = np.int64(1) << (np.int64(z.page.state[pfn]) & ORDER_NIBBLE)
     free_held(z, policy, pfn)
-    pages = z.count[0] - free
     node.cache[Ca.COLD_PAGES + owner] -= pages
     node.vm[V.PAGE_EVENTS] += 1
     return pages

@@ -141,6 +141,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "counts": NR_ZONE_COUNTS,
         "ev": NR_EV,
         "scratch": 4 * MAX_EVACUATE_SPBS,
+        "noise": 2,
         "records": spec.nr_records,
         "record_fields": RECORD_FIELDS,
     }
@@ -160,9 +161,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
     """
     geo, base = make_geo(spec)
     sizes = _sizes(spec, geo)
-    arrays: dict[str, np.ndarray] = {
-        f.path: _zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS
-    }
+    arrays: dict[str, np.ndarray] = {f.path: _zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS}
 
     def part(kind: Any, prefix: str) -> Any:
         return kind(*(arrays[f"{prefix}.{name}"] for name in kind._fields))
@@ -179,6 +178,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
         count=arrays["count"],
         ev=arrays["ev"],
         scratch=arrays["scratch"],
+        noise=arrays["noise"],
         records=arrays["records"],
     )
     _fill(zone, spec)
@@ -189,7 +189,7 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
     geo = zone.geo
     first = geo.lo + _reserved(spec, geo)
     zone.page.state[:] = STATE_TAIL
-    zone.page.state[: first] = STATE_HOLE
+    zone.page.state[:first] = STATE_HOLE
     zone.page.state[geo.hi :] = STATE_HOLE
     heads = np.arange(geo.list0, zone.page.next.size, dtype=np.int32)
     zone.page.next[geo.list0 :] = heads
@@ -202,6 +202,7 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
     if spec.pcp is not None:
         zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags
         zone.pcp.cpu[:, Pc.HIGH] = spec.pcp.high_min
+        zone.pcp.cpu[:, Pc.FLAGS] = spec.pcp.flags
     _fill_superpageblocks(zone, first)
 
 

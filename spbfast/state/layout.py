@@ -116,6 +116,7 @@ class Zone(NamedTuple):
     count: np.ndarray
     ev: np.ndarray
     scratch: np.ndarray
+    noise: np.ndarray
     records: np.ndarray
 
 
@@ -131,7 +132,9 @@ class Field(NamedTuple):
 
 
 FIELDS = (
-    Field("page.next", "int32", ("links",), "page index", "next block of its list; owner + 1, negated, in use"),
+    Field(
+        "page.next", "int32", ("links",), "page index", "next block of its list; owner + 1, negated, in use"
+    ),
     Field("page.prev", "int32", ("links",), "page index", "previous block of its list; owner's slot in use"),
     Field("page.state", "int8", ("pages",), "code", "free sign, code and order of the block headed here"),
     Field("area.nr", "int32", ("set_order_mt",), "blocks", "length of each free list"),
@@ -163,5 +166,6 @@ FIELDS = (
     Field("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
     Field("ev", "int64", ("ev",), "mixed", "what the running event did", False),
     Field("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),
+    Field("noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False),
     Field("records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False),
 )

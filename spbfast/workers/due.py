@@ -1,0 +1,151 @@
+"""Running what is due: evacuation, slab shrink, defragmentation, kswapd, per-CPU decay.
+
+Owns the order of work (by time, then by queue number) and the simulated cost of each item: an item that
+took time does not start again before that time is over. Different items run side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import kernel
+from spbfast.allocator.pcp import decay
+from spbfast.allocator.request import begin_event
+from spbfast.constants import Ev, P
+from spbfast.holders.slab import free_emptied
+from spbfast.holders.slab_layout import St
+from spbfast.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.workers.defer import defer_requests
+from spbfast.workers.defrag import defrag_spb
+from spbfast.workers.evacuate import evacuate_for_order
+from spbfast.workers.kswapd import run_kswapd
+from spbfast.workers.shrink import R, begin_shrink, end_shrink
+
+
+@kernel
+def account_moves(z, node):
+    """Count the moves of an event; their cost in ns."""
+    huge = z.ev[Ev.MOVED_HUGE]
+    cost = huge * node.conf[N.MIGRATE_THP_COST]
+    cost += (z.ev[Ev.MOVED_PAGES] - 512 * huge) * node.conf[N.MIGRATE_PAGE_COST]
+    node.vm[V.PGMIGRATE_SUCCESS] += z.ev[Ev.MOVED_PAGES]
+    node.vm[V.PGMIGRATE_FAIL] += z.ev[Ev.FAILED_MOVES] + z.ev[Ev.PINNED_MOVES] + z.ev[Ev.BUSY_MOVES]
+    node.vm[V.PAGE_EVENTS] += 2 * z.ev[Ev.MOVED_BLOCKS]
+    node.vm[V.MIGRATE_NS] += cost
+    return cost
+
+
+@kernel
+def run_evacuate(z, policy, node, shrink):
+    """Serve the oldest queued evacuation; the next one starts when this one's time is over."""
+    head = node.now[Now.EVAC_HEAD]
+    node.due[Wk.EVACUATE] = NEVER
+    if head == node.now[Now.EVAC_TAIL]:
+        return
+    mt = node.evac[head % node.evac.shape[0]]
+    node.now[Now.EVAC_HEAD] = head + 1
+    begin_event(z, 0)
+    evacuate_for_order(z, policy, mt)
+    node.vm[V.SPB_EVAC_RAN] += 1
+    node.vm[V.SPB_EVAC_PAGES] += z.ev[Ev.MOVED_PAGES]
+    cost = account_moves(z, node)
+    if head + 1 < node.now[Now.EVAC_TAIL]:
+        node.due[Wk.EVACUATE] = node.now[Now.NS] + max(cost, 1)
+    defer_requests(z, policy, node, shrink, mt)
+
+
+@kernel
+def run_shrink(z, policy, node, slab, standins, shrink):
+    """BEGIN of a slab shrink: all of its work at this instant; END when its time is over."""
+    node.due[Wk.SHRINK] = NEVER
+    pages = slab.stat[St.PAGES_FREED]
+    target, prio = policy[P.slab_shrink_target_objs], policy[P.slab_shrink_start_priority]
+    if not begin_shrink(shrink, slab, standins, 0, target, prio, 0):
+        return
+    begin_event(z, 0)
+    free_emptied(z, policy, slab)
+    run = shrink.run
+    cost = run[R.COUNTS] * node.conf[N.SHRINK_COUNT_COST] + run[R.SCANNED] * node.conf[N.SHRINK_OBJECT_COST]
+    node.due[Wk.SHRINK_END] = node.now[Now.NS] + max(cost, 1)
+    node.vm[V.SPB_SLAB_SHRINK_RAN] += 1
+    node.vm[V.SPB_SLAB_SHRINK_SCANNED] += run[R.SCANNED]
+    node.vm[V.SPB_SLAB_SHRINK_FREED] += run[R.FREED]
+    node.vm[V.SPB_SLAB_SHRINK_PASSES] += run[R.PASSES]
+    node.vm[V.SPB_SLAB_SHRINK_PAGES] += slab.stat[St.PAGES_FREED] - pages
+    node.vm[V.SPB_SLAB_SHRINK_NS] += cost
+    if run[R.FREED] == 0:
+        node.vm[V.SPB_SLAB_SHRINK_NO_PROGRESS] += 1
+    defer_requests(z, policy, node, shrink, 2)
+
+
+@kernel
+def run_shrink_end(node, shrink):
+    """END of a slab shrink; what was queued meanwhile begins at once."""
+    node.due[Wk.SHRINK_END] = NEVER
+    end_shrink(shrink, 0)
+    node.due[Wk.SHRINK] = node.now[Now.NS]
+
+
+@kernel
+def run_defrag(z, policy, node, shrink):
+    """Defragment the superpageblocks whose time has come, ascending; no progress means a pause."""
+    now = node.now[Now.NS]
+    node.due[Wk.DEFRAG] = NEVER
+    for spb in range(z.geo.nr_spb):
+        due = node.defrag[spb, Df.DUE]
+        if due > now:
+            node.due[Wk.DEFRAG] = min(node.due[Wk.DEFRAG], due)
+            continue
+        node.defrag[spb, Df.DUE] = NEVER
+        begin_event(z, 0)
+        moved = defrag_spb(z, policy, spb)
+        node.vm[V.SPB_DEFRAG_RAN] += 1
+        node.vm[V.SPB_DEFRAG_PAGES] += z.ev[Ev.MOVED_PAGES]
+        cost = account_moves(z, node)
+        node.defrag[spb, Df.READY] = now + (cost if moved else node.conf[N.DEFRAG_COOLDOWN])
+        defer_requests(z, policy, node, shrink, 1)
+
+
+@kernel
+def run_pcp_decay(z, policy, node, shrink):
+    """Let every CPU's lists decay, as the vmstat tick does."""
+    begin_event(z, 0)
+    for cpu in range(z.geo.nr_cpus):
+        decay(z, policy, cpu)
+    node.due[Wk.PCP_DECAY] = node.now[Now.NS] + node.conf[N.PCP_DECAY]
+    defer_requests(z, policy, node, shrink, 1)
+
+
+@kernel
+def find_due(node, until_ns):
+    """Work item that is due first, not after `until_ns`, or -1; ties by queue number."""
+    item = -1
+    for i in range(node.due.shape[0]):
+        if node.due[i] <= until_ns and (item < 0 or node.due[i] < node.due[item]):
+            item = i
+    return item
+
+
+@kernel
+def run_due_work(z, policy, node, slab, standins, shrink, until_ns):
+    """Run all work due up to a time, in order; the clock follows."""
+    while True:
+        item = find_due(node, until_ns)
+        if item < 0:
+            break
+        node.now[Now.NS] = max(node.now[Now.NS], node.due[item])
+        if item == Wk.SHRINK_END:
+            run_shrink_end(node, shrink)
+        elif item == Wk.EVACUATE:
+            run_evacuate(z, policy, node, shrink)
+        elif item == Wk.SHRINK:
+            run_shrink(z, policy, node, slab, standins, shrink)
+        elif item == Wk.DEFRAG:
+            run_defrag(z, policy, node, shrink)
+        elif item == Wk.KSWAPD:
+            begin_event(z, 0)
+            run_kswapd(z, policy, node, slab)
+            defer_requests(z, policy, node, shrink, 1)
+        else:
+            run_pcp_decay(z, policy, node, shrink)
+    node.now[Now.NS] = max(node.now[Now.NS], np.int64(until_ns))
