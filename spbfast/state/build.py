@@ -75,7 +75,9 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if nbytes < 2 * HUGE_PAGE:
         return np.zeros(shape, dtype)
-    buffer = mmap.mmap(-1, nbytes + HUGE_PAGE)
+    # Private: shared anonymous memory is shmem, which gets no transparent huge pages by advice.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    buffer = mmap.mmap(-1, nbytes + HUGE_PAGE, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         try:
             buffer.madvise(mmap.MADV_HUGEPAGE)
