@@ -10,7 +10,8 @@ import pytest
 
 from spbfast.plots import format_value, point_labels, short_names
 from spbfast.report import build_report
-from spbfast.report.build import choose_points, number
+from spbfast.report.build import choose_points
+from spbfast.report.tables import number, spans
 from spbfast.results import open_results
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
@@ -104,6 +105,8 @@ def test_failures_come_first_and_everything_is_escaped(tmp_path: Path) -> None:
     assert "no page left for &lt;kernel&gt; &amp; co" in text
     assert text.index('id="failures"') < text.index("Superpageblocks over time")
     assert "3 failed runs" in text
+    assert "0 to 2" in text
+    assert text.count('<summary class="soft">traceback') == 1
     assert "no baseline" in text
 
 
@@ -176,6 +179,10 @@ def test_numbers_for_people() -> None:
     shown = [number(x) for x in (85, -54.0, 0.123456, 12345.6, float("nan"))]
     assert shown == ["85", f"{minus}54", "0.123", "12,346", "none"]
     assert [number(x, 1) for x in (-0.04, -3.25, 1e6)] == ["0.0", f"{minus}3.2", "1,000,000.0"]
+
+
+def test_spans() -> None:
+    assert [spans(n) for n in ([], [3], [0, 1, 2, 5, 7, 8])] == ["", "3", "0 to 2, 5, 7 to 8"]
 
 
 def test_short_names_stay_unique() -> None:

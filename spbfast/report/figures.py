@@ -15,11 +15,13 @@ import matplotlib as mpl
 import xarray as xr
 from matplotlib.figure import Figure
 
-from spbfast.plots import PAGE, PALETTE, draw_differences, draw_series
+from spbfast.plots import PAGE, draw_differences, draw_series
 from spbfast.variables import VARIABLES
 
 GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100
+# Points that have no line elsewhere on the page must not borrow another's colour.
+NOT_DRAWN = "#222222"
 SUPERPAGEBLOCKS = ("spb_tainted", "spb_clean", "spb_empty")
 CONTIGUITY = ("contig_1g_possible", "contig_1g_now")
 
@@ -27,7 +29,12 @@ CONTIGUITY = ("contig_1g_possible", "contig_1g_now")
 def to_svg(figure: Figure, key: str) -> str:
     """A figure as an <svg> element; `key` keeps the ids of several figures on a page apart."""
     buffer = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": key, "font.family": "sans-serif"}
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": key,
+        "font.family": "sans-serif",
+        "path.simplify_threshold": 0.5,
+    }
     with mpl.rc_context(settings):
         nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
@@ -97,7 +104,8 @@ def memory(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
 
 def differences(table: xr.Dataset, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:
     """Dots and intervals of a comparison."""
-    colors = [str(styles[int(p)]["color"]) if int(p) in styles else PALETTE[0] for p in table["point"].values]
+    drawn = {i: str(style["color"]) for i, style in styles.items()}
+    colors = [drawn.get(int(p), NOT_DRAWN) for p in table["point"].values]
     figure = Figure(figsize=(8.4, 0.9 + 0.34 * len(labels)), layout="constrained")
     draw_differences(figure.subplots(), table, labels, colors)
     return to_svg(figure, "diff")

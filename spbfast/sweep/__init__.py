@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from spbfast.sweep.consolidate import consolidate, results_digest
-from spbfast.sweep.driver import SweepOutcome, run_sweep
+from spbfast.sweep.driver import run_sweep
+from spbfast.sweep.outcome import SweepOutcome
 from spbfast.sweep.plan import Plan, make_plan
 
 __all__ = ["Plan", "SweepOutcome", "consolidate", "make_plan", "results_digest", "run_sweep", "sweep"]

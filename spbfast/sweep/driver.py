@@ -9,102 +9,38 @@ from __future__ import annotations
 
 import functools
 import importlib
-import shlex
-import signal
-import sys
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from spbfast.errors import ResultsError
 from spbfast.sweep import worker
 from spbfast.sweep.consolidate import consolidate
 from spbfast.sweep.executor import Outcome, Pool, choose_workers, open_pool
-from spbfast.sweep.files import read_json, remove_leftovers, write_json
+from spbfast.sweep.files import remove_leftovers, write_json
 from spbfast.sweep.lock import DirectoryLock
+from spbfast.sweep.outcome import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_TIME_LIMIT,
+    SweepOutcome,
+    closing_words,
+    resume_command,
+)
 from spbfast.sweep.plan import Batch, Cell, Plan, auto_batch_size, make_plan, pending_cells
 from spbfast.sweep.progress import Progress, format_seconds, make_progress
 from spbfast.sweep.shards import LOST, OK, CellResult, write_shard
+from spbfast.sweep.signals import StopRequest
 from spbfast.sweep.store import Store, count, default_command, settled
 
-EXIT_OK, EXIT_FAILED, EXIT_TIME_LIMIT = 0, 3, 75
 GRACE_S = 20.0
 LOST_TRIES = 3
 STATUS_EVERY_S = 60.0
 POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class SweepOutcome:
-    """What became of a sweep.
-
-    Attributes
-    ----------
-    exit_code : int
-        0 all runs ok, 3 some failed, 75 stopped by the time limit, 128 + signal when stopped by one.
-    results_path : Path
-        results.nc, written whatever happened.
-    n_runs : int
-        Runs in the whole plan; `n_ok`, `n_failed` and `n_missing` add up to it.
-    n_new : int
-        Runs done by this call.
-    stopped_by : str
-        "", or the name of the signal, "time limit" or "fail-fast".
-    resume_command : str
-        Continues the sweep.
-    """
-
-    exit_code: int
-    directory: Path
-    results_path: Path
-    n_points: int
-    n_runs: int
-    n_ok: int
-    n_failed: int
-    n_missing: int
-    n_new: int
-    wall_s: float
-    stopped_by: str
-    resume_command: str
-
-
-class StopRequest:
-    """Remembers the first signal; the second one interrupts at once."""
-
-    def __init__(self, on_stop: Callable[[], None]) -> None:
-        self.signum = 0
-        self._on_stop = on_stop
-
-    @property
-    def name(self) -> str:
-        """Name of the signal, "" while there was none."""
-        return signal.Signals(self.signum).name if self.signum else ""
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum:
-            raise KeyboardInterrupt
-        self.signum = signum
-        self._on_stop()
-
-    @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Handle SIGINT and SIGTERM, if this is the main thread; a shell may have set SIGINT to ignored."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        old = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for signum, handler in old.items():
-                signal.signal(signum, handler)
 
 
 def run_sweep(
@@ -398,36 +334,3 @@ class _Sweep:
         for line in closing_words(result, self.store):
             self.display.message(line)
         return result
-
-
-def resume_command(job: Any, directory: Path) -> str:
-    """The command that continues a sweep: the one that started it."""
-    if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] == ["sweep"]:
-        return shlex.join(["spbfast", *sys.argv[1:]])
-    words = ["spbfast", "sweep", str(job.path), "-o", str(directory)]
-    for override in job.overrides:
-        words += ["--set", override]
-    return shlex.join(words)
-
-
-def closing_words(outcome: SweepOutcome, store: Store) -> list[str]:
-    """What a person wants to know at the end of a sweep."""
-    lines = [
-        f"{outcome.n_ok} of {outcome.n_runs} runs ok, {outcome.n_failed} failed, "
-        f"{outcome.n_missing} not done; {outcome.n_new} new in {format_seconds(outcome.wall_s)}; "
-        f"{outcome.results_path}"
-    ]
-    if outcome.n_failed:
-        files = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []
-        for path in files[:5]:
-            account = read_json(path)
-            first = (str(account["message"]).splitlines() or [""])[0]
-            lines.append(
-                f"  failed: point {account['point_id']} replicate {account['replicate']}: "
-                f"{account['error']}: {first[:200]}"
-            )
-        lines.append(f"  accounts with tracebacks: {store.failures}")
-    if outcome.stopped_by:
-        lines.append(f"stopped by {outcome.stopped_by}; what is done is saved. Continue with:")
-        lines.append(f"  {outcome.resume_command}")
-    return lines

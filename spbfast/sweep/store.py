@@ -1,8 +1,9 @@
 """The results directory: what lies where, and what may go into it.
 
-Owns the layout (manifest.json, config.yaml, config.resolved.json, points.nc, shards/, journal.jsonl,
-status.json, failures/), the rule that decides which jobs may share a directory, and the knowledge of which
-cells are done. The journal is a fast index; the shards are the truth. One driver at a time: lock.py.
+Owns the layout (manifest.json, config.yaml, config.base.yaml, config.resolved.json, points.nc, shards/,
+journal.jsonl, status.json, failures/), the rule that decides which jobs may share a directory, and the
+knowledge of which cells are done. The journal is a fast index; the shards are the truth. One driver at a
+time: lock.py.
 """
 
 from __future__ import annotations
@@ -154,6 +155,8 @@ class Store:
         except OSError as err:
             raise ResultsError(f"cannot create: {err.strerror}", self.dir) from err
         write_text(self.dir / "config.yaml", str(job.source_text or ""))
+        if job.base_text:
+            write_text(self.dir / "config.base.yaml", str(job.base_text))
         write_json(self.dir / "config.resolved.json", resolved(plan))
         write_points(self.points_path, plan)
         write_json(self.manifest_path, manifest)
@@ -277,6 +280,7 @@ def make_manifest(plan: Plan, job: Any, command: str) -> dict[str, Any]:
         "n_points": len(plan.points),
         "replicates": plan.replicates,
         "config_path": str(job.path or ""),
+        "overrides": list(job.overrides),
         "command": command,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": hostname(),

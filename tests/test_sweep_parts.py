@@ -1,0 +1,209 @@
+"""The parts of a sweep one by one: design, identity, batches, alignment, lock, progress."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spbfast.errors import ResultsError
+from spbfast.sweep.design import build_design, coord_name, lookup
+from spbfast.sweep.executor import choose_workers, usable_cpus, usable_memory
+from spbfast.sweep.files import atomic_file, hostname
+from spbfast.sweep.lock import DirectoryLock, is_stale
+from spbfast.sweep.plan import Cell, auto_batch_size, canonical_json, make_plan, pending_cells, point_identity
+from spbfast.sweep.progress import Lines, format_seconds
+from spbfast.sweep.shards import CellResult, read_shard, union_coords, write_shard
+from spbfast.sweep.store import diff_trees
+from tests.sweep_tools import make_job
+
+
+def test_design_is_the_baseline_then_the_grid_in_file_order(tmp_path: Path) -> None:
+    points = build_design(make_job(tmp_path).sweep)
+    assert [p.baseline for p in points] == [True, False, False, False, False]
+    assert [tuple(p.values.values()) for p in points[1:]] == [
+        ("50ms", 512),
+        ("50ms", 4096),
+        ("500ms", 512),
+        ("500ms", 4096),
+    ]
+    assert [p.values for p in build_design(None)] == [{}]
+
+
+def test_names_of_coordinates() -> None:
+    assert coord_name("policy.slab_shrink_throttle") == "policy_slab_shrink_throttle"
+    assert coord_name("actors[2].count") == "actors_2_count"
+    assert coord_name("status") == "param_status"
+    assert coord_name("slab.pages") == "param_slab_pages"
+    assert lookup({"actors": [{"n": 1}, {"n": 2}]}, "actors[1].n") == 2
+    assert lookup({"a": 1}, "a.b") is None
+
+
+def test_identity_is_content(tmp_path: Path) -> None:
+    tree = {"b": 1, "a": [True, None, 1.5]}
+    assert canonical_json(tree) == '{"a":[true,null,1.5],"b":1}'
+    assert point_identity(tree, 1) == point_identity(dict(reversed(tree.items())), 1)
+    assert point_identity(tree, 1) != point_identity(tree, 2)
+    # Fixed for ever: results on disk are found by it.
+    assert f"{point_identity({'x': 1}, 1):016x}" == "99217a7ca7e43cd0"
+    a = make_plan(make_job(tmp_path), 1)
+    b = make_plan(make_job(tmp_path, "executor.batch=3", seed=9, replicates=1), 1)
+    assert [p.point_id for p in a.points] == [p.point_id for p in b.points]
+
+
+def test_equal_points_run_once(tmp_path: Path) -> None:
+    sweep = (
+        "sweep:\n  baseline: {policy.slab_shrink_target_objs: 512}\n"
+        "  grid: {policy.slab_shrink_target_objs: [512, 1024]}\n"
+    )
+    with pytest.warns(UserWarning, match="1 of 3 points"):
+        plan = make_plan(make_job(tmp_path, sweep=sweep), 1)
+    assert [(p.baseline, p.in_grid) for p in plan.points] == [(True, True), (False, True)]
+
+
+def test_presets_are_named_where_they_are_swept(tmp_path: Path) -> None:
+    sweep = "sweep: {baseline: {policy.preset: mainline}, grid: {policy.slab_shrink_target_objs: [512]}}\n"
+    plan = make_plan(make_job(tmp_path, sweep=sweep), 1)
+    found = {p.path: p.values for p in plan.params}
+    assert found["policy.preset"] == ("mainline", "v1@30")
+
+
+def test_cells_go_replicate_by_replicate(tmp_path: Path) -> None:
+    plan = make_plan(make_job(tmp_path), 1)
+    first = plan.cells[: len(plan.points)]
+    assert {c.replicate for c in first} == {0}
+    assert len(plan.cells) == 15
+    assert pending_cells(plan, first)[0].replicate == 1
+    assert Cell.parse(str(first[0])) == first[0]
+    task = plan.task(first[0])
+    assert (task.seed, task.cell.replicate) == (7, 0)
+
+
+@pytest.mark.parametrize(
+    ("cost", "remaining", "threads", "size"),
+    [(20.0, 100, 2, 1), (1.0, 1000, 2, 5), (0.001, 10_000, 2, 256), (0.001, 10, 2, 3), (0.0, 1, 4, 1)],
+)
+def test_batches_take_seconds_but_leave_no_thread_idle(
+    cost: float, remaining: int, threads: int, size: int
+) -> None:
+    assert auto_batch_size(cost, remaining, threads) == size
+
+
+def test_labels_are_joined_in_one_order() -> None:
+    a = {"time": np.array([0.0, 1.0]), "counter": np.array(["x", "b"])}
+    b = {"time": np.array([0.0, 0.5]), "counter": np.array(["x", "a"])}
+    for parts in ([a, b], [b, a]):
+        joined = union_coords(parts)
+        assert joined["time"].tolist() == [0.0, 0.5, 1.0]
+        assert joined["counter"].tolist() == ["a", "b", "x"]
+    assert union_coords([a, a])["counter"].tolist() == ["x", "b"]
+
+
+def test_a_shard_holds_cells_of_different_shape(tmp_path: Path) -> None:
+    def cell(replicate: int, times: list[float], counters: list[str]) -> CellResult:
+        values = np.arange(len(times) * len(counters)).reshape(len(counters), len(times)) + 100 * replicate
+        data = {"vmstat": values, "spb_tainted": np.arange(len(times))}
+        coords = {"time": np.array(times), "counter": np.array(counters)}
+        return CellResult(Cell(2**63 + 5, replicate), 0, {"seed": 2**64 - 1, "events": 3}, data, coords)
+
+    write_shard(tmp_path / "s.nc", [cell(0, [0, 1, 2], ["x", "b"]), cell(1, [0, 2], ["b"])])
+    shard = read_shard(tmp_path / "s.nc")
+    assert shard.cells == [Cell(2**63 + 5, 0), Cell(2**63 + 5, 1)]
+    assert shard.facts["seed"].tolist() == [2**64 - 1] * 2
+    assert shard.coords["counter"].tolist() == ["b", "x"]
+    assert shard.data["vmstat"].tolist() == [[[3, 4, 5], [0, 1, 2]], [[100, -1, 101], [-1, -1, -1]]]
+    assert shard.data["spb_tainted"].tolist() == [[0, 1, 2], [0, -1, 1]]
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with atomic_file(tmp_path / "a.txt") as tmp:
+            tmp.write_text("half")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_directories_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot create"), DirectoryLock(tmp_path / "file" / "out"):
+        pass
+
+
+def test_lock_excludes_a_second_driver(tmp_path: Path) -> None:
+    with DirectoryLock(tmp_path):
+        holder = json.loads((tmp_path / "lock").read_text())
+        assert holder["pid"] == os.getpid()
+        with pytest.raises(ResultsError, match="in use by process"), DirectoryLock(tmp_path):
+            pass
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    text = json.dumps({"host": hostname(), "pid": int(dead.stdout), "key": "x"})
+    (tmp_path / "lock").write_text(text)
+    with DirectoryLock(tmp_path) as lock:
+        assert json.loads((tmp_path / "lock").read_text())["key"] == lock.key
+    (tmp_path / "lock").write_text('{"host": "elsewhere", "pid": 1, "key": "x"}')
+    with pytest.raises(ResultsError, match="on elsewhere"), DirectoryLock(tmp_path):
+        pass
+    long_ago = time.time() - 200
+    os.utime(tmp_path / "lock", (long_ago, long_ago))
+    with DirectoryLock(tmp_path):
+        assert (tmp_path / "lock").exists()
+
+
+def test_staleness() -> None:
+    mine = {"host": hostname(), "pid": os.getpid(), "key": "of a predecessor with the same process id"}
+    assert is_stale(mine, 1.0)
+    assert not is_stale({"host": hostname(), "pid": os.getppid(), "key": "x"}, 1.0)
+    assert is_stale({}, 121.0)
+    assert not is_stale({}, 5.0)
+
+
+def test_workers_follow_cpus_memory_and_work() -> None:
+    cpus = usable_cpus()
+    assert 1 <= cpus <= os.cpu_count()
+    assert choose_workers("auto", 1 << 20, 1000) == (cpus, "")
+    assert choose_workers("auto", 1 << 20, 1)[0] == 1
+    assert choose_workers(3, 1 << 20, 1000) == (3, "")
+    count, remark = choose_workers("auto", usable_memory(), 1000)
+    assert count == 1
+    assert bool(remark) == (cpus > 1)
+
+
+def test_lines_are_rare_and_end_with_all() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    for done in range(0, 1001):
+        lines.update(done, 1000, 2, 10.0, 5e6)
+    text = stream.getvalue().splitlines()
+    assert len(text) <= 2
+    assert text[-1].startswith("1000 of 1000 runs (100 %), 2 failed")
+    assert text[-1].endswith("5.0 M page events/s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0.4 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+def test_differences_name_the_leaf() -> None:
+    old, new = {"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 1, "c": 3}, "e": [1]}
+    assert diff_trees(old, new) == ["a.c: 2 there, 3 now", "d: 1 there, null now", "e: null there, [1] now"]
