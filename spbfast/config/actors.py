@@ -227,24 +227,18 @@ class Network(Actor):
     """Short-lived unmovable buffers, allocated in interrupts."""
 
     kind: Literal["network"]
-    rate: int = _key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**7)
+    rate: int = _key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**6)
     order3_share: Share = _key(0.39, "share of them that are order 3", "memtier measurement: 61/39")
-    order0_factor: float = _key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=1000.0)
-    lifetime_min: Duration = _key(1 * MS, "shortest mean lifetime", "flagship: 1..50 ms", ge=MS)
-    lifetime_max: Duration = _key(50 * MS, "longest mean lifetime", "flagship: 1..50 ms", ge=MS)
-    tasks: int = _key(4, "CPUs that it comes from", "assumed, 1..cpus", ge=1, le=256)
-
-    @model_validator(mode="after")
-    def _check(self) -> Network:
-        _in_order(self, "lifetime_min", "lifetime_max")
-        return self
+    order0_factor: float = _key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=100.0)
+    lifetime: Duration = _key(20 * MS, "mean lifetime, exponential", "flagship: 1ms..50ms", ge=MS)
+    tasks: int = _key(4, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
 
 
 class Churn(Actor):
     """Order-0 allocations of everything else, with lifetimes from milliseconds to seconds."""
 
     kind: Literal["churn"]
-    rate: int = _key(100_000, "allocations per second", "flagship: assumed 50,000..400,000", ge=0, le=10**8)
+    rate: int = _key(100_000, "allocations per second", "flagship: assumed 50,000..400,000", ge=0, le=10**7)
     movable: Share = _key(0.7, "share that is movable", "flagship: assumed")
     lifetimes: tuple[Duration, ...] = _key(
         (5 * MS, 100 * MS, 2 * SECOND),
@@ -256,7 +250,7 @@ class Churn(Actor):
     shares: tuple[float, ...] = _key(
         (0.6, 0.3, 0.1), "share of the allocations with each lifetime; any scale", "assumed"
     )
-    tasks: int = _key(16, "CPUs that it comes from", "assumed, 1..cpus", ge=1, le=256)
+    tasks: int = _key(16, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
 
     @model_validator(mode="after")
     def _check(self) -> Churn:

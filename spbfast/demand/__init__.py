@@ -1,0 +1,1 @@
+"""Who asks for memory, and what happens when the answer is no."""
