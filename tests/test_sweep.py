@@ -57,6 +57,7 @@ def test_digest_does_not_depend_on_execution(
     assert results_digest(outcome.directory) == reference
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_digest(tmp_path: Path, reference: str) -> None:
     outcome = go(tmp_path, "out", "executor.kind=processes", "executor.workers=2", "executor.batch=4")
     assert outcome.n_ok == 15
@@ -72,7 +73,9 @@ def test_results_differ_with_the_seed(tmp_path: Path, reference: str) -> None:
 def start(config: Path, outdir: Path, *overrides: str, sleep: float = 0.1) -> subprocess.Popen[bytes]:
     env = os.environ | {"SPBFAST_FAKE_SLEEP": str(sleep), "PYTHONPATH": str(ROOT)}
     command = driver_command(config, outdir, *overrides)
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, cwd=config.parent)
+    return subprocess.Popen(
+        command, env=env, stderr=subprocess.PIPE, cwd=config.parent, start_new_session=True
+    )
 
 
 def wait_for_shards(outdir: Path, n: int) -> None:
@@ -91,7 +94,7 @@ def test_sigkill_loses_nothing_that_was_finished(tmp_path: Path, reference: str,
     driver.communicate()
     done = len(list(out.glob("shards/??/*.nc")))
     assert 4 <= done < 15
-    (out / "shards" / ".x.nc.host.1.2.tmp").write_text("half a shard")
+    (out / "shards" / f".x.nc.host.1.{'0' * 32}.tmp").write_text("half a shard")
     outcome = go(tmp_path)
     assert outcome.n_new == 15 - done
     assert results_digest(out) == reference
@@ -118,6 +121,29 @@ def test_signals_end_in_a_valid_directory(tmp_path: Path, reference: str, number
     assert set(np.unique(states)) == {0, 5}
     assert go(tmp_path).n_ok == 15
     assert results_digest(out) == reference
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_reaches_only_the_driver(tmp_path: Path) -> None:
+    config, out = write_job(tmp_path), tmp_path / "out"
+    driver = start(config, out, "executor.kind=processes", "executor.batch=1", sleep=1.0)
+    wait_for_shards(out, 1)
+    begin = time.monotonic()
+    os.killpg(driver.pid, signal.SIGINT)
+    _, err = driver.communicate(timeout=30)
+    assert driver.returncode == 130, err.decode()
+    assert time.monotonic() - begin < 10
+    assert b"Traceback" not in err
+    assert b"Continue with:" in err
+    assert b" 0 not done" not in err
+    for _ in range(100):
+        try:
+            os.killpg(driver.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("a process of the sweep is left behind")
 
 
 def test_a_time_limit_stops_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +182,7 @@ def test_a_failing_point_is_recorded_and_not_fatal(
     assert (retried.n_new, retried.n_failed) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
     sweep = "sweep: {grid: {policy.slab_shrink_target_objs: [512, 667, 1024]}}\n"
     overrides = ("executor.kind=processes", "executor.workers=2", "executor.batch=3")
@@ -223,10 +250,20 @@ def test_another_job_is_refused_with_a_difference(tmp_path: Path) -> None:
 
 def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("x")
+    for name in ("thesis.tex", ".mine.tmp"):
+        (tmp_path / "out" / name).write_text("x")
     with pytest.raises(ResultsError, match="holds other files"):
         go(tmp_path)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["thesis.tex"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".mine.tmp", "thesis.tex"]
+
+
+def test_a_driver_killed_at_its_first_step_can_be_continued(tmp_path: Path, reference: str) -> None:
+    go(tmp_path)
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            path.unlink()
+    assert go(tmp_path).n_new == 15
+    assert results_digest(tmp_path / "out") == reference
 
 
 def test_a_torn_journal_and_a_lost_line_cost_nothing(tmp_path: Path, reference: str) -> None:

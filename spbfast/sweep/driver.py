@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,7 +22,7 @@ from spbfast.errors import ResultsError
 from spbfast.sweep import worker
 from spbfast.sweep.consolidate import consolidate
 from spbfast.sweep.executor import Outcome, Pool, choose_workers, open_pool
-from spbfast.sweep.files import remove_leftovers, write_json
+from spbfast.sweep.files import write_json
 from spbfast.sweep.lock import DirectoryLock
 from spbfast.sweep.outcome import (
     EXIT_FAILED,
@@ -93,17 +94,21 @@ def run_sweep(
         DirectoryLock(store.dir),
         progress or make_progress(quiet, stream) as display,
     ):
-        remove_leftovers(store.dir)
         status, attempts = store.open_for(plan, job, default_command())
         sweep = _Sweep(job, plan, store, status, attempts, display, stop, key, engine)
         sweep.fail_fast = fail_fast
         sweep.deadline = None if time_limit_s is None else start + time_limit_s
         try:
             sweep.run(settled(status, retry_failed=retry_failed))
+        except BaseException:
+            # Results are in the shards; making results.nc now could hide the error or take long.
+            with suppress(ResultsError):
+                sweep.write_status("broken off")
+            raise
         finally:
             worker.forget_stop(key)
-            consolidate(store.dir)
-            sweep.write_status("stopped" if sweep.stopped_by else "finished")
+        consolidate(store.dir)
+        sweep.write_status("stopped" if sweep.stopped_by else "finished")
         return sweep.outcome(time.monotonic() - start)
 
 

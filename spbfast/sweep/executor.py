@@ -8,12 +8,16 @@ executor is one more function in `open_pool`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
 import queue
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,9 +125,9 @@ class DaskPool:
         return known
 
     def stop(self) -> None:
-        """Set the stop flag in every worker process."""
-        with contextlib.suppress(Exception):
-            self._client.run(worker.request_stop, self._sweep, wait=False)
+        """Set the stop flag in every worker process, not waiting for those that do not answer."""
+        call = functools.partial(self._client.run, worker.request_stop, self._sweep, on_error="ignore")
+        threading.Thread(target=call, name="spbfast-stop", daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -176,7 +180,8 @@ def _local_client(threads: bool, workers: int) -> Iterator[Any]:
         with (
             tempfile.TemporaryDirectory(prefix="spbfast-") as scratch,
             dask.config.set(_DASK_SETTINGS),
-            LocalCluster(
+            _start(
+                LocalCluster,
                 **shape,
                 processes=not threads,
                 protocol="inproc://" if threads else "tcp://",
@@ -190,6 +195,20 @@ def _local_client(threads: bool, workers: int) -> Iterator[Any]:
             yield client
     finally:
         logger.setLevel(level)
+
+
+def _start(cluster: Callable[..., Any], **options: Any) -> Any:
+    """Start a cluster whose processes do not hear Ctrl-C, which a terminal sends to all of them at once.
+
+    Threads and processes inherit the mask. The resource tracker has to run before, because starting it
+    clears the mask; a signal that arrives meanwhile is delivered afterwards.
+    """
+    resource_tracker.ensure_running()
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return cluster(**options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def usable_cpus() -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import socket
 import threading
 import uuid
@@ -30,6 +32,8 @@ def _netcdf_lock() -> Any:
 
 
 NETCDF_LOCK = _netcdf_lock()
+FULL_BYTES = 1 << 18
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")
 
 
 def hostname() -> str:
@@ -44,6 +48,14 @@ def fsync_path(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _reason(error: OSError | RuntimeError, directory: Path) -> str:
+    """Why writing failed; the netCDF library reports a full disk as anything but that."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(directory).free < FULL_BYTES:
+            return "no space left on the disk"
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextlib.contextmanager
@@ -65,8 +77,8 @@ def atomic_file(final: Path) -> Iterator[Path]:
         fsync_path(tmp)
         os.replace(tmp, final)
         fsync_path(final.parent)
-    except OSError as err:
-        raise ResultsError(f"cannot write: {err.strerror or err}", final) from err
+    except (OSError, RuntimeError) as err:
+        raise ResultsError(f"cannot write: {_reason(err, final.parent)}", final) from err
     finally:
         with contextlib.suppress(OSError):
             tmp.unlink(missing_ok=True)
@@ -97,10 +109,15 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"cannot read: {err}", path) from err
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file is a temporary file of this module."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_leftovers(directory: Path) -> int:
     """Delete temporary files of writers that were killed; only the owner of the directory may call it."""
     n = 0
-    for tmp in directory.rglob(".*.tmp"):
+    for tmp in filter(is_leftover, directory.rglob(".*.tmp")):
         with contextlib.suppress(OSError):
             tmp.unlink()
             n += 1

@@ -96,7 +96,7 @@ class DirectoryLock:
                 f"gone, delete {self.path}.",
                 self.path.parent,
             )
-        grave = self.path.with_name(f".lock.{uuid.uuid4().hex}.tmp")
+        grave = self.path.with_name(f".lock.{os.getpid()}.{uuid.uuid4().hex}.tmp")
         with contextlib.suppress(OSError):
             os.rename(self.path, grave)
             grave.unlink()

@@ -27,7 +27,7 @@ class SweepOutcome:
     exit_code : int
         0 all runs ok, 3 some failed, 75 stopped by the time limit, 128 + signal when stopped by one.
     results_path : Path
-        results.nc, written whatever happened.
+        results.nc, with whatever is done.
     n_runs : int
         Runs in the whole plan; `n_ok`, `n_failed` and `n_missing` add up to it.
     n_new : int

@@ -137,12 +137,8 @@ def write_shard(path: Path, results: Sequence[CellResult]) -> None:
     """
     coords = union_coords([r.coords for r in results if r.status == OK])
     names = list(dict.fromkeys(n for r in results for n in r.data))
-    with atomic_file(path) as tmp, NETCDF_LOCK:
-        try:
-            with netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
-                _fill_shard(nc, results, coords, names)
-        except RuntimeError as err:
-            raise ResultsError(f"cannot write: {err}", path) from err
+    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+        _fill_shard(nc, results, coords, names)
 
 
 def _fill_shard(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.files import hostname, read_json, write_json, write_text
+from spbfast.sweep.files import hostname, is_leftover, read_json, remove_leftovers, write_json, write_text
 from spbfast.sweep.plan import Cell, Plan
 from spbfast.sweep.shards import FAILED, OK, SETTLED, read_shard
 
@@ -150,22 +150,24 @@ class Store:
         else:
             self._refuse_occupied()
             status, attempts = {}, {}
-        try:
-            self.shards.mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise ResultsError(f"cannot create: {err.strerror}", self.dir) from err
+        remove_leftovers(self.dir)
+        # The manifest goes first: it is what makes the directory ours, should we be killed in between.
+        write_json(self.manifest_path, manifest)
         write_text(self.dir / "config.yaml", str(job.source_text or ""))
         if job.base_text:
             write_text(self.dir / "config.base.yaml", str(job.base_text))
         write_json(self.dir / "config.resolved.json", resolved(plan))
         write_points(self.points_path, plan)
-        write_json(self.manifest_path, manifest)
         return status, attempts
 
     def _refuse_occupied(self) -> None:
         if self.dir.exists() and not self.dir.is_dir():
             raise ResultsError("is a file, not a directory; choose another one with -o", self.dir)
-        others = [] if not self.dir.exists() else [p.name for p in self.dir.iterdir() if p.name != "lock"]
+        others = (
+            []
+            if not self.dir.exists()
+            else [p.name for p in self.dir.iterdir() if p.name != "lock" and not is_leftover(p)]
+        )
         if others:
             shown = ", ".join(sorted(others)[:5])
             raise ResultsError(
