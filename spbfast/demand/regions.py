@@ -13,8 +13,6 @@ from spbfast._jit import kernel
 from spbfast.constants import (
     CLS_BLOCKING,
     CLS_KSWAPD,
-    CLS_NOMEMALLOC,
-    CLS_NOWARN,
     PB_ORDER,
     PB_PAGES,
     UNMOVABLE,
@@ -39,7 +37,6 @@ from spbfast.demand.rows import first_counter, nr_due, put, put_row
 from spbfast.holders.draws import below, chance, derive_key, draw
 
 CLS_USER = CLS_BLOCKING | CLS_KSWAPD
-CLS_THP = CLS_NOWARN | CLS_NOMEMALLOC  # a light huge-page fault: no reclaim of its own
 LIFE_SHIFT = 32
 NEVER = 1 << 60
 
@@ -52,11 +49,11 @@ def is_thp(p, stream, life, region):
 
 @kernel
 def put_touch(rows, n, p, stream, life, region):
-    """Touch a whole region that is empty."""
+    """Touch a whole region that is empty. A THP row's class is that of its base pages."""
     slot = p[Ap.BASE] + region * PB_PAGES
     if is_thp(p, stream, life, region):
         owner, mt = p[Ap.OWNER], p[Ap.MT]
-        return put_row(rows, n, p[Ap.CPU], OP_THP, owner, slot, 1, PB_ORDER, 0, mt, CLS_THP)
+        return put_row(rows, n, p[Ap.CPU], OP_THP, owner, slot, 1, PB_ORDER, 0, mt, p[Ap.CLS])
     return put(rows, n, p, OP_ALLOC, slot, PB_PAGES)
 
 
