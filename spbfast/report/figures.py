@@ -20,6 +20,7 @@ from spbfast.variables import VARIABLES
 
 GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100
+PANEL_WIDTH = 3.75
 # Points that have no line elsewhere on the page must not borrow another's colour.
 NOT_DRAWN = "#222222"
 SUPERPAGEBLOCKS = ("spb_tainted", "spb_clean", "spb_empty")
@@ -67,8 +68,17 @@ def panels(
     found = [n for n in names if n in ds.data_vars and "time" in ds[n].dims]
     if not found:
         return ""
-    figure = Figure(figsize=(3.75 * len(found), 2.9), layout="constrained")
-    axes = figure.subplots(1, len(found), squeeze=False)[0]
+    width, height = PANEL_WIDTH * len(found), 2.9
+    # Fixed margins: an automatic layout costs a third of the time that a page takes.
+    margins = {
+        "left": 0.5 / width,
+        "right": 1 - 0.15 / width,
+        "bottom": 0.47 / height,
+        "top": 1 - 0.42 / height,
+    }
+    inner = (width - 0.65 - 0.55 * (len(found) - 1)) / len(found)
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(1, len(found), squeeze=False, gridspec_kw={**margins, "wspace": 0.55 / inner})[0]
     for ax, name in zip(axes, found, strict=True):
         da, scale, title = prepare(ds, name)
         draw_series(ax, da, styles, scale=scale, title=title)

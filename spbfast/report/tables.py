@@ -104,6 +104,9 @@ def sentence(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -
             text += ", which includes no change"
     else:
         text += f"; {n} pair, too few for an interval"
+    ties = int((table["difference"].values == row["difference"]).sum()) - 1
+    if ties:
+        text += f"; {ties} other {'point does' if ties == 1 else 'points do'} equally well"
     return text + "."
 
 
