@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 
 from spbfast.constants import (
-    LIST_EMPTY,
-    LIST_ISOLATED,
-    LIST_TAINTED,
     MAX_ORDER,
     NR_ORDERS,
     NR_PCP_LISTS,
@@ -31,7 +28,6 @@ from spbfast.constants import (
     C,
     Mt,
     P,
-    SpbCategory,
 )
 from spbfast.errors import TraceError
 from spbfast.loop.replay import (
@@ -49,7 +45,7 @@ from spbfast.loop.replay import (
 from spbfast.lowering.policy import policy_array, switch_array
 from spbfast.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.state.layout import Zone
-from spbfast.state.walk import read_free_lists, read_pcp_lists, spb_lists
+from spbfast.state.walk import read_free_lists, read_pcp_lists, read_places
 from spbfast.traces.golden import Golden, load_golden
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_UNREADABLE, EXIT_UNSUPPORTED = 0, 1, 2, 3
@@ -230,7 +226,7 @@ def _boot(golden: Golden, z: Zone, policy: np.ndarray) -> None:
     end = first + nr
     chunks = boot_chunks(z, lo, first << PB_ORDER), boot_chunks(z, end << PB_ORDER, hi)
     boot_zone(z, policy, np.concatenate(chunks))
-    boot_cma(z, first, nr)
+    boot_cma(z, policy, first, nr)
 
 
 # -- replay and comparison ----------------------------------------------------------------------
@@ -342,7 +338,7 @@ class _Replay:
     def _spb_columns(self) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
         z, spb = self.z, ("superpageblock",)
         nr_pb = int(self.golden.meta["n_pageblocks"])
-        category, bucket, pos = _places(z)
+        category, bucket, pos = read_places(z)
         yield "category", spb, category
         yield "bucket", spb, bucket
         yield "pos", spb, pos
@@ -384,23 +380,6 @@ class _Replay:
         elif len(expected) != len(found):
             more = " or more" if len(found) > len(expected) else ""
             yield f"{prefix}: expected {len(expected)} records, found {len(found)}{more}"
-
-
-def _places(z: Zone) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Category, bucket and position of every superpageblock, by the lists themselves."""
-    category, bucket, pos = (np.full(z.geo.nr_spb, -1) for _ in range(3))
-    for lst, members in enumerate(spb_lists(z)):
-        if lst == LIST_EMPTY:
-            place = int(SpbCategory.EMPTY), 0
-        elif lst == LIST_ISOLATED:
-            place = int(SpbCategory.ISOLATED), 0
-        elif lst >= LIST_TAINTED:
-            place = int(SpbCategory.TAINTED), lst - LIST_TAINTED
-        else:
-            place = int(SpbCategory.CLEAN), lst
-        category[members], bucket[members] = place
-        pos[members] = np.arange(len(members))
-    return category, bucket, pos
 
 
 _STATISTICS = {

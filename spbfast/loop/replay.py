@@ -16,6 +16,7 @@ from spbfast.allocator.pcp import decay, drain_all, is_pcp_order, pcp_alloc, pcp
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.allocator.settle import settle_spb
 from spbfast.constants import (
+    CMA,
     CODE_CONTIG,
     CODE_MOVABLE,
     CODE_OFF_LRU,
@@ -63,11 +64,14 @@ def boot_zone(z, policy, chunks):
 
 
 @entry_kernel
-def boot_cma(z, first_pb, nr_pb):
+def boot_cma(z, policy, first_pb, nr_pb):
     """Make pageblocks CMA and release them, ascending, as order-9 blocks to the lists' heads."""
     for pb in range(first_pb, first_pb + nr_pb):
-        z.pb.label[pb] = 4
+        z.pb.label[pb] = CMA
         free_pieces(z, pb << PB_ORDER, PB_ORDER, False)
+    for spb in range(z.geo.nr_spb):
+        settle_spb(z, policy, spb)
+    z.ev[:] = 0
 
 
 @inline_kernel
@@ -94,8 +98,10 @@ def run_alloc(z, policy, event, pins, off_lru):
 
 @kernel
 def run_free(z, policy, handle):
-    """One FREE event."""
+    """One FREE event; nothing if the handle holds nothing, as after a request that failed."""
     pfn = slot_pfn(z, 0, handle)
+    if pfn < 0:
+        return
     state = np.int64(z.page.state[pfn])
     order = state & ORDER_NIBBLE
     code = code_of(state)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spbfast._jit import entry_kernel
-from spbfast.constants import NR_MT, NR_ORDERS, NR_PCP_LISTS
+from spbfast.constants import (
+    LIST_EMPTY,
+    LIST_ISOLATED,
+    LIST_TAINTED,
+    NR_MT,
+    NR_ORDERS,
+    NR_PCP_LISTS,
+    SpbCategory,
+)
 
 if TYPE_CHECKING:
     from spbfast.state.layout import Zone
@@ -96,3 +104,20 @@ def spb_lists(z: Zone) -> list[list[int]]:
         bits = np.unpackbits(z.index.live[lst].view(np.uint8), bitorder="little")
         out.append(z.index.spb[lst][np.flatnonzero(bits)].tolist())
     return out
+
+
+def read_places(z: Zone) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Category, bucket and position of every superpageblock, by the lists themselves; -1: on none."""
+    category, bucket, pos = (np.full(z.geo.nr_spb, -1) for _ in range(3))
+    for lst, members in enumerate(spb_lists(z)):
+        if lst == LIST_EMPTY:
+            place = int(SpbCategory.EMPTY), 0
+        elif lst == LIST_ISOLATED:
+            place = int(SpbCategory.ISOLATED), 0
+        elif lst >= LIST_TAINTED:
+            place = int(SpbCategory.TAINTED), lst - LIST_TAINTED
+        else:
+            place = int(SpbCategory.CLEAN), lst
+        category[members], bucket[members] = place
+        pos[members] = np.arange(len(members))
+    return category, bucket, pos
