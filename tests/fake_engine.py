@@ -28,6 +28,7 @@ class ReplicateResult:
     boot_s: float
     events: int
     digest: str
+    demand_digest: str
     stopped: bool
 
 
@@ -55,7 +56,16 @@ def run_replicate(scenario: Any, seed: int, replicate: int, *, stop: Any = None)
     stopped = pause > 0
     data, coords = _series(tree, seed, replicate)
     digest = hashlib.blake2b(b"".join(data[k].tobytes() for k in sorted(data)), digest_size=8).hexdigest()
-    return ReplicateResult(data, coords, time.perf_counter() - begin, 0.0, 1000, digest, stopped)
+    return ReplicateResult(
+        data,
+        coords,
+        time.perf_counter() - begin,
+        0.0,
+        1000,
+        digest,
+        f"{1000 * seed + replicate:016x}",
+        stopped,
+    )
 
 
 def _series(tree: Any, seed: int, replicate: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -322,6 +322,7 @@ def test_results_open_without_this_package(tmp_path: Path) -> None:
     assert ds.status.attrs["flag_meanings"].split()[5] == "missing"
     assert ds.point_id.dtype == np.uint64
     assert ds.seed.values.tolist() == [[7] * 3] * 5
+    assert ds.demand_digest.values.tolist() == [[7000, 7001, 7002]] * 5
     assert ds.vmstat.sel(counter="spb_slab_shrink_ran").isel(time=-1).values[0].tolist() == [0, 0, 0]
     assert "name: demo" in ds.attrs["config_yaml"]
     assert ds.attrs["root_seed"] == "7"

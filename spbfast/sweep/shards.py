@@ -29,6 +29,7 @@ FACTS: dict[str, tuple[str, int | float, str, str]] = {
     "status": ("i1", MISSING, "1", "how the run ended"),
     "seed": ("u8", 0, "1", "root seed of the run"),
     "digest": ("u8", 0, "1", "digest of the final state, the same on every machine"),
+    "demand_digest": ("u8", 0, "1", "digest of the demand, equal where replicates can be paired"),
     "events": ("i8", -1, "1", "page events simulated"),
     "wall_time": ("f8", float("nan"), "s", "time the run took, boot included"),
     "boot_time": ("f8", float("nan"), "s", "part of wall_time spent before simulated time 0"),

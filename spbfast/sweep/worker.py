@@ -139,6 +139,7 @@ def _ok(task: Task, result: Any, level: str) -> CellResult:
     facts: dict[str, int | float] = {
         "seed": task.seed,
         "digest": int(result.digest, 16),
+        "demand_digest": int(result.demand_digest, 16),
         "events": int(result.events),
         "wall_time": float(result.wall_s),
         "boot_time": float(result.boot_s),
