@@ -18,7 +18,8 @@ from spbfast.variables import COORDS, VARIABLES
 
 # Names that results.nc uses for other things.
 _TAKEN = frozenset(
-    "point replicate point_id is_baseline in_grid status seed digest demand_digest events wall_time boot_time".split()
+    "point replicate point_id is_baseline in_grid".split()
+    + "status seed digest demand_digest events wall_time boot_time".split()
 )
 
 
