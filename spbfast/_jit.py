@@ -27,6 +27,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from spbfast import _byref
 from spbfast._linking import EntryCompiler, InnerCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +38,7 @@ _CODE_VARIABLES = ("BOUNDSCHECK", "OPT", "DEBUGINFO", "CPU_NAME", "CPU_FEATURES"
 
 def kernel_sources(root: Path) -> list[Path]:
     """Files whose text can change compiled code: the wings, the state and what they import."""
-    files = [root / name for name in ("_jit.py", "_linking.py", "constants.py")]
+    files = [root / name for name in ("_jit.py", "_linking.py", "_byref.py", "constants.py")]
     for folder in ("state", "allocator", "holders", "workers", "demand", "loop"):
         files.extend((root / folder).rglob("*.py"))
     return sorted(path for path in files if path.is_file())
@@ -101,6 +102,16 @@ def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
 kernel = _jit(entry=False)
 inline_kernel = _jit(entry=False, forceinline=True)
 entry_kernel = _jit(entry=True)
+
+
+NT = TypeVar("NT", bound=type)
+
+
+def by_reference(cls: NT) -> NT:
+    """Class decorator: kernels get instances of this NamedTuple as one pointer."""
+    if not INTERPRETED:
+        _byref.register(cls)
+    return cls
 
 
 if INTERPRETED:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spbfast._jit import by_reference
 from spbfast.constants import Op
 
 ONE = 1 << 30  # fixed point of amounts per tick
@@ -109,6 +110,7 @@ DRAW_BURST, DRAW_REGION, DRAW_BALLOON, DRAW_LIFE, DRAW_BOOT, DRAW_WALK = (k << 5
 WAITING, TOUCHING, STEADY = range(3)
 
 
+@by_reference
 class Actors(NamedTuple):
     """Entries in file order.
 

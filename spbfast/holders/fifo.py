@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
+from spbfast._jit import by_reference, inline_kernel, kernel
 from spbfast.constants import Err
 from spbfast.holders.draws import below
 
@@ -38,6 +38,7 @@ NR_QUEUE = 5
 POOL_FREE, POOL_USED, POOL_NR_FREE = 0, 1, 2  # first free chunk or -1; chunks ever used; chunks left
 
 
+@by_reference
 class Fifo(NamedTuple):
     """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks."""
 

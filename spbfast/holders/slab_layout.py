@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spbfast._jit import by_reference
 from spbfast.constants import MAX_ORDER, PAGE_SIZE
 from spbfast.holders.draws import threshold_32
 from spbfast.holders.fifo import Fifo, make_fifo
@@ -109,6 +110,7 @@ class St(enum.IntEnum):
     NR_HELD = 13  # inodes that page cache holds
 
 
+@by_reference
 class Slab(NamedTuple):
     """All caches, slabs, instances and their object queues."""
 

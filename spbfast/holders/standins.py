@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast._jit import kernel
+from spbfast._jit import by_reference, kernel
 from spbfast.holders.fifo import Fifo, fifo_len, make_fifo, pop_head, push_tail
 
 EMPTY = -1  # a count: no objects, and the memcg's present bit may go (SHRINK_EMPTY)
@@ -20,6 +20,7 @@ SCAN_ALL, SCAN_SHARE, SCAN_NONE, SCAN_STOP, SCAN_STOP_SOMETIMES, SCAN_HALF, SCAN
 NUM, DEN, PERCENT, COUNT_RULE, SCAN_RULE = range(5)  # columns of `rule`
 
 
+@by_reference
 class Standins(NamedTuple):
     """Per cache: objects, carry of the share rule, scan calls, queue number; per shrinker its rule."""
 

@@ -6,6 +6,7 @@ the allocator's free path, so that the first lists are what Linux' own boot leav
 
 from __future__ import annotations
 
+import math
 import mmap
 from dataclasses import dataclass
 from typing import Any
@@ -257,6 +258,15 @@ def first_usable(zone: Zone) -> int:
     state = zone.page.state
     holes = state == STATE_HOLE
     return int(zone.geo.lo + np.argmin(holes[zone.geo.lo : zone.geo.hi]))
+
+
+def nbytes_of(spec: ZoneSpec) -> dict[str, int]:
+    """Bytes by field path that `build_zone` will allocate."""
+    geo, _ = make_geo(spec)
+    sizes = _sizes(spec, geo)
+    return {
+        f.path: math.prod(sizes[d] for d in f.dims) * np.dtype(f.dtype).itemsize for f in FIELDS
+    }
 
 
 def nbytes(zone: Zone) -> dict[str, int]:

@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spbfast._jit import by_reference
 
+
+@by_reference
 class Geo(NamedTuple):
     """Scalars that fix a zone's shape; int64 in kernels."""
 
@@ -34,6 +37,7 @@ class Geo(NamedTuple):
     nr_mt: int  # migratetypes listed: 4, or 5 with CMA
 
 
+@by_reference
 class Page(NamedTuple):
     """Per page, 9 bytes: links and state (see constants.py)."""
 
@@ -42,6 +46,7 @@ class Page(NamedTuple):
     state: np.ndarray
 
 
+@by_reference
 class Area(NamedTuple):
     """Free lists by (set, order, migratetype): lengths, and which orders are non-empty per (set, mt)."""
 
@@ -49,6 +54,7 @@ class Area(NamedTuple):
     mask: np.ndarray
 
 
+@by_reference
 class Pb(NamedTuple):
     """Per pageblock: label, content bits (1 << migratetype), in-use pages by requested type, event mark."""
 
@@ -58,6 +64,7 @@ class Pb(NamedTuple):
     mark: np.ndarray
 
 
+@by_reference
 class Spb(NamedTuple):
     """Per superpageblock: counters, list membership and marks."""
 
@@ -71,6 +78,7 @@ class Spb(NamedTuple):
     defrag_mark: np.ndarray
 
 
+@by_reference
 class Index(NamedTuple):
     """The superpageblock lists as slot arrays in list order, with an index of what each slot can serve.
 
@@ -86,6 +94,7 @@ class Index(NamedTuple):
     hint: np.ndarray
 
 
+@by_reference
 class Pcp(NamedTuple):
     """Per-CPU page lists: scalars per CPU, blocks per list, and the zone's tunables."""
 
@@ -94,6 +103,7 @@ class Pcp(NamedTuple):
     conf: np.ndarray
 
 
+@by_reference
 class Slots(NamedTuple):
     """Where every owner's blocks are: one pool of page indices (-1: empty) and each owner's range."""
 
@@ -102,6 +112,7 @@ class Slots(NamedTuple):
     size: np.ndarray
 
 
+@by_reference
 class Zone(NamedTuple):
     """One zone. Kernels take the whole of it or the part they need."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spbfast._jit import by_reference
 from spbfast.constants import Outcome, Trigger
 
 NEVER = 1 << 62
@@ -62,6 +63,7 @@ class Now(enum.IntEnum):
     PIN_COUNTER = 10
     DIGEST = 11  # of the demand rows
     TICK = 12
+    BOOT_FOLIOS = 13
 
 
 class Wk(enum.IntEnum):
@@ -99,71 +101,73 @@ class Df(enum.IntEnum):
     READY = 1  # not to be started before: running until then, or cooling down
 
 
-_VM_NAMES = (
-    "page_events",
-    "pgalloc_normal",
-    "pgfree",
-    "allocstall_normal",
-    "pgsteal_kswapd",
-    "pgsteal_direct",
-    "pageoutrun",
-    "compact_stall",
-    "compact_success",
-    "compact_fail",
-    "pgmigrate_success",
-    "pgmigrate_fail",
-    "thp_fault_alloc",
-    "thp_fault_fallback",
-    "oom_kill",
-    "alloc_failed_blocking",
-    "alloc_failed_atomic",
-    "alloc_failed_optional",
-    "spb_highorder_refused",
-    "reclaim_failed",
-    "direct_reclaim_rounds",
-    "dropped_nofragment",
-    "page_cache_added",
-    "page_cache_dropped",
-    "page_cache_not_added",
-    "slab_order_fallback",
-    "slab_alloc_failed",
-    "slab_objects_full",
-    "spb_evac_queued",
-    "spb_evac_ran",
-    "spb_evac_throttled",
-    "spb_evac_no_candidate",
-    "spb_evac_lost",
-    "spb_evac_direct",
-    "spb_evac_pages",
-    "spb_defrag_queued",
-    "spb_defrag_ran",
-    "spb_defrag_cooling",
-    "spb_defrag_pages",
-    "spb_slab_shrink_queued",
-    "spb_slab_shrink_ran",
-    "spb_slab_shrink_throttled",
-    "spb_slab_shrink_pending",
-    "spb_slab_shrink_scanned",
-    "spb_slab_shrink_freed",
-    "spb_slab_shrink_passes",
-    "spb_slab_shrink_no_progress",
-    "spb_slab_shrink_pages",
-    "spb_slab_shrink_ns",
-    "migrate_ns",
-    "taints",
-    "untaints",
-    "taints_by_atomic",
-    "taints_by_optional",
-    "taints_by_blocking",
-)
+class V(enum.IntEnum):
+    """Index into `Node.vm`: cumulative counters, kernel names in lower case where the kernel has one."""
+
+    PAGE_EVENTS = 0
+    PGALLOC_NORMAL = 1
+    PGFREE = 2
+    ALLOCSTALL_NORMAL = 3
+    PGSTEAL_KSWAPD = 4
+    PGSTEAL_DIRECT = 5
+    PAGEOUTRUN = 6
+    COMPACT_STALL = 7
+    COMPACT_SUCCESS = 8
+    COMPACT_FAIL = 9
+    PGMIGRATE_SUCCESS = 10
+    PGMIGRATE_FAIL = 11
+    THP_FAULT_ALLOC = 12
+    THP_FAULT_FALLBACK = 13
+    OOM_KILL = 14
+    ALLOC_FAILED_BLOCKING = 15
+    ALLOC_FAILED_ATOMIC = 16
+    ALLOC_FAILED_OPTIONAL = 17
+    SPB_HIGHORDER_REFUSED = 18
+    RECLAIM_FAILED = 19
+    DIRECT_RECLAIM_ROUNDS = 20
+    DROPPED_NOFRAGMENT = 21
+    PAGE_CACHE_ADDED = 22
+    PAGE_CACHE_DROPPED = 23
+    PAGE_CACHE_NOT_ADDED = 24
+    SLAB_ORDER_FALLBACK = 25
+    SLAB_ALLOC_FAILED = 26
+    SLAB_OBJECTS_FULL = 27
+    SPB_EVAC_QUEUED = 28
+    SPB_EVAC_RAN = 29
+    SPB_EVAC_THROTTLED = 30
+    SPB_EVAC_NO_CANDIDATE = 31
+    SPB_EVAC_LOST = 32
+    SPB_EVAC_DIRECT = 33
+    SPB_EVAC_PAGES = 34
+    SPB_DEFRAG_QUEUED = 35
+    SPB_DEFRAG_RAN = 36
+    SPB_DEFRAG_COOLING = 37
+    SPB_DEFRAG_PAGES = 38
+    SPB_SLAB_SHRINK_QUEUED = 39
+    SPB_SLAB_SHRINK_RAN = 40
+    SPB_SLAB_SHRINK_THROTTLED = 41
+    SPB_SLAB_SHRINK_PENDING = 42
+    SPB_SLAB_SHRINK_SCANNED = 43
+    SPB_SLAB_SHRINK_FREED = 44
+    SPB_SLAB_SHRINK_PASSES = 45
+    SPB_SLAB_SHRINK_NO_PROGRESS = 46
+    SPB_SLAB_SHRINK_PAGES = 47
+    SPB_SLAB_SHRINK_NS = 48
+    MIGRATE_NS = 49
+    TAINTS = 50
+    UNTAINTS = 51
+    TAINTS_BY_ATOMIC = 52
+    TAINTS_BY_OPTIONAL = 53
+    TAINTS_BY_BLOCKING = 54
+
+
 _TRIGGER_NAMES = tuple(
     f"spb_slab_shrink_{what}_{trigger.name.lower()}" for what in ("asked", "queued") for trigger in Trigger
 )
 _OUTCOME_NAMES = tuple(f"spb_alloc_{outcome.name.lower()}" for outcome in Outcome)
 _TAINT_NAMES = tuple(f"taints_{outcome.name.lower()}" for outcome in Outcome)
 
-VM_NAMES = _VM_NAMES + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES
-V = enum.IntEnum("V", {name.upper(): i for i, name in enumerate(VM_NAMES)})  # type: ignore[misc]
+VM_NAMES = tuple(v.name.lower() for v in V) + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
 VM_QUEUED = VM_ASKED + len(Trigger)
@@ -171,6 +175,7 @@ VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
 VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
 
 
+@by_reference
 class Node(NamedTuple):
     """State of one node besides its zone and its slab caches."""
 

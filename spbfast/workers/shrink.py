@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast._jit import kernel
+from spbfast._jit import by_reference, kernel
 from spbfast.constants import NS_PER_TICK
 from spbfast.holders.inodes import count_objects, scan_objects
 from spbfast.holders.standins import EMPTY, STOP, count_standin, scan_standin
@@ -84,6 +84,7 @@ CALL_COLUMNS = (
 )
 
 
+@by_reference
 class Shrink(NamedTuple):
     """State of all shrinkers; `runs` and `calls` are bounded records and may have no rows."""
 

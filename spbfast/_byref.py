@@ -1,0 +1,84 @@
+"""Named tuples by reference: kernels get one pointer instead of hundreds of scalars.
+
+Numba hands a tuple of arrays to a function field by field, seven machine words an array: with the
+machine's fifty arrays every call site and every function costs hundreds of IR instructions, and compiling
+the event loop took more than ten minutes. A class registered here is stored once, at the border, and
+passed as a pointer, like a `struct zone *`. Arrays of a state never change during a kernel, so loads of
+their descriptors are marked invariant and LLVM keeps data pointers in registers across stores.
+
+Uses numba's extension interface only; nothing but `_jit.py` may import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from numba.core import cgutils, types
+from numba.core.datamodel import PrimitiveModel, register_default
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.core.typing.typeof import typeof_impl
+from numba.extending import NativeValue, unbox
+
+
+class Reference(types.Type):
+    """Type of a pointer to a named tuple."""
+
+    def __init__(self, pointee: types.BaseNamedTuple) -> None:
+        self.pointee = pointee
+        # Short names: a type's name is part of every symbol.
+        content = hashlib.blake2b(repr(pointee).encode(), digest_size=4).hexdigest()
+        super().__init__(name=f"{pointee.instance_class.__name__}_{content}")
+
+    @property
+    def key(self) -> Any:
+        return self.pointee
+
+
+@register_default(Reference)
+class _ReferenceModel(PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Reference) -> None:
+        pointee = dmm.lookup(fe_type.pointee).get_value_type()
+        super().__init__(dmm, fe_type, pointee.as_pointer())
+
+
+@infer_getattr
+class _ReferenceAttributes(AttributeTemplate):
+    key = Reference
+
+    def generic_resolve(self, ref: Reference, attr: str) -> Any:
+        if attr not in ref.pointee.fields:
+            return None
+        field = ref.pointee.types[ref.pointee.fields.index(attr)]
+        return Reference(field) if isinstance(field, types.BaseNamedTuple) else field
+
+
+@lower_getattr_generic(Reference)
+def _load_field(context: Any, builder: Any, ref: Reference, value: Any, attr: str) -> Any:
+    index = ref.pointee.fields.index(attr)
+    pointer = cgutils.gep_inbounds(builder, value, 0, index)
+    if isinstance(ref.pointee.types[index], types.BaseNamedTuple):
+        return pointer
+    load = builder.load(pointer)
+    load.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return load
+
+
+@unbox(Reference)
+def _unbox_reference(typ: Reference, obj: Any, c: Any) -> NativeValue:
+    native = c.unbox(typ.pointee, obj)
+    pointer = cgutils.alloca_once_value(c.builder, native.value)
+    return NativeValue(pointer, is_error=native.is_error, cleanup=native.cleanup)
+
+
+def register(cls: type) -> None:
+    """Pass instances of a NamedTuple class to kernels by reference."""
+
+    @typeof_impl.register(cls)
+    def typeof_reference(value: Any, c: Any) -> Reference:
+        fields = tuple(typeof_impl(field, c) for field in value)
+        plain = tuple(f.pointee if isinstance(f, Reference) else f for f in fields)
+        return Reference(types.BaseTuple.from_types(plain, cls))
+
+
