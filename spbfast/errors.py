@@ -118,6 +118,12 @@ class InvariantError(SpbfastError):
         return type(self), (self.what, self.where, self.expected, self.found)
 
 
+class ZoneError(SpbfastError, ValueError):
+    """A call of the interactive Zone that makes no sense: a shape, an order, a page that nobody holds."""
+
+    exit_code = 2
+
+
 class SimulationError(SpbfastError):
     """A run that stopped with an error code instead of reaching its end.
 

@@ -1,0 +1,404 @@
+"""Zone: the raw allocator of one zone for interactive work, over the compiled kernels.
+
+Owns the names of held blocks (slots of one owner) and the checking of what callers pass; every operation is
+rows for loop/replay.py's event loop, so that many requests cost one call. Time, watermarks, reclaim and slab
+belong to engine.py: here a request that finds no block returns -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from spbfast.config.presets import DEFAULT
+from spbfast.constants import (
+    NR_MT,
+    NR_ORDERS,
+    NR_REQUEST_MT,
+    PAGE_SIZE,
+    PB_ORDER,
+    PB_PAGES,
+    C,
+    Mt,
+    Outcome,
+    P,
+    Req,
+    SpbCategory,
+)
+from spbfast.errors import ZoneError
+from spbfast.loop import replay
+from spbfast.lowering.arguments import FIRST_SLOTS, flags_of, integer, mt_of, order_of, zone_spec
+from spbfast.lowering.policy import policy_array
+from spbfast.state import picture as pictures
+from spbfast.state.build import PcpConf, boot_chunks, build_zone
+from spbfast.state.check import check_zone
+from spbfast.state.lookup import must_be_held
+from spbfast.state.walk import read_lists, read_places
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spbfast.lowering.policy import PolicyLike
+
+_CHUNK = 1 << 18  # rows per call of the event loop
+
+_MIXING_ON = (
+    "whole_pageblock_first",
+    "claim_whole_pageblock",
+    "claim_partial_pageblock",
+    "movable_into_tainted",
+)
+_MIXING_OFF = [
+    *(P.tainted_claim_needs_half, P.separate_nonmovable, P.separate_by_content, P.reserve_floor),
+    *(P.preferred_hint, P.optional_refusal, P.nofragment_blocks_tainted_claim),
+]
+
+
+class Event(NamedTuple):
+    """What the last operation did: `Zone.last`."""
+
+    outcome: (
+        Outcome  # rung that served a request; of other operations NO_PAGE or TAKE_PREFERRED: nothing, done
+    )
+    visited: int  # superpageblocks stepped on by the ladder's walks
+    visited_fallback: int
+    tainted: int  # tainted superpageblocks afterwards
+    requests: Req  # work that the operation asked for
+    moved: int  # pages migrated
+
+
+class Zone:
+    """One zone of memory with its free lists, superpageblocks and, if asked for, per-CPU lists.
+
+    Parameters
+    ----------
+    size : str or int
+        Memory with its unit, ``"4GiB"``, or a number of bytes; whole pages of 4 KiB, whole 4 MiB with
+        superpageblocks.
+    policy : str, mapping or Policy
+        ``"mainline"``, another preset, or switches over a preset: ``{"preset": "v1@30", "evacuate": False}``.
+    spb_size : str or int
+        Size of a superpageblock, a power of two of at least 4 MiB.
+    start_pfn : int
+        First page frame; with superpageblocks a multiple of 1024.
+    pcp : PcpConf or mapping, optional
+        Per-CPU lists of one CPU: `batch` and `high`, or `high_min` and `high_max`, in pages.
+
+    Attributes
+    ----------
+    state : spbfast.state.layout.Zone
+        The arrays behind it, to look at.
+    policy : ndarray
+        The policy as the kernels take it.
+
+    Raises
+    ------
+    ZoneError
+        For a shape that no zone has.
+    ConfigError
+        For an unknown preset, switch or value.
+    """
+
+    def __init__(
+        self,
+        size: str | int = "4GiB",
+        policy: PolicyLike = DEFAULT,
+        *,
+        spb_size: str | int = "1GiB",
+        start_pfn: int = 0x100000,
+        pcp: PcpConf | Mapping[str, int] | None = None,
+    ) -> None:
+        self._set_policy(policy_array(policy))
+        spec = zone_spec(size, spb_size, start_pfn, self.policy, pcp)
+        try:
+            self.state, base = build_zone(spec)
+        except ValueError as error:
+            raise ZoneError(str(error)) from None
+        self.start_pfn = spec.start_pfn
+        self.nr_pages = spec.zone_pages
+        self._base = base
+        self._free_slots = np.arange(FIRST_SLOTS)[::-1].copy()
+        self._nr_free_slots = FIRST_SLOTS
+        self._last = np.zeros(replay.NR_RESULT_FIELDS, np.int64)
+        self._pins = np.zeros(2, np.int64)
+        replay.boot_zone(
+            self.state, self.policy, boot_chunks(self.state, self.state.geo.lo, self.state.geo.hi)
+        )
+
+    @classmethod
+    def from_picture(cls, text: str, policy: PolicyLike = DEFAULT, *, start_pfn: int = 0x100000) -> Zone:
+        """A zone that looks like a picture, built by real requests, then left to `policy`.
+
+        Letters are those of `spbfast.state.picture`. A pageblock is filled with blocks of order 7 to 9; small
+        letters leave an eighth to a half of it free. While it is built the policy mixes freely.
+
+        Raises
+        ------
+        ZoneError
+            A picture that no zone has.
+        """
+        try:
+            groups = pictures.parse_picture(text)
+        except ValueError as error:
+            raise ZoneError(str(error)) from None
+        wanted = policy_array(policy)
+        mixing = wanted.copy()
+        for name in _MIXING_ON:
+            mixing[P[name]] = 1
+        mixing[_MIXING_OFF] = 0
+        mixing[[P.reserve_shift, P.aggressive_threshold]] = -1
+        letters = "".join(groups)
+        zone = cls(
+            len(letters) * (PAGE_SIZE << PB_ORDER),
+            mixing,
+            spb_size=len(groups[0]) * (PAGE_SIZE << PB_ORDER),
+            start_pfn=start_pfn,
+        )
+        zone._paint(letters)
+        if "".join(zone.picture().split()) != letters:
+            raise ZoneError(f"the picture can't be built; it came out as {zone.picture()!r}")
+        zone._set_policy(wanted)
+        return zone
+
+    def _paint(self, letters: str) -> None:
+        """Fill everything with movable blocks, give pageblocks to others one by one, then free the rest."""
+        blocks = np.sort(self.alloc_many(4 * len(letters), 7, Mt.MOVABLE)).reshape(-1, 4)
+        spare: list[int] = []
+        for letter, quarters in zip(letters, blocks, strict=True):
+            nr_freed, pieces, nr_spare = pictures.STROKES[letter.upper()][letter.islower()]
+            self.free_many(quarters[:nr_freed])
+            others = [self.alloc(order, mt) for order, mt in pieces]
+            spare += [*others, *quarters[nr_freed:].tolist()][: -nr_spare - 1 : -1] if nr_spare else []
+        self.free_many(spare)
+
+    def _set_policy(self, policy: np.ndarray) -> None:
+        self.policy = policy.copy()
+        if not self.policy[P.superpageblocks]:
+            # What works on superpageblocks has nothing to work on.
+            self.policy[[P.evacuate, P.defrag, P.contig]] = 0
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def alloc(self, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0) -> int:
+        """Allocate 2**order pages; the first page frame number, or -1 if there is no block."""
+        return int(self.alloc_many(1, order, mt, flags)[0])
+
+    def alloc_many(self, n: int, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0) -> np.ndarray:
+        """`n` single requests, one after the other.
+
+        Returns
+        -------
+        ndarray
+            int64 [n], page frame numbers in the order of the requests; -1 where one failed.
+
+        Raises
+        ------
+        ZoneError
+            A negative number, an order outside 0..10, a migratetype that can't be asked for, unknown flags.
+        """
+        n = integer(n, "n")
+        row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
+        row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = replay.ALLOC, order_of(order), mt_of(mt)
+        row[replay.E_FLAGS] = flags_of(flags)
+        if n < 0:
+            raise ZoneError(f"n must not be negative, got {n}")
+        pfns = np.empty(n, np.int64)
+        for first in range(0, n, _CHUNK):
+            part = pfns[first : first + _CHUNK]
+            part[:] = self._request(row, part.size)
+        return pfns
+
+    def _request(self, row: np.ndarray, n: int) -> np.ndarray:
+        """Run `n` rows that hand out blocks; absolute page frame numbers or -1."""
+        self._need_slots(n)
+        events = np.repeat(row[None, :], n, axis=0)
+        slots = self._free_slots[self._nr_free_slots - n : self._nr_free_slots][::-1].copy()
+        self._nr_free_slots -= n
+        events[:, replay.E_HANDLE] = slots
+        pfns = self._run(events)[:, replay.R_PFN]
+        failed = pfns < 0
+        self._give_slots(slots[failed][::-1])
+        return np.where(failed, -1, pfns + self.start_pfn)
+
+    def free(self, pfn: int) -> None:
+        """Free the block that begins at `pfn`, of whatever order it was allocated with.
+
+        Raises
+        ------
+        ZoneError
+            Nothing that was allocated and not yet freed begins there.
+        """
+        self.free_many([pfn])
+
+    def free_many(self, pfns: Any) -> None:
+        """Free blocks, one after the other; all are looked at before the first is freed."""
+        given = np.asarray(pfns)
+        if given.size and given.dtype.kind not in "iu":
+            raise ZoneError(f"page frame numbers are integers, got {given.dtype}")
+        index = given.astype(np.int64).reshape(-1) - self._base
+        must_be_held(self.state, self._base, index)
+        slots = self.state.page.prev[index].astype(np.int64)
+        for first in range(0, index.size, _CHUNK):
+            part = slots[first : first + _CHUNK]
+            events = np.zeros((part.size, replay.NR_EVENT_FIELDS), np.int64)
+            events[:, replay.E_OP], events[:, replay.E_HANDLE] = replay.FREE, part
+            self._run(events)
+            self._give_slots(part)
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def evacuate(self, order: int = 0, mt: int = Mt.UNMOVABLE) -> int:
+        """Move movable pages out of the fullest tainted superpageblocks; number of pages moved."""
+        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+        row[0, replay.E_OP], row[0, replay.E_ORDER], row[0, replay.E_MT] = (
+            replay.EVACUATE,
+            order_of(order),
+            mt_of(mt),
+        )
+        if mt == Mt.MOVABLE:
+            raise ZoneError("evacuation is for unmovable or reclaimable requests, got mt 1 (movable)")
+        return int(self._run(row)[0, replay.R_MOVED])
+
+    def defrag(self, spb: int) -> int:
+        """Make room in one tainted superpageblock by moving pages out of it; number of pages moved."""
+        number = integer(spb, "spb")
+        if not 0 <= number < self.state.geo.nr_spb:
+            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
+        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+        row[0, replay.E_OP], row[0, replay.E_ARG] = replay.DEFRAG, number
+        return int(self._run(row)[0, replay.R_MOVED])
+
+    def contig(self) -> int:
+        """Allocate one whole superpageblock; its first page frame number or -1. `free` returns it."""
+        row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
+        row[replay.E_OP], row[replay.E_MT] = replay.CONTIG, Mt.HIGHATOMIC
+        return int(self._request(row, 1)[0])
+
+    def drain(self) -> None:
+        """Return all pages on the per-CPU lists to the free lists."""
+        if self.state.geo.nr_cpus:
+            row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+            row[0, replay.E_OP] = replay.DRAIN
+            self._run(row)
+
+    # -- looking at it -----------------------------------------------------------------------------
+
+    @property
+    def last(self) -> Event:
+        """What the last single operation, or the last of many, did."""
+        row = self._last.tolist()
+        return Event(
+            Outcome(row[replay.R_OUTCOME]),
+            row[replay.R_VISITED],
+            row[replay.R_VISITED_FALLBACK],
+            row[replay.R_TAINTED],
+            Req(row[replay.R_REQUESTS]),
+            row[replay.R_MOVED],
+        )
+
+    def nr_free_pages(self) -> int:
+        """Pages on the free lists; those on per-CPU lists are not among them."""
+        return int(self.state.count[C.FREE_PAGES])
+
+    def nr_free_blocks(self) -> np.ndarray:
+        """Number of free blocks: int64 [order, migratetype], over all superpageblocks."""
+        nr = self.state.area.nr.reshape(-1, NR_ORDERS, NR_MT)
+        return nr.sum(axis=0, dtype=np.int64)[:, : self.state.geo.nr_mt]
+
+    def free_list(self, order: int, mt: int, spb: int | None = None) -> np.ndarray:
+        """Page frame numbers on a free list, head first: int64.
+
+        With superpageblocks every one has its own list: `spb` names one; without it they follow each other.
+        """
+        kind = integer(mt, "mt")
+        if not 0 <= kind < self.state.geo.nr_mt:
+            raise ZoneError(f"mt must be 0..{self.state.geo.nr_mt - 1}, got {kind}")
+        nr_sets = self.state.area.mask.size // NR_MT
+        if spb is not None and not 0 <= integer(spb, "spb") < nr_sets:
+            raise ZoneError(f"spb must be 0..{nr_sets - 1}, got {spb}")
+        parts = []
+        for set_ in range(nr_sets) if spb is None else (spb,):
+            head = self.state.geo.list0 + (set_ * NR_ORDERS + order_of(order)) * NR_MT + kind
+            parts.append(read_lists(self.state, head, 1)[2])
+        return np.concatenate(parts) + self.start_pfn
+
+    def pageblock_types(self) -> np.ndarray:
+        """Migratetype of every pageblock: int8, first the one that holds the zone's first page."""
+        geo = self.state.geo
+        return self.state.pb.label[geo.lo // PB_PAGES : -(-geo.hi // PB_PAGES)].copy()
+
+    def superpageblocks(self) -> pd.DataFrame:
+        """One row a superpageblock: where it is listed, what is free in it, what lives in it.
+
+        Columns: start_pfn; category; bucket (fullness, 0 = full); position on its list; pageblocks,
+        free_pageblocks, free_pages; for each type, content_* (pageblocks with the content bit) and used_*
+        (pages in use).
+        """
+        import pandas as pd
+
+        z = self.state
+        category, bucket, position = read_places(z)
+        names = np.array([c.name.lower() for c in SpbCategory])
+        used = z.pb.used[:, :NR_REQUEST_MT].reshape(z.geo.nr_spb, -1, NR_REQUEST_MT).sum(axis=1)
+        columns: dict[str, Any] = {
+            "start_pfn": (np.arange(z.geo.nr_spb) << z.geo.spb_shift) + self._base,
+            "category": names[category],
+            "bucket": bucket,
+            "position": position,
+            "pageblocks": z.spb.total.copy(),
+            "free_pageblocks": z.spb.nr_free_pb.copy(),
+            "free_pages": z.spb.nr_free_pages.copy(),
+        }
+        for mt in range(NR_REQUEST_MT):
+            columns[f"content_{Mt(mt).name.lower()}"] = z.spb.content[:, mt].copy()
+        for mt in range(NR_REQUEST_MT):
+            columns[f"used_{Mt(mt).name.lower()}"] = used[:, mt]
+        return pd.DataFrame(columns, index=pd.RangeIndex(z.geo.nr_spb, name="spb"))
+
+    def tainted(self) -> int:
+        """Number of tainted superpageblocks."""
+        return int(self.state.count[C.TAINTED_SPBS])
+
+    def picture(self) -> str:
+        """One letter a pageblock, superpageblocks apart; letters: `spbfast.state.picture`."""
+        return pictures.picture(self.state)
+
+    def check(self) -> None:
+        """Raise InvariantError if the state contradicts itself."""
+        check_zone(self.state, self.policy)
+
+    def __repr__(self) -> str:
+        free = self.nr_free_pages() * PAGE_SIZE / 2**20
+        size = self.nr_pages * PAGE_SIZE / 2**20
+        return f"<Zone {size:g} MiB at pfn {self.start_pfn:#x}, {free:g} MiB free, {self.tainted()} tainted>"
+
+    # -- rows and slots ----------------------------------------------------------------------------
+
+    def _run(self, events: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(events), replay.NR_RESULT_FIELDS), np.int64)
+        if len(events):
+            replay.run_events(self.state, self.policy, events, 0, len(events), self._pins, out)
+            self._last = out[-1]
+        return out
+
+    def _need_slots(self, n: int) -> None:
+        """Have at least `n` free slots: a larger pool takes over what the old one holds."""
+        if self._nr_free_slots >= n:
+            return
+        old = self.state.slots
+        size = max(2 * old.pfn.size, old.pfn.size + n)
+        pfn = np.full(size, -1, np.int32)
+        pfn[: old.pfn.size] = old.pfn
+        self.state = self.state._replace(slots=old._replace(pfn=pfn, size=np.array([size])))
+        free = np.empty(size, np.int64)
+        free[: self._nr_free_slots] = self._free_slots[: self._nr_free_slots]
+        nr_new = size - old.pfn.size
+        free[self._nr_free_slots : self._nr_free_slots + nr_new] = np.arange(size - 1, old.pfn.size - 1, -1)
+        self._free_slots = free
+        self._nr_free_slots += nr_new
+
+    def _give_slots(self, slots: np.ndarray) -> None:
+        self._free_slots[self._nr_free_slots : self._nr_free_slots + slots.size] = slots
+        self._nr_free_slots += slots.size
