@@ -131,7 +131,7 @@ def first_difference(golden: Golden) -> str | None:
         from spbfast.traces.replay_shrink import first_difference as first_in_shrink
 
         return first_in_shrink(golden)
-    return next(_Replay(golden).differences(), None)
+    return next(Replay(golden).differences(), None)
 
 
 # -- set-up -------------------------------------------------------------------------------------
@@ -232,8 +232,8 @@ def _boot(golden: Golden, z: Zone, policy: np.ndarray) -> None:
 # -- replay and comparison ----------------------------------------------------------------------
 
 
-class _Replay:
-    """One file's replay; `differences` yields what differs, in the order of the file."""
+class Replay:
+    """A file and its zone just after boot; `differences` runs it and yields what differs, in file order."""
 
     def __init__(self, golden: Golden) -> None:
         self.golden = golden
