@@ -29,6 +29,7 @@ from spbfast.constants import (
     Outcome,
 )
 
+NO_PAGE = int(Outcome.NO_PAGE)
 TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
 CLAIM_FALLBACK = int(Outcome.CLAIM_FALLBACK_PREFERRED)
 STEAL_FALLBACK = int(Outcome.STEAL_FALLBACK)
@@ -116,4 +117,6 @@ def rmqueue_mainline(z, policy, order, mt, flags):
             z.ev[Ev.MODE] = MODE_CMA
     if pfn < 0:
         pfn = rmqueue_fallback(z, policy, order, mt, flags)
+        if pfn < 0:
+            z.ev[Ev.OUTCOME] = NO_PAGE
     return pfn
