@@ -85,7 +85,7 @@ def claim_whole(z, pfn, high, low, mt, from_mt):
 @inline_kernel
 def is_mixing_refused(z, policy, pb, mt, label):
     """Whether `separate_nonmovable` forbids turning this partly used pageblock to `mt`."""
-    if mt == MOVABLE or not policy[P.separate_nonmovable]:
+    if mt == MOVABLE or not policy[P.separate_nonmovable] or not policy[P.superpageblocks]:
         return False
     if label != MOVABLE:
         return True

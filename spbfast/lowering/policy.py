@@ -60,15 +60,17 @@ def policy_array(policy: PolicyLike) -> np.ndarray:
 def switch_array(switches: Mapping[str, Any]) -> np.ndarray:
     """Bare switches, by the names of constants.P, as kernels take them; what is not given is 0.
 
-    Shrink triggers are on: a trace's switches do not know them.
+    Shrink triggers are on: a trace's switches do not know them. Without `shrink_requests` all are silent.
 
     Raises
     ------
     KeyError
         A name that no switch has.
     """
-    values = {f"trigger_{name}": 1 for name in TRIGGERS}
-    return _by_index({**values, **switches})
+    values = {**{f"trigger_{name}": 1 for name in TRIGGERS}, **switches}
+    if not values.get("shrink_requests"):
+        values["shrink_high_water"] = 0
+    return _by_index(values)
 
 
 def _by_index(values: Mapping[str, Any]) -> np.ndarray:
