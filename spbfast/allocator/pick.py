@@ -69,21 +69,49 @@ def rank_of(index, lst, slot):
     return rank
 
 
-@kernel
+@inline_kernel
+def walk_list(index, lst, mt, order):
+    """First slot of a list that can serve, and how many superpageblocks it takes to get there.
+
+    Returns (slot or -1, number stepped on): fit bits and ranks in one pass, for the hot walk.
+    """
+    visited = 0
+    for word in range((np.int64(index.tail[lst]) + 63) >> 6):
+        live = index.live[lst, word]
+        bits = index.fit[lst, mt, order, word]
+        if bits:
+            return (word << 6) + ctz(bits), visited + popcount(live & ((bits & -bits) - 1)) + 1
+        visited += popcount(live)
+    return -1, visited
+
+
+@inline_kernel
 def walk_first_fit(index, category, mt, order):
     """First superpageblock of a category with a free block of type mt and at least `order`.
 
     Returns (superpageblock or -1, number stepped on).
     """
+    # Where memory is well used, one of the first 64 of the fullest bucket serves: no call, no loop.
+    first = first_list(category)
+    bits = index.fit[first, mt, order, 0]
+    if bits:
+        below = (bits & -bits) - 1
+        return np.int64(index.spb[first, ctz(bits)]), popcount(index.live[first, 0] & below) + 1
+    return walk_all(index, category, mt, order)
+
+
+@kernel
+def walk_all(index, category, mt, order):
+    """`walk_first_fit` over all lists of a category."""
     visited = 0
     first = first_list(category)
     for lst in range(first, first + nr_lists(category)):
         if index.len[lst] == 0:
             continue
-        slot = find_fit(index, lst, mt, order, 0)
+        slot, stepped = walk_list(index, lst, mt, order)
+        visited += stepped
         if slot >= 0:
-            return np.int64(index.spb[lst, slot]), visited + rank_of(index, lst, slot) + 1
-        visited += index.len[lst]
+            return np.int64(index.spb[lst, slot]), visited
     return -1, visited
 
 

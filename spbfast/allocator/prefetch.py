@@ -10,9 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel, prefetch
+from spbfast.constants import PB_ORDER
 
 SLOT_AHEAD = 32
 PAGE_AHEAD = 16
+
+
+@inline_kernel
+def prefetch_slot(slots, owner, slot):
+    """Hint that the entry of an owner's slot is needed soon."""
+    prefetch(slots.pfn, slots.base[owner] + slot)
 
 
 @inline_kernel
@@ -21,6 +28,15 @@ def prefetch_page(page, pfn):
     prefetch(page.next, pfn)
     prefetch(page.prev, pfn)
     prefetch(page.state, pfn)
+
+
+@inline_kernel
+def prefetch_pb(pb, pfn):
+    """Hint that the counts of a page's pageblock are needed soon; they outgrow a core's cache at 128 GiB."""
+    i = pfn >> PB_ORDER
+    prefetch(pb.used, i * pb.used.shape[1])
+    prefetch(pb.label, i)
+    prefetch(pb.bits, i)
 
 
 @inline_kernel

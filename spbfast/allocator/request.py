@@ -19,6 +19,7 @@ from spbfast.constants import (
     ALLOC_HIGHORDER_OPTIONAL,
     ALLOC_NOFRAGMENT,
     MOVABLE,
+    NR_EV,
     PB_PAGES,
     REQ_DEFRAG_HIGH_WATER,
     REQ_SHRINK_HIGH_WATER,
@@ -35,12 +36,15 @@ BORROW_MOVABLE = int(Outcome.BORROW_MOVABLE)
 REFUSED_OPTIONAL = int(Outcome.REFUSED_OPTIONAL)
 
 
-@kernel
+@inline_kernel
 def begin_event(z, row):
     """Forget what the previous event did; `row` names this one in records."""
-    seq = z.ev[Ev.SEQ] + 1
-    z.ev[:] = 0
-    z.ev[Ev.SEQ] = seq
+    # Loops of fixed length become a few vector stores; a slice would be a call.
+    for i in range(Ev.SEQ):
+        z.ev[i] = 0
+    for i in range(Ev.ROW + 1, NR_EV):
+        z.ev[i] = 0
+    z.ev[Ev.SEQ] += 1
     z.ev[Ev.ROW] = row
 
 

@@ -91,18 +91,31 @@ def find_hint(z, policy, order, mt, category):
 
 
 @inline_kernel
-def take_preferred(z, policy, order, mt, category):
-    """Rung take_preferred: own-type lists of the preferred category, fullest first, or -1."""
-    whole_first = policy[P.whole_pageblock_first]
+def find_preferred(z, policy, order, mt, category):
+    """Who serves the rung take_preferred: (superpageblock or -1, whether its whole pageblocks go first)."""
+    whole_first = policy[P.whole_pageblock_first] != 0
     spb = find_hint(z, policy, order, mt, category)
     if spb < 0:
         spb = walk_preferred(z, policy, order, mt, category)
-        if spb < 0:
-            return np.int64(-1)
-        if policy[P.preferred_hint]:
-            z.index.hint[order, mt] = spb
         # Two walks: who was found by the first has whole pageblocks, and they are what it looked for.
-        whole_first = whole_first or not policy[P.per_superpageblock_take]
+        whole_first = whole_first or policy[P.per_superpageblock_take] == 0
+    return spb, whole_first
+
+
+@inline_kernel
+def remember_preferred(z, policy, order, mt, spb):
+    """Keep the superpageblock that served (order, mt) as the hint for the next such request."""
+    if policy[P.preferred_hint]:
+        z.index.hint[order, mt] = spb
+
+
+@inline_kernel
+def take_preferred(z, policy, order, mt, category):
+    """Rung take_preferred: own-type lists of the preferred category, fullest first, or -1."""
+    spb, whole_first = find_preferred(z, policy, order, mt, category)
+    if spb < 0:
+        return np.int64(-1)
+    remember_preferred(z, policy, order, mt, spb)
     z.ev[Ev.OUTCOME] = TAKE_PREFERRED
     return take_own(z, spb, order, mt, whole_first)
 

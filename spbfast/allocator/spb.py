@@ -75,15 +75,14 @@ def rate_list(z, spb):
 
 
 @kernel
-def set_fit(index, lst, mt, slot, low, high, on):
-    """Switch a slot's bit for orders low..high-1 of one type."""
+def flip_fit(z, spb, mt, low, high):
+    """A superpageblock began or ceased to serve orders low..high-1 of one type: flip its bits."""
+    lst = np.int64(z.spb.list[spb])
+    slot = np.int64(z.spb.slot[spb])
     word = slot >> 6
     bit = np.int64(1) << (slot & 63)
     for order in range(low, high):
-        if on:
-            index.fit[lst, mt, order, word] |= bit
-        else:
-            index.fit[lst, mt, order, word] &= ~bit
+        z.index.fit[lst, mt, order, word] ^= bit
 
 
 @inline_kernel
@@ -93,10 +92,9 @@ def note_mask(z, set_, mt, old, new):
         return
     before = bit_length(old)
     after = bit_length(new)
-    if after > before:
-        set_fit(z.index, z.spb.list[set_], mt, z.spb.slot[set_], before, after, True)
-    elif after < before:
-        set_fit(z.index, z.spb.list[set_], mt, z.spb.slot[set_], after, before, False)
+    # A superpageblock serves every order up to its largest block's.
+    if before != after:
+        flip_fit(z, set_, mt, min(before, after), max(before, after))
 
 
 @inline_kernel
@@ -164,13 +162,12 @@ def del_used(z, policy, pfn, order, mt):
 
 
 @kernel
-def set_fit_all(z, spb, lst, slot, on):
-    """Put a superpageblock's whole availability into the index of a list, or take it out."""
+def flip_fit_all(z, spb):
+    """Put a superpageblock's whole availability into the index of its list, or take it out."""
     if z.geo.set_mask == 0:
         return
     for mt in range(NR_REQUEST_MT):
-        orders = bit_length(z.area.mask[spb * NR_MT + mt])
-        set_fit(z.index, lst, mt, slot, 0, orders, on)
+        flip_fit(z, spb, mt, 0, bit_length(z.area.mask[spb * NR_MT + mt]))
 
 
 @kernel
@@ -178,7 +175,7 @@ def del_from_spb_list(z, spb):
     """Unlink a superpageblock from its category list."""
     lst = np.int64(z.spb.list[spb])
     slot = np.int64(z.spb.slot[spb])
-    set_fit_all(z, spb, lst, slot, False)
+    flip_fit_all(z, spb)
     z.index.live[lst, slot >> 6] &= ~(np.int64(1) << (slot & 63))
     z.index.len[lst] -= 1
 
@@ -192,12 +189,12 @@ def compact_list(z, lst):
         if not z.index.live[lst, slot >> 6] & bit:
             continue
         spb = np.int64(z.index.spb[lst, slot])
-        set_fit_all(z, spb, lst, slot, False)
+        flip_fit_all(z, spb)
         z.index.live[lst, slot >> 6] &= ~bit
         z.index.live[lst, nr >> 6] |= np.int64(1) << (nr & 63)
         z.index.spb[lst, nr] = spb
         z.spb.slot[spb] = nr
-        set_fit_all(z, spb, lst, nr, True)
+        flip_fit_all(z, spb)
         nr += 1
     z.index.tail[lst] = nr
 
@@ -214,7 +211,7 @@ def add_to_spb_list_tail(z, spb, lst):
     z.index.len[lst] += 1
     z.spb.list[spb] = lst
     z.spb.slot[spb] = slot
-    set_fit_all(z, spb, lst, slot, True)
+    flip_fit_all(z, spb)
 
 
 @inline_kernel
@@ -244,6 +241,7 @@ def move_spb(z, spb, lst):
     if new == TAINTED:
         z.count[C.TAINTS] += 1
         z.ev[Ev.NR_TAINTS] += 1
+        z.ev[Ev.TAINT_OUTCOME] = z.ev[Ev.OUTCOME]
     elif old == TAINTED:
         z.count[C.UNTAINTS] += 1
 
