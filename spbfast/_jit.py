@@ -85,8 +85,33 @@ if CACHE_DIR is not None:
     config.CACHE_DIR = str(CACHE_DIR)
 
 
+def _plain_type(ty: Any) -> Any:
+    """Type that an argument is compiled for: every signed number, constants included, is int64."""
+    ty = types.unliteral(ty)
+    if isinstance(ty, types.IntEnumMember):
+        return types.int64
+    return types.int64 if isinstance(ty, types.Integer) and ty.signed else ty
+
+
+def _one_specialisation(dispatcher: Any) -> Any:
+    """Let kernels that call `dispatcher` share one compiled version of it.
+
+    Numba compiles a callee once more for every constant, enum member or narrower integer in a call, and
+    with it all that it calls in turn.
+    """
+    if INTERPRETED:
+        return dispatcher
+    template = dispatcher.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return template(tuple(map(_plain_type, args)), {k: _plain_type(v) for k, v in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
+
+
 def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
-    return numba.njit(  # type: ignore[no-any-return]
+    decorate = numba.njit(
         nogil=True,
         _nrt=False,
         error_model="numpy",
@@ -97,6 +122,7 @@ def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
         no_cfunc_wrapper=True,
         pipeline_class=EntryCompiler if entry else InnerCompiler,
     )
+    return lambda function: _one_specialisation(decorate(function))
 
 
 kernel = _jit(entry=False)

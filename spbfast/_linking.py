@@ -39,6 +39,12 @@ class InnerLibrary(JITCodeLibrary):
 
     def finalize(self) -> None:
         self._raise_if_finalized()
+        # Calls are cheap, one pointer a tuple; left to itself LLVM inlines every function with a single
+        # caller, and the event loop becomes one function that takes it minutes to optimise.
+        for fn in self._final_module.functions:
+            is_own = not fn.is_declaration and fn.linkage == llvm.Linkage.external
+            if is_own and not any(b"alwaysinline" in attributes for attributes in fn.attributes):
+                fn.add_function_attribute("noinline")
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:

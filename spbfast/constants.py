@@ -256,9 +256,10 @@ class Ev(enum.IntEnum):
     MODE = 17  # rmqueue mode of a bulk call
     MOVED_HUGE = 18  # blocks of order 9 and more
     BUSY_MOVES = 19
+    TAINT_OUTCOME = 20  # rung that tainted last
 
 
-NR_EV = 20
+NR_EV = 21
 
 
 class C(enum.IntEnum):

@@ -1,0 +1,267 @@
+"""One simulated run: from a scenario to named arrays.
+
+Owns the sequence build, boot, simulate, sample, and the border where kernels' error codes become
+exceptions. Kernels run in quanta of at most a quarter of a second, so that a stop request, a signal or a
+progress display never waits longer. Pure in (scenario, seed, replicate): nothing else decides a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spbfast.constants import NR_ORDERS, Err, Mt
+from spbfast.errors import SimulationError
+from spbfast.loop.record import Ga, Samples, make_samples
+from spbfast.loop.replay import boot_zone
+from spbfast.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
+from spbfast.lowering.machine import Lowered, lower_scenario, state_nbytes
+from spbfast.state.build import boot_chunks, first_usable
+from spbfast.state.node import VM_NAMES, Now, V
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from spbfast.config.models import Scenario
+
+MODEL_VERSION = 1  # raise it when the same scenario and seed give other numbers
+NS_PER_TICK = 1_000_000
+QUANTUM_S = 0.2
+BOOT_STEPS = 64
+BOOT_FOLIOS = 1 << 16
+_MESSAGES = {
+    Err.SLOTS_FULL: "an owner has more blocks than slots",
+    Err.CORRUPT: "demand asked for a slot that is in use",
+    Err.OBJECTS_FULL: "the slab object pool is full; raise slab.objects_max",
+    Err.ROWS_FULL: "a tick's demand has more rows than room for them",
+}
+
+
+@dataclass(frozen=True)
+class ReplicateResult:
+    """What one run gave.
+
+    Attributes
+    ----------
+    data : dict of str to ndarray
+        By registered variable name, without point and replicate dimensions.
+    coords : dict of str to ndarray
+        time (s), migratetype, order, counter.
+    wall_s, boot_s : float
+        Wall time in all and of building and booting.
+    events : int
+        Page events after boot (machine.md section 6).
+    digest : str
+        16 hex digits over all data.
+    demand_digest : str
+        16 hex digits over all demand rows; equal under every policy.
+    stopped : bool
+        The run ended early because it was asked to.
+    """
+
+    data: dict[str, np.ndarray]
+    coords: dict[str, np.ndarray]
+    wall_s: float
+    boot_s: float
+    events: int
+    digest: str
+    demand_digest: str
+    stopped: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+def _check(code: int, run: Lowered, seed: int) -> None:
+    if code != Err.OK:
+        tick = int(run.world.node.now[Now.TICK])
+        text = _MESSAGES.get(Err(code), f"kernel error {Err(code).name}")
+        raise SimulationError(code, f"{text} (tick {tick})", tick, seed)
+
+
+def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] | None = None) -> bool:
+    """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way."""
+    world, zone = run.world, run.world.zone
+    boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
+    step, done = 0, False
+    while not done:
+        code, done = boot_steps(world, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS)
+        _check(code, run, seed)
+        step += BOOT_STEPS
+        if stop is not None and stop():
+            return False
+    done = not scenario.boot.fill_page_cache
+    while not done:
+        done = boot_page_cache(world, run.policy, run.boot_key, run.folio_chances, BOOT_FOLIOS)
+        if stop is not None and stop():
+            return False
+    end_boot(world)
+    return True
+
+
+def simulate_ticks(
+    run: Lowered, samples: Samples, until_tick: int, seed: int, stop: Callable[[], bool] | None = None
+) -> bool:
+    """Simulate up to a tick in quanta; False if stopped on the way."""
+    quantum = 16
+    tick = int(run.world.node.now[Now.TICK])
+    while tick < until_tick:
+        start = time.perf_counter()
+        target = min(tick + quantum, until_tick)
+        _check(run_steps(run.world, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
+        wall = time.perf_counter() - start
+        tick = target
+        quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
+        if stop is not None and stop():
+            return tick >= until_tick
+    return True
+
+
+def run_replicate(
+    scenario: Scenario,
+    seed: int,
+    replicate: int,
+    *,
+    stop: Callable[[], bool] | None = None,
+    check: bool = False,
+) -> ReplicateResult:
+    """Simulate one replicate of a scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        A validated scenario.
+    seed, replicate : int
+        Key all draws; equal numbers mean equal demand under every policy.
+    stop : callable, optional
+        Asked between quanta; True ends the run early.
+    check : bool
+        Recount all allocator state at the end (`check_zone`), about a second on 247 GiB.
+
+    Raises
+    ------
+    SimulationError
+        A kernel gave up; names tick and seed.
+    InvariantError
+        With `check`: the first count that is wrong.
+    """
+    start = time.perf_counter()
+    run = lower_scenario(scenario, seed, replicate)
+    stopped = not boot(run, scenario, seed, stop)
+    boot_s = time.perf_counter() - start
+    samples = make_samples(scenario.duration // scenario.output_every + 2)
+    if not stopped:
+        stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
+    finish_run(run.world, run.policy, samples)
+    if check:
+        from spbfast.state.check import check_zone
+
+        check_zone(run.world.zone, run.policy)
+    data, coords = _collect(run, samples)
+    return ReplicateResult(
+        data=data,
+        coords=coords,
+        wall_s=time.perf_counter() - start,
+        boot_s=boot_s,
+        events=int(run.world.node.vm[V.PAGE_EVENTS]),
+        digest=_digest(data),
+        demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+        stopped=stopped,
+    )
+
+
+def _collect(run: Lowered, samples: Samples) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Samples as named arrays. A last sample at the time of the one before it replaces it."""
+    nr = int(run.world.node.now[Now.NR_SAMPLES])
+    keep = np.ones(nr, bool)
+    keep[:-1] = np.diff(samples.time[:nr]) > 0
+    data = {ga.name.lower(): samples.gauges[:nr][keep, ga] for ga in Ga}
+    data["free_pages"] = samples.free_pages[:nr][keep].T.copy()
+    data["free_blocks"] = samples.free_blocks[:nr][keep].T.copy()
+    data["vmstat"] = samples.vm[:nr][keep].T.copy()
+    coords = {
+        "time": samples.time[:nr][keep] / 1e9,
+        "migratetype": np.array([mt.name.lower() for mt in Mt], dtype=object),
+        "order": np.arange(NR_ORDERS),
+        "counter": np.array(VM_NAMES, dtype=object),
+    }
+    return data, coords
+
+
+def _digest(data: dict[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(data):
+        digest.update(name.encode() + np.ascontiguousarray(data[name], np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def state_bytes(scenario: Scenario) -> int:
+    """Bytes of state that a run of the scenario allocates."""
+    return sum(state_nbytes(scenario).values())
+
+
+def simulate(scenario: Scenario, replicates: int = 1, seed: int = 0) -> xr.Dataset:
+    """Simulate a scenario in this process.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        From `load_config(path).scenario`.
+    replicates : int
+        Runs with different draws.
+    seed : int
+        Root seed.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables of the registry over (replicate, time, ..).
+
+    Raises
+    ------
+    SimulationError
+        A kernel gave up.
+    """
+    import xarray as xr
+
+    from spbfast.variables import VARIABLES, add_summaries, annotate
+
+    runs = [run_replicate(scenario, seed, replicate) for replicate in range(replicates)]
+    full = [add_summaries(run.data) for run in runs]
+    variables: dict[str, Any] = {
+        name: (("replicate", *VARIABLES[name].dims), np.stack([one[name] for one in full]))
+        for name in full[0]
+    }
+    coords: dict[str, Any] = {name: (name, values) for name, values in runs[0].coords.items()}
+    ds = xr.Dataset(variables, coords={"replicate": np.arange(replicates), **coords})
+    ds.attrs.update(seed=seed, model_version=MODEL_VERSION, digest=",".join(run.digest for run in runs))
+    return annotate(ds)
+
+
+def warmup() -> float:
+    """Compile or load every kernel that a run needs; seconds."""
+    from spbfast.config.models import Scenario
+
+    start = time.perf_counter()
+    tiny = {"memory": "64MiB", "spb_size": "16MiB", "cpus": 1, "kernel_image": "1MiB", "min_free": "1MiB"}
+    scenario = Scenario.model_validate(
+        {
+            "duration": "1ms",
+            "output_every": NS_PER_TICK,
+            "policy": _warmup_policy(),
+            "machine": tiny,
+            "slab": {"objects_max": 4096},
+            "boot": {"fill_page_cache": False},
+        }
+    )
+    run_replicate(scenario, 0, 0)
+    return time.perf_counter() - start
+
+
+def _warmup_policy() -> Any:
+    from spbfast.lowering.policy import complete_policy
+
+    return complete_policy({"preset": "v1@30"})

@@ -1,0 +1,268 @@
+"""Executing demand rows: the only place where actors' demand meets the allocator.
+
+Owns what each op does with owners and slots. A failed request leaves its slot empty and is counted by
+demand/request.py; freeing an empty slot does nothing, so demand stays the same under every policy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import inline_kernel, kernel
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
+from spbfast.allocator.claim import code_of
+from spbfast.allocator.pcp import is_pcp_order, pcp_free
+from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
+from spbfast.constants import (
+    CLS_KSWAPD,
+    CLS_NOMEMALLOC,
+    CLS_NORETRY,
+    CLS_NOWARN,
+    CODE_PINNED,
+    MOVABLE,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    PB_PAGES,
+    Err,
+    Op,
+    Row,
+)
+from spbfast.demand.request import request, request_thp
+from spbfast.holders.draws import chance, draw
+from spbfast.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, skip_object
+from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
+from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
+from spbfast.holders.slab_layout import Sc, Si
+from spbfast.state.node import OWNER_COLD, N, Now, V
+from spbfast.workers.defer import defer_requests
+
+OK = int(Err.OK)
+SLOTS_FULL = int(Err.SLOTS_FULL)
+OBJECTS_FULL = int(Err.OBJECTS_FULL)
+CORRUPT = int(Err.CORRUPT)
+# SLUB's first attempt at the preferred order: no reclaim, no reserves, no retry.
+CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC | CLS_KSWAPD
+ROW_AHEAD = 12
+
+
+@inline_kernel
+def code_for(node, mt):
+    """Code of a block asked for as mt: a drawn share of movable memory is pinned.
+
+    The draw is consumed whether or not the request succeeds: pins are part of the demand.
+    """
+    if mt != MOVABLE or node.conf[N.PINNED_32] == 0:
+        return mt
+    node.now[Now.PIN_COUNTER] += 1
+    pinned = chance(draw(node.conf[N.PIN_KEY], node.now[Now.PIN_COUNTER]), node.conf[N.PINNED_32])
+    return CODE_PINNED if pinned else mt
+
+
+@kernel
+def put_page(w, policy, owner, slot, cpu):
+    """Free whatever is in an owner's slot, through the CPU's lists where they take its order."""
+    z = w.zone
+    pfn = take_slot(z, owner, slot)
+    if pfn < 0:
+        return
+    state = np.int64(z.page.state[pfn])
+    order = state & ORDER_NIBBLE
+    w.node.vm[V.PGFREE] += 1 << order
+    w.node.vm[V.PAGE_EVENTS] += 1
+    if z.geo.nr_cpus > 0 and is_pcp_order(order):
+        pcp_free(z, policy, cpu, pfn, order, mt_of_code(code_of(state)))
+    else:
+        free_held(z, policy, pfn)
+    defer_requests(z, policy, w.node, w.shrink, MOVABLE)
+
+
+@kernel
+def get_page(w, policy, row, slot):
+    """One request of a row into a slot, at the alternative order if the first fails."""
+    order = np.int64(row[Row.ORDER])
+    mt = np.int64(row[Row.MT])
+    cls = np.int64(row[Row.CLS])
+    cpu = np.int64(row[Row.CPU])
+    code = code_for(w.node, mt)
+    pfn = request(w, policy, order, mt, cls, cpu)
+    if pfn < 0 and row[Row.ALT_ORDER] >= 0:
+        order = np.int64(row[Row.ALT_ORDER])
+        pfn = request(w, policy, order, mt, cls, cpu)
+    if pfn >= 0:
+        hand_out(w.zone, pfn, order, code, np.int64(row[Row.OWNER]), slot)
+
+
+@kernel
+def run_alloc_row(w, policy, row):
+    """N requests into consecutive slots."""
+    first = np.int64(row[Row.SLOT])
+    for slot in range(first, first + row[Row.N]):
+        if slot_pfn(w.zone, np.int64(row[Row.OWNER]), slot) >= 0:
+            return CORRUPT
+        get_page(w, policy, row, slot)
+    return OK
+
+
+@kernel
+def run_free_row(w, policy, row):
+    """Free N consecutive slots."""
+    owner, first, cpu = np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT]), np.int64(row[Row.CPU])
+    last = first + row[Row.N] - 1
+    for slot in range(first, last + 1):
+        ahead = slot_pfn(w.zone, owner, min(slot + ROW_AHEAD, last))
+        if ahead >= 0:
+            prefetch_page(w.zone.page, ahead)
+        put_page(w, policy, owner, slot, cpu)
+    return OK
+
+
+@kernel
+def run_thp_row(w, policy, row):
+    """N huge faults; where no huge page is to be had, 512 base pages."""
+    owner = np.int64(row[Row.OWNER])
+    for i in range(row[Row.N]):
+        first = np.int64(row[Row.SLOT]) + i * PB_PAGES
+        code = code_for(w.node, MOVABLE)
+        pfn = request_thp(w, policy, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
+        if pfn >= 0:
+            hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
+            continue
+        for slot in range(first, first + PB_PAGES):
+            base_page_of(w, policy, row, owner, slot)
+    return OK
+
+
+@kernel
+def base_page_of(w, policy, row, owner, slot):
+    """One base page of a huge fault that fell back."""
+    pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
+    if pfn >= 0:
+        hand_out(w.zone, pfn, 0, MOVABLE, owner, slot)
+
+
+@kernel
+def run_replace_row(w, policy, row):
+    """End one lifetime, begin another in the same slot."""
+    slot = np.int64(row[Row.SLOT])
+    put_page(w, policy, np.int64(row[Row.OWNER]), slot, np.int64(row[Row.CPU]))
+    get_page(w, policy, row, slot)
+    return OK
+
+
+@kernel
+def add_to_cache(w, policy, order, alt_order, cls, cpu):
+    """One folio into the page cache; 0 if it could not be added."""
+    node = w.node
+    if not has_room(w.zone, node):
+        node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
+        return 0
+    pfn = request(w, policy, order, MOVABLE, cls, cpu)
+    if pfn < 0 and alt_order >= 0:
+        order = alt_order
+        pfn = request(w, policy, order, MOVABLE, cls, cpu)
+    if pfn < 0:
+        node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
+        return 0
+    add_folio(w.zone, node, pfn, order)
+    node.vm[V.PAGE_CACHE_ADDED] += 1 << order
+    return 1
+
+
+@kernel
+def run_cache_row(w, policy, row):
+    """N folios enter the page cache, or N oldest ones leave it."""
+    z, node = w.zone, w.node
+    for _ in range(row[Row.N]):
+        if row[Row.OP] == Op.CACHE_ADD:
+            order, alt = np.int64(row[Row.ORDER]), np.int64(row[Row.ALT_ORDER])
+            add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
+        elif nr_folios(node, OWNER_COLD) > 0:
+            node.vm[V.PAGE_CACHE_DROPPED] += take_folio(z, policy, node, OWNER_COLD, np.int64(0))
+    return OK
+
+
+@kernel
+def get_slab(w, policy, c, cls, cpu):
+    """Pages for a slab of cache c, as SLUB asks: the preferred order lightly, then the smallest; 0 if none."""
+    z, slab = w.zone, w.slab
+    slot = next_slab_slot(slab, c)
+    if slot < 0:
+        return 0
+    mt, owner = slab.cache[c, Sc.MT], slab.cache[c, Sc.OWNER]
+    order = slab.cache[c, Sc.ORDER]
+    pfn = np.int64(-1)
+    if order > slab.cache[c, Sc.MIN_ORDER]:
+        pfn = request(w, policy, order, mt, CLS_SLUB_FIRST, cpu)
+        if pfn < 0:
+            w.node.vm[V.SLAB_ORDER_FALLBACK] += 1
+    if pfn < 0:
+        order = slab.cache[c, Sc.MIN_ORDER]
+        pfn = request(w, policy, order, mt, cls, cpu)
+    if pfn < 0:
+        return 0
+    hand_out(z, pfn, order, mt, owner, slot)
+    add_slab(slab, c, slot, order)
+    return 1
+
+
+@kernel
+def run_slab_row(w, policy, row):
+    """N inodes with all that belongs to them come, or the N oldest go."""
+    slab = w.slab
+    inst = np.int64(row[Row.SLOT])
+    if row[Row.OP] == Op.SLAB_DROP:
+        drop_inodes(slab, inst, np.int64(row[Row.N]))
+        free_emptied(w.zone, policy, slab)
+        return OK
+    code = grow_inodes(slab, inst, np.int64(row[Row.N]))
+    while code != DONE:
+        if code == POOL_FULL:
+            # Counted, not fatal: the run goes on with what the pool holds.
+            w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.TODO]
+            slab.inst[inst, Si.TODO] = 0
+            return OK
+        if not get_slab(w, policy, code, np.int64(row[Row.CLS]), np.int64(row[Row.CPU])):
+            w.node.vm[V.SLAB_ALLOC_FAILED] += 1
+            skip_object(slab, inst)
+        code = grow_inodes(slab, inst, np.int64(0))
+    return OK
+
+
+@kernel
+def run_row(w, policy, row):
+    """Execute one row; an error code."""
+    op = np.int64(row[Row.OP])
+    if op == Op.REPLACE:
+        return run_replace_row(w, policy, row)
+    if op == Op.ALLOC:
+        return run_alloc_row(w, policy, row)
+    if op == Op.FREE:
+        return run_free_row(w, policy, row)
+    if op == Op.THP:
+        return run_thp_row(w, policy, row)
+    if op == Op.CACHE_ADD or op == Op.CACHE_DROP:
+        return run_cache_row(w, policy, row)
+    return run_slab_row(w, policy, row)
+
+
+@inline_kernel
+def prefetch_row(z, row):
+    """Hint that the block which a coming REPLACE row frees is needed soon."""
+    if row[Row.OP] == Op.REPLACE:
+        pfn = slot_pfn(z, np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT]))
+        if pfn >= 0:
+            prefetch_page(z.page, pfn)
+
+
+@kernel
+def run_rows(w, policy, rows, n):
+    """Execute the first n rows in order; the first error code ends it."""
+    for i in range(n):
+        if i + 2 * ROW_AHEAD < n:
+            ahead = rows[i + 2 * ROW_AHEAD]
+            prefetch_slot(w.zone.slots, np.int64(ahead[Row.OWNER]), np.int64(ahead[Row.SLOT]))
+            prefetch_row(w.zone, rows[i + ROW_AHEAD])
+        err = run_row(w, policy, rows[i])
+        if err != OK:
+            return err
+    return OK

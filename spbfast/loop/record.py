@@ -1,0 +1,178 @@
+"""Samples of the simulated machine into preallocated arrays.
+
+Owns what is sampled and when. `samples` of a run hold one row a sample; engine.py names their columns for
+the dataset. Never changes the machine.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+
+from spbfast._jit import by_reference, inline_kernel, kernel
+from spbfast.allocator.spb import category_of_list
+from spbfast.constants import (
+    CLEAN,
+    EMPTY,
+    NR_MT,
+    NR_ORDERS,
+    TAINTED,
+    C,
+)
+from spbfast.holders.inodes import freeable_bytes
+from spbfast.holders.slab import nr_slab_pages
+from spbfast.holders.slab_layout import St
+from spbfast.state.node import NR_VM, Ca, N, Now, V
+
+
+class Ga(enum.IntEnum):
+    """Columns of `Samples.gauges`; the names are those of the output variables."""
+
+    SPB_TAINTED = 0
+    SPB_CLEAN = 1
+    SPB_EMPTY = 2
+    SPB_ISOLATED = 3
+    SLAB_PAGES = 4
+    SLAB_CACHED_BYTES = 5
+    SLAB_OBJECTS = 6
+    PAGECACHE_PAGES = 7
+    PCP_PAGES = 8
+    FREE_PAGES_STRANDED_IN_TAINTED = 9
+    CONTIG_1G_NOW = 10
+    CONTIG_1G_POSSIBLE = 11
+
+
+@by_reference
+class Samples(NamedTuple):
+    """Rows of samples: gauges, free pages by migratetype, free blocks by order, counters; times in ns."""
+
+    time: np.ndarray
+    gauges: np.ndarray
+    free_pages: np.ndarray
+    free_blocks: np.ndarray
+    vm: np.ndarray
+
+
+def make_samples(nr: int) -> Samples:
+    """Room for `nr` samples."""
+    return Samples(
+        time=np.zeros(nr, np.int64),
+        gauges=np.zeros((nr, len(Ga)), np.int64),
+        free_pages=np.zeros((nr, NR_MT), np.int64),
+        free_blocks=np.zeros((nr, NR_ORDERS), np.int64),
+        vm=np.zeros((nr, NR_VM), np.int64),
+    )
+
+
+@kernel
+def sum_free(z, pages, blocks):
+    """Free pages by migratetype and free blocks by order, over all list sets."""
+    pages[:] = 0
+    blocks[:] = 0
+    nr_sets = z.area.mask.shape[0] // NR_MT
+    for set_ in range(nr_sets):
+        for order in range(NR_ORDERS):
+            for mt in range(NR_MT):
+                nr = np.int64(z.area.nr[(set_ * NR_ORDERS + order) * NR_MT + mt])
+                pages[mt] += nr << order
+                blocks[order] += nr
+
+
+@kernel
+def nr_stranded(z):
+    """Free pages in tainted superpageblocks."""
+    nr = np.int64(0)
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
+            nr += z.spb.nr_free_pages[spb]
+    return nr
+
+
+@kernel
+def nr_contig_possible(z):
+    """Clean superpageblocks that migration could empty one after the other, emptiest first, if nothing
+    in them is pinned: what each holds must fit into the free pages of clean ones not yet emptied."""
+    room = np.int64(0)
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == CLEAN:
+            room += z.spb.nr_free_pages[spb]
+    nr = 0
+    floor = np.int64(-1)  # free pages of the one taken last, and its number: the next is below in order
+    last = np.int64(-1)
+    while True:
+        spb, free = find_next_emptiest(z, floor, last)
+        if spb < 0:
+            return nr
+        used = (np.int64(z.spb.total[spb]) << 9) - free
+        if used > room - free:
+            return nr
+        room -= free + used
+        nr += 1
+        floor = free
+        last = spb
+
+
+@kernel
+def find_next_emptiest(z, free_before, spb_before):
+    """The clean superpageblock that follows in order of falling free pages, then number; (it, its free)."""
+    best = np.int64(-1)
+    best_free = np.int64(-1)
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] < 0 or category_of_list(z.spb.list[spb]) != CLEAN or not z.spb.full_length[spb]:
+            continue
+        free = np.int64(z.spb.nr_free_pages[spb])
+        is_after = free_before < 0 or free < free_before or (free == free_before and spb > spb_before)
+        if is_after and free > best_free:
+            best = np.int64(spb)
+            best_free = free
+    return best, best_free
+
+
+@kernel
+def nr_contig_now(z):
+    """Empty superpageblocks of full length."""
+    nr = 0
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == EMPTY and z.spb.full_length[spb]:
+            nr += 1
+    return nr
+
+
+@kernel
+def record_sample(w, samples):
+    """Write the next sample, if there is room for one."""
+    z, node, slab = w.zone, w.node, w.slab
+    i = node.now[Now.NR_SAMPLES]
+    if i >= samples.time.shape[0]:
+        return
+    node.now[Now.NR_SAMPLES] = i + 1
+    node.vm[V.TAINTS] = z.count[C.TAINTS]
+    node.vm[V.UNTAINTS] = z.count[C.UNTAINTS]
+    samples.time[i] = node.now[Now.NS]
+    gauges = samples.gauges[i]
+    gauges[Ga.SPB_TAINTED] = z.count[C.TAINTED_SPBS]
+    gauges[Ga.SPB_CLEAN] = z.count[C.CLEAN_SPBS]
+    gauges[Ga.SPB_EMPTY] = z.count[C.EMPTY_SPBS]
+    gauges[Ga.SPB_ISOLATED] = z.count[C.ISOLATED_SPBS]
+    gauges[Ga.SLAB_PAGES] = nr_slab_pages(slab, 0) + nr_slab_pages(slab, 2)
+    gauges[Ga.SLAB_CACHED_BYTES] = freeable_bytes(slab)
+    gauges[Ga.SLAB_OBJECTS] = slab.stat[St.NR_OBJECTS]
+    gauges[Ga.PAGECACHE_PAGES] = node.cache[Ca.COLD_PAGES] + node.cache[Ca.HOT_PAGES]
+    gauges[Ga.PCP_PAGES] = z.count[C.PCP_PAGES]
+    gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] = nr_stranded(z)
+    gauges[Ga.CONTIG_1G_NOW] = nr_contig_now(z)
+    gauges[Ga.CONTIG_1G_POSSIBLE] = gauges[Ga.CONTIG_1G_NOW] + nr_contig_possible(z)
+    sum_free(z, samples.free_pages[i], samples.free_blocks[i])
+    for counter in range(NR_VM):
+        samples.vm[i, counter] = node.vm[counter]
+
+
+@inline_kernel
+def record_if_due(w, samples):
+    """Write a sample when its time has come."""
+    node = w.node
+    if node.now[Now.NS] >= node.now[Now.NEXT_SAMPLE]:
+        node.now[Now.NEXT_SAMPLE] += node.conf[N.SAMPLE_EVERY]
+        record_sample(w, samples)

@@ -1,0 +1,110 @@
+"""The loop over simulated time: due work, then the demand of a tick, then a sample.
+
+Owns the clock's advance and the boot phase that comes before it. Each entry returns an error code;
+engine.py alone turns codes into exceptions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast._jit import entry_kernel, kernel
+from spbfast.constants import CLS_BLOCKING, NS_PER_TICK, C, Err
+from spbfast.demand.actors import generate_boot, generate_tick
+from spbfast.demand.rows import fold_rows
+from spbfast.holders.draws import below, draw
+from spbfast.loop.execute import add_to_cache, run_rows
+from spbfast.loop.record import record_if_due, record_sample
+from spbfast.state.node import NEVER, N, Now, V, Wk
+from spbfast.workers.due import run_due_work
+
+OK = int(Err.OK)
+ROWS_FULL = int(Err.ROWS_FULL)
+
+
+@kernel
+def run_tick(w, policy, actors, rows, key):
+    """The demand of the current tick."""
+    n = generate_tick(actors, key, w.node.now[Now.TICK], rows)
+    if n < 0:
+        return ROWS_FULL
+    w.node.now[Now.DIGEST] = fold_rows(w.node.now[Now.DIGEST], rows, n)
+    return run_rows(w, policy, rows, n)
+
+
+@entry_kernel
+def run_steps(w, policy, actors, rows, key, samples, until_tick):
+    """Simulate ticks up to `until_tick`; an error code."""
+    node = w.node
+    while node.now[Now.TICK] < until_tick:
+        now_ns = node.now[Now.TICK] * NS_PER_TICK
+        run_due_work(w.zone, policy, node, w.slab, w.standins, w.shrink, now_ns)
+        record_if_due(w, samples)
+        err = run_tick(w, policy, actors, rows, key)
+        if err != OK:
+            return err
+        node.now[Now.TICK] += 1
+    return OK
+
+
+@entry_kernel
+def finish_run(w, policy, samples):
+    """Run what is due at the end and take the last sample."""
+    node = w.node
+    end_ns = node.now[Now.TICK] * NS_PER_TICK
+    run_due_work(w.zone, policy, node, w.slab, w.standins, w.shrink, end_ns)
+    record_sample(w, samples)
+
+
+@entry_kernel
+def boot_steps(w, policy, actors, rows, key, first, last):
+    """Boot-time demand of steps first..last-1. Returns (error code, whether demand is complete)."""
+    for step in range(first, last):
+        n = generate_boot(actors, key, step, rows)
+        if n < 0:
+            return ROWS_FULL, True
+        if n == 0:
+            return OK, True
+        err = run_rows(w, policy, rows, n)
+        if err != OK:
+            return err, True
+    return OK, False
+
+
+@entry_kernel
+def boot_page_cache(w, policy, key, cumulative, nr):
+    """Up to `nr` folios of page cache, until free memory is down to the high watermark.
+
+    It also ends when a folio had to be reclaimed for: what is still free then lies where the policy
+    lets no movable page in. `cumulative` holds the chances of folio orders, summed up, out of 2^31.
+    Returns whether it is done.
+    """
+    high = w.node.conf[N.WMARK_HIGH]
+    cpu = np.int64(0)
+    for _ in range(nr):
+        if w.zone.count[C.FREE_PAGES] <= high:
+            return True
+        x = below(draw(key, w.node.now[Now.BOOT_FOLIOS]), (1 << 31) - 1)
+        w.node.now[Now.BOOT_FOLIOS] += 1
+        order = 0
+        while order < cumulative.shape[0] - 1 and x >= cumulative[order]:
+            order += 1
+        is_added = add_to_cache(w, policy, order, 0, CLS_BLOCKING, cpu)
+        if not is_added or w.node.vm[V.DIRECT_RECLAIM_ROUNDS] > 0:
+            return True
+        cpu = cpu + 1 if cpu + 1 < w.zone.geo.nr_cpus else np.int64(0)
+    return False
+
+
+@entry_kernel
+def end_boot(w):
+    """Time begins: nothing is due but the per-CPU decay, and counters start at 0."""
+    node = w.node
+    node.now[Now.BOOT_DONE] = 1
+    node.vm[:] = 0
+    w.zone.count[C.TAINTS] = 0
+    w.zone.count[C.UNTAINTS] = 0
+    if w.zone.geo.nr_cpus > 0:
+        node.due[Wk.PCP_DECAY] = node.conf[N.PCP_DECAY]
+    if node.due[Wk.KSWAPD] != NEVER:
+        node.due[Wk.KSWAPD] = np.int64(0)

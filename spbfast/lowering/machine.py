@@ -1,0 +1,198 @@
+"""Machine sections of a scenario to a zone's shape and a node's configuration.
+
+Owns the numbering of owners (page-cache rings, slab caches, actors), the sizes of their slot ranges and
+the units of `Node.conf`. Builds a whole `World`, unbooted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from spbfast.constants import NR_ORDERS, PB_PAGES, Noise
+from spbfast.demand.layout import Actors
+from spbfast.demand.request import World
+from spbfast.demand.rows import DIGEST0
+from spbfast.holders.draws import key_of, threshold_32
+from spbfast.holders.standins import no_standins
+from spbfast.lowering.demand import DemandPlan, lower_actors
+from spbfast.lowering.policy import policy_array
+from spbfast.lowering.slab import lower_slab, owner_slots
+from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
+from spbfast.state.node import FIRST_SLAB_OWNER, N, Node, Now, make_node
+
+if TYPE_CHECKING:
+    from spbfast.config.models import Scenario
+
+RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007
+UNLIMITED_ROUNDS = 1 << 40
+RING_SLACK = 1.12  # large folios may fall back to single pages
+
+
+class Lowered(NamedTuple):
+    """A scenario as arrays: the world, its policy, its demand, and the keys of its draws."""
+
+    world: World
+    policy: np.ndarray
+    actors: Actors
+    rows: np.ndarray
+    key: int
+    boot_key: int
+    folio_chances: np.ndarray
+    base: int
+
+
+def _folio_weights(scenario: Scenario) -> list[tuple[float, ...]]:
+    given = [getattr(actor, "folio_weights", None) for actor in scenario.actors]
+    return [scenario.pagecache.folio_weights, *(w for w in given if w is not None)]
+
+
+def _folios_per_page(weights: tuple[float, ...]) -> float:
+    return sum(w / (1 << order) for order, w in enumerate(weights)) / sum(weights)
+
+
+def _ring_slots(scenario: Scenario) -> tuple[int, int]:
+    """Slots of the cold and the hot ring."""
+    densest = max(_folios_per_page(weights) for weights in _folio_weights(scenario))
+    folios = scenario.machine.nr_managed * min(densest * RING_SLACK, 1.0)
+    hot = scenario.pagecache.hot_share
+    return int(folios * (1 - hot)) + 1024, int(folios * hot) + 1024
+
+
+def folio_chances(weights: tuple[float, ...]) -> np.ndarray:
+    """Chances of folio orders out of 2^31, summed up; weights are shares of the bytes.
+
+    Returns
+    -------
+    ndarray
+        int64 [len(weights)].
+    """
+    folios = np.array([w / (1 << order) for order, w in enumerate(weights)])
+    return np.round(np.cumsum(folios) / folios.sum() * (1 << 31)).astype(np.int64)
+
+
+def zone_spec(scenario: Scenario, plan: DemandPlan) -> ZoneSpec:
+    """Shape of the scenario's zone."""
+    machine = scenario.machine
+    pcp = None
+    if scenario.pcp.enabled:
+        batch, high_min, high_max = scenario.pcp.sizes(
+            machine, machine.watermarks(scenario.reclaim.watermark_scale)[1]
+        )
+        pcp = PcpConf(batch, high_min, high_max)
+    slots = (*_ring_slots(scenario), *owner_slots(scenario.slab, machine.nr_pages), *plan.owner_slots)
+    return ZoneSpec(
+        zone_pages=machine.nr_pages,
+        start_pfn=machine.start_pfn,
+        spb_pb=machine.spb_size // (PB_PAGES * 4096),
+        superpageblocks=scenario.policy.superpageblocks,
+        nr_cpus=machine.cpus if pcp else 0,
+        pcp=pcp,
+        reserved_pages=machine.nr_reserved,
+        owner_slots=slots,
+    )
+
+
+def _node_conf(scenario: Scenario, seed: int, replicate: int) -> dict[int, int]:
+    machine, reclaim, workers, cache = (
+        scenario.machine,
+        scenario.reclaim,
+        scenario.workers,
+        scenario.pagecache,
+    )
+    low_mark = machine.watermarks(reclaim.watermark_scale)
+    rounds = reclaim.rounds_max
+    rate = reclaim.compact_rate if reclaim.compact_candidates else 0
+    conf: dict[Any, int] = {
+        N.WMARK_MIN: low_mark[0],
+        N.WMARK_LOW: low_mark[1],
+        N.WMARK_HIGH: low_mark[2],
+        N.ROUNDS_MAX: rounds if isinstance(rounds, int) else UNLIMITED_ROUNDS,
+        N.RECLAIM_BATCH: reclaim.batch,
+        N.KSWAPD_DELAY: reclaim.kswapd_delay,
+        N.KSWAPD_PAGE_COST: reclaim.kswapd_page_cost,
+        N.IRQ_DELAY: workers.irq_work_delay,
+        N.WQ_DELAY: workers.workqueue_delay,
+        N.SHRINK_COUNT_COST: workers.shrink_count_cost,
+        N.SHRINK_OBJECT_COST: workers.shrink_object_cost,
+        N.MIGRATE_PAGE_COST: workers.migrate_page_cost,
+        N.MIGRATE_THP_COST: workers.migrate_thp_cost,
+        N.EVAC_POOL: workers.evacuation_descriptors,
+        N.DEFRAG_COOLDOWN: workers.defrag_cooldown,
+        N.PCP_DECAY: scenario.pcp.decay,
+        N.HOT_SHARE: round(cache.hot_share * (1 << 16)),
+        N.LRU_MIX_32: threshold_32(cache.lru_mix),
+        N.RECLAIM_RUN: cache.reclaim_run,
+        N.RECLAIM_KEY: key_of(seed, replicate, RECLAIM_STREAM),
+        N.COMPACT_CANDIDATES: reclaim.compact_candidates,
+        N.COMPACT_INTERVAL: 10**9 // rate if rate else 0,
+        N.PINNED_32: threshold_32(workers.pinned_share),
+        N.PIN_KEY: key_of(seed, replicate, PIN_STREAM),
+        N.SAMPLE_EVERY: scenario.output_every,
+    }
+    return {int(k): int(v) for k, v in conf.items()}
+
+
+def make_configured_node(scenario: Scenario, nr_spb: int, seed: int, replicate: int) -> Node:
+    """A node at time 0 with the scenario's numbers."""
+    node = make_node(nr_spb, scenario.workers.evacuation_descriptors)
+    for index, value in _node_conf(scenario, seed, replicate).items():
+        node.conf[index] = value
+    node.now[Now.DIGEST] = DIGEST0
+    return node
+
+
+def first_demand_owner(scenario: Scenario) -> int:
+    """Number of the first owner that is an actor's."""
+    return FIRST_SLAB_OWNER + len(scenario.slab.caches)
+
+
+def lower_scenario(scenario: Scenario, seed: int, replicate: int) -> Lowered:
+    """Everything that a run needs, allocated and unbooted.
+
+    Raises
+    ------
+    ValueError
+        Sizes or rates beyond what the tables can hold.
+    """
+    plan = lower_actors(scenario, first_demand_owner(scenario))
+    zone, base = build_zone(zone_spec(scenario, plan))
+    zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
+    node = make_configured_node(scenario, zone.geo.nr_spb, seed, replicate)
+    slab = lower_slab(scenario.slab, scenario.machine.nr_pages, FIRST_SLAB_OWNER, seed, replicate)
+    weights = scenario.pagecache.folio_weights
+    if len(weights) > NR_ORDERS:
+        raise ValueError(f"pagecache.folio_weights has {len(weights)} orders, at most {NR_ORDERS} exist")
+    return Lowered(
+        world=World(zone, node, slab.slab, no_standins(), slab.shrink),
+        policy=policy_array(scenario.policy),
+        actors=plan.actors,
+        rows=np.zeros((plan.rows_cap, 9), np.int32),
+        key=key_of(seed, replicate),
+        boot_key=key_of(seed, replicate, BOOT_STREAM),
+        folio_chances=folio_chances(weights),
+        base=base,
+    )
+
+
+def state_nbytes(scenario: Scenario) -> dict[str, int]:
+    """Bytes of state that a run will allocate: pages, slots, slab, and the rest."""
+    plan = lower_actors(scenario, first_demand_owner(scenario))
+    fields = nbytes_of(zone_spec(scenario, plan))
+    slab = lower_slab(scenario.slab, scenario.machine.nr_pages, FIRST_SLAB_OWNER)
+    slab_bytes = _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)
+    pages = sum(n for path, n in fields.items() if path.startswith("page."))
+    slots = fields["slots.pfn"]
+    return {
+        "pages": pages,
+        "slots": slots,
+        "slab": slab_bytes,
+        "other": sum(fields.values()) - pages - slots,
+    }
+
+
+def _tuple_nbytes(part: Any) -> int:
+    if isinstance(part, np.ndarray):
+        return int(part.nbytes)
+    return sum(_tuple_nbytes(p) for p in part) if isinstance(part, tuple) else 0
