@@ -47,6 +47,7 @@ from spbfast.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.state.layout import Zone
 from spbfast.state.walk import read_free_lists, read_pcp_lists, read_places
 from spbfast.traces.golden import Golden, load_golden
+from spbfast.traces.replay_shrink import replay_shrink
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_UNREADABLE, EXIT_UNSUPPORTED = 0, 1, 2, 3
 OP_NAMES = ("ALLOC", "FREE", "BULK-first", "BULK-next", "DRAIN", "DECAY", "EVACUATE", "DEFRAG", "CONTIG")
@@ -61,7 +62,6 @@ EXTFRAG_COLUMNS = (
     *("change_ownership", "fragmenting"),
 )
 MOVE_COLUMNS = ("event", "handle", "pfn")
-PCP_SCALARS = ("count", "high", "alloc_factor", "free_count", "flags")
 SPARE_RECORDS = 16  # room to see that more was recorded than the file has
 
 
@@ -128,17 +128,11 @@ def first_difference(golden: Golden) -> str | None:
         Rows of the file make no sense.
     """
     if golden.kind == "shrink":
-        from spbfast.traces.replay_shrink import first_difference as first_in_shrink
-
-        return first_in_shrink(golden)
+        return next(iter(replay_shrink(golden)), None)
     return next(Replay(golden).differences(), None)
 
 
 # -- set-up -------------------------------------------------------------------------------------
-
-
-def _nr_slots(golden: Golden) -> int:
-    return int(golden["handle"].max(initial=-1)) + 1
 
 
 def _check_rows(golden: Golden, nr_spb: int) -> None:
@@ -180,7 +174,7 @@ def _flag_text(flags: int) -> str:
 
 def _spec(golden: Golden) -> ZoneSpec:
     meta = golden.meta
-    slots = (_nr_slots(golden),)
+    slots = (int(golden["handle"].max(initial=-1)) + 1,)
     if golden.kind == "spb":
         return ZoneSpec(
             zone_pages=int(meta["n_pageblocks"]) << PB_ORDER,
@@ -250,8 +244,7 @@ class Replay:
             if column in golden.arrays:
                 self.events[:, i] = golden[column]
         self.out = np.zeros((rows, NR_RESULT_FIELDS), np.int64)
-        meta = golden.meta
-        self.pins = np.array([meta.get("pin_modulus", 0), meta.get("pin_remainder", 0)], np.int64)
+        self.pins = np.array([golden.meta.get(f"pin_{k}", 0) for k in ("modulus", "remainder")], np.int64)
 
     def differences(self) -> Iterator[str]:
         done = 0
@@ -384,7 +377,7 @@ class Replay:
 
 _STATISTICS = {
     "ck_stat": ("free pages", "free pages of order >= 9", "free CMA pages", "extfrag records"),
-    "ck_pcp_stat": PCP_SCALARS,
+    "ck_pcp_stat": ("count", "high", "alloc_factor", "free_count", "flags"),
 }
 
 

@@ -288,15 +288,8 @@ class Zone:
     @property
     def last(self) -> Event:
         """What the last single operation, or the last of many, did."""
-        row = self._last.tolist()
-        return Event(
-            Outcome(row[replay.R_OUTCOME]),
-            row[replay.R_VISITED],
-            row[replay.R_VISITED_FALLBACK],
-            row[replay.R_TAINTED],
-            Req(row[replay.R_REQUESTS]),
-            row[replay.R_MOVED],
-        )
+        _, outcome, visited, visited_fallback, tainted, requests, _, moved, _, _ = self._last.tolist()
+        return Event(Outcome(outcome), visited, visited_fallback, tainted, Req(requests), moved)
 
     def nr_free_pages(self) -> int:
         """Pages on the free lists; those on per-CPU lists are not among them."""

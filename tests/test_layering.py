@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "spbfast"
 
 LAYERS: list[set[str]] = [
-    {"_jit", "_linking", "constants", "errors"},
+    {"_jit", "_linking", "_byref", "constants", "errors"},
     {"state"},
     {"allocator"},
     {"holders"},
@@ -39,7 +39,7 @@ LATE_IMPORTS_FREE = {"__init__", "__main__", "cli", "bench", "verify"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 WING_FILES = [p for p in FILES if p.relative_to(PACKAGE).parts[0] in WINGS]
 # Files below the Python border that may name numba: the decorator's home, and intrinsics.
-NUMBA_ALLOWED = {"_jit.py", "_linking.py", "allocator/prefetch.py"}
+NUMBA_ALLOWED = {"_jit.py", "_linking.py", "_byref.py", "allocator/prefetch.py"}
 HEAVY = {"numba", "llvmlite", "xarray", "dask", "distributed", "pandas", "scipy", "matplotlib", "netCDF4"}
 
 
