@@ -44,8 +44,7 @@ from spbfast.state.layout import Zone
 from spbfast.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
 from spbfast.workers.compact import compact_for_thp
 from spbfast.workers.defer import defer_requests
-from spbfast.workers.due import account_moves
-from spbfast.workers.evacuate import evacuate_for_order
+from spbfast.workers.due import evacuate_accounted
 from spbfast.workers.kswapd import reclaim_direct, wake_kswapd
 from spbfast.workers.shrink import Shrink
 
@@ -121,7 +120,8 @@ def take_from_pcp_lists(w, policy, order, mt, flags, cls, cpu):
     z.ev[Ev.OUTCOME] = 0
     z.ev[Ev.NR_TAINTS] = 0
     pfn = pcp_alloc(z, policy, cpu, order, mt, flags)
-    if z.ev[Ev.OUTCOME]:
+    # A hit asked the zone's lists nothing; a refill may taint and still end on a failure.
+    if z.ev[Ev.OUTCOME] or z.ev[Ev.NR_TAINTS]:
         count_outcome(w, cls)
     defer_requests(z, policy, w.node, w.shrink, mt)
     return pfn
@@ -186,12 +186,10 @@ def request_atomic(w, policy, order, mt, flags, cls, cpu):
 def evacuate_now(w, policy, mt):
     """A synchronous evacuation on behalf of a request."""
     z, node = w.zone, w.node
-    begin_event(z, 0)
-    evacuate_for_order(z, policy, mt)
+    pages, _ = evacuate_accounted(z, policy, node, w.slab, mt)
     node.vm[V.SPB_EVAC_DIRECT] += 1
     node.vm[V.COMPACT_STALL] += 1
-    node.vm[V.COMPACT_SUCCESS if z.ev[Ev.MOVED_BLOCKS] else V.COMPACT_FAIL] += 1
-    account_moves(z, node)
+    node.vm[V.COMPACT_SUCCESS if pages > 0 else V.COMPACT_FAIL] += 1
     defer_requests(z, policy, node, w.shrink, mt)
 
 

@@ -3,8 +3,8 @@
 Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring's slot is its
 sequence number modulo the ring's size, so rings stay dense and reclaim reads them in a row.
 
-Model: a new folio is hot while the hot ring holds less than `hot_share` of the cache; hot folios are only
-reclaimed when no cold ones are left. With probability `lru_mix` reclaim takes a run of folios from a
+Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
+cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With probability `lru_mix` reclaim takes a run of folios from a
 random place instead of the oldest; the oldest then fill the gap, so age and place part further.
 """
 
@@ -29,27 +29,30 @@ def nr_folios(node, owner):
 
 
 @inline_kernel
-def is_hot_next(node):
+def is_hot_next(node, is_reused):
     """Whether the next folio joins the hot ring."""
     hot = node.cache[Ca.HOT_PAGES]
-    return (hot << 16) < node.conf[N.HOT_SHARE] * (hot + node.cache[Ca.COLD_PAGES] + 1)
+    return is_reused and (hot << 16) < node.conf[N.HOT_SHARE] * (hot + node.cache[Ca.COLD_PAGES] + 1)
 
 
 @inline_kernel
-def has_room(z, node):
+def has_room(z, node, is_reused):
     """Whether the ring that the next folio joins has a free slot."""
-    owner = OWNER_HOT if is_hot_next(node) else OWNER_COLD
+    owner = OWNER_HOT if is_hot_next(node, is_reused) else OWNER_COLD
     return nr_folios(node, owner) < z.slots.size[owner]
 
 
 @inline_kernel
-def add_folio(z, node, pfn, order):
-    """Add a block to the cache's young end; the caller has checked `has_room`."""
-    owner = OWNER_HOT if is_hot_next(node) else OWNER_COLD
+def add_folio(z, node, pfn, order, is_reused):
+    """Add a block to a ring's young end; 0 if that ring is full."""
+    owner = OWNER_HOT if is_hot_next(node, is_reused) else OWNER_COLD
+    if nr_folios(node, owner) >= z.slots.size[owner]:
+        return 0
     tail = node.cache[2 * owner + Ca.COLD_TAIL]
     hand_out(z, pfn, order, CODE_MOVABLE, owner, tail % z.slots.size[owner])
     node.cache[2 * owner + Ca.COLD_TAIL] = tail + 1
     node.cache[Ca.COLD_PAGES + owner] += 1 << order
+    return 1
 
 
 @kernel

@@ -150,10 +150,10 @@ def run_replace_row(w, policy, row):
 
 
 @kernel
-def add_to_cache(w, policy, order, alt_order, cls, cpu):
+def add_to_cache(w, policy, order, alt_order, cls, cpu, is_reused):
     """One folio into the page cache; 0 if it could not be added."""
     node = w.node
-    if not has_room(w.zone, node):
+    if not has_room(w.zone, node, is_reused):
         node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
         return 0
     pfn = request(w, policy, order, MOVABLE, cls, cpu)
@@ -163,7 +163,9 @@ def add_to_cache(w, policy, order, alt_order, cls, cpu):
     if pfn < 0:
         node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
         return 0
-    add_folio(w.zone, node, pfn, order)
+    if not add_folio(w.zone, node, pfn, order, is_reused):
+        # Its request reclaimed, and the other ring is due now.
+        add_folio(w.zone, node, pfn, order, not is_reused)
     node.vm[V.PAGE_CACHE_ADDED] += 1 << order
     return 1
 
@@ -175,7 +177,8 @@ def run_cache_row(w, policy, row):
     for _ in range(row[Row.N]):
         if row[Row.OP] == Op.CACHE_ADD:
             order, alt = np.int64(row[Row.ORDER]), np.int64(row[Row.ALT_ORDER])
-            add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
+            is_reused = row[Row.SLOT] != 0
+            add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]), is_reused)
         elif nr_folios(node, OWNER_COLD) > 0:
             node.vm[V.PAGE_CACHE_DROPPED] += take_folio(z, policy, node, OWNER_COLD, np.int64(0))
     return OK

@@ -89,7 +89,7 @@ def boot_page_cache(w, policy, key, cumulative, nr):
         order = 0
         while order < cumulative.shape[0] - 1 and x >= cumulative[order]:
             order += 1
-        is_added = add_to_cache(w, policy, order, 0, CLS_BLOCKING, cpu)
+        is_added = add_to_cache(w, policy, order, 0, CLS_BLOCKING, cpu, True)
         if not is_added or w.node.vm[V.DIRECT_RECLAIM_ROUNDS] > 0:
             return True
         cpu = cpu + 1 if cpu + 1 < w.zone.geo.nr_cpus else np.int64(0)

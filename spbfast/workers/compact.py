@@ -1,6 +1,6 @@
 """Compaction on behalf of a THP fault: empty one pageblock of movable pages, bounded in tries and rate.
 
-Model (machine.md 1.6): a cursor goes over the zone's pageblocks; of the movable ones in use in part, in
+Model (machine.md 1.6): a cursor goes over the zone's pageblocks; of the movable ones in use in
 clean superpageblocks, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
 second. The kernel's two scanners, its deferral and its capture are not modelled.
 """
@@ -13,32 +13,36 @@ from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.migrate import evacuate_pageblock
 from spbfast.allocator.request import begin_event
 from spbfast.allocator.spb import category_of_list
-from spbfast.constants import CLEAN, MOVABLE, PB_ORDER, PB_PAGES, RECLAIMABLE, UNMOVABLE, Ev
+from spbfast.constants import CLEAN, MOVABLE, PB_ORDER, RECLAIMABLE, UNMOVABLE, Ev
 from spbfast.state.node import N, Now, V
 from spbfast.workers.due import account_moves
 
 SCAN_MOST = 2048  # pageblocks that one fault looks at
-HALF = PB_PAGES // 2
+PASSES = 3  # over a pageblock, for pages that were busy; migrate_pages makes up to 10
 
 
 @inline_kernel
 def is_compactable(z, pb):
-    """Whether emptying a pageblock by migration is possible and worth it: at most half in use."""
+    """Whether emptying a pageblock by migration may be possible: clean, movable and in use."""
     spb = pb >> (z.geo.spb_shift - PB_ORDER)
     if z.spb.list[spb] < 0 or category_of_list(z.spb.list[spb]) != CLEAN or z.pb.label[pb] != MOVABLE:
         return False
     if z.pb.used[pb, UNMOVABLE] or z.pb.used[pb, RECLAIMABLE]:
         return False
-    return 0 < z.pb.used[pb, MOVABLE] <= HALF
+    return z.pb.used[pb, MOVABLE] > 0
 
 
 @kernel
 def compact_pageblock(z, policy, node, pb):
     """Try to empty one pageblock; 1 if it is free now."""
-    begin_event(z, 0)
-    evacuate_pageblock(z, policy, pb)
-    account_moves(z, node)
-    free = z.pb.used[pb, MOVABLE] == 0
+    free = False
+    for _ in range(PASSES):
+        begin_event(z, 0)
+        evacuate_pageblock(z, policy, pb)
+        account_moves(z, node)
+        free = z.pb.used[pb, MOVABLE] == 0
+        if free or z.ev[Ev.BUSY_MOVES] == 0:
+            break
     node.vm[V.COMPACT_SUCCESS if free else V.COMPACT_FAIL] += 1
     return 1 if free else 0
 

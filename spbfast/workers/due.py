@@ -18,7 +18,7 @@ from spbfast.state.node import NEVER, Df, N, Now, V, Wk
 from spbfast.workers.defer import defer_requests
 from spbfast.workers.defrag import defrag_spb
 from spbfast.workers.evacuate import evacuate_for_order
-from spbfast.workers.kswapd import run_kswapd
+from spbfast.workers.kswapd import reclaim_direct, run_kswapd
 from spbfast.workers.shrink import R, begin_shrink, end_shrink
 
 
@@ -36,7 +36,30 @@ def account_moves(z, node):
 
 
 @kernel
-def run_evacuate(z, policy, node, shrink):
+def evacuate_accounted(z, policy, node, slab, mt):
+    """One evacuation with its cost in ns; where targets were missing, reclaim for them and once more.
+
+    Model: the rounds of `migration_target_reclaim` follow the first attempt; the kernel's migration
+    would reclaim inside each target's allocation.
+    """
+    begin_event(z, 0)
+    evacuate_for_order(z, policy, mt)
+    pages = z.ev[Ev.MOVED_PAGES]
+    cost = account_moves(z, node)
+    if z.ev[Ev.FAILED_MOVES] > 0 and policy[P.migration_target_reclaim] > 0:
+        for _ in range(policy[P.migration_target_reclaim]):
+            reclaim_direct(z, policy, node, slab)
+        requests = z.ev[Ev.REQUESTS]
+        begin_event(z, 0)
+        evacuate_for_order(z, policy, mt)
+        z.ev[Ev.REQUESTS] |= requests
+        pages += z.ev[Ev.MOVED_PAGES]
+        cost += account_moves(z, node)
+    return pages, cost
+
+
+@kernel
+def run_evacuate(z, policy, node, slab, shrink):
     """Serve the oldest queued evacuation; the next one starts when this one's time is over."""
     head = node.now[Now.EVAC_HEAD]
     node.due[Wk.EVACUATE] = NEVER
@@ -44,11 +67,9 @@ def run_evacuate(z, policy, node, shrink):
         return
     mt = node.evac[head % node.evac.shape[0]]
     node.now[Now.EVAC_HEAD] = head + 1
-    begin_event(z, 0)
-    evacuate_for_order(z, policy, mt)
+    pages, cost = evacuate_accounted(z, policy, node, slab, mt)
     node.vm[V.SPB_EVAC_RAN] += 1
-    node.vm[V.SPB_EVAC_PAGES] += z.ev[Ev.MOVED_PAGES]
-    cost = account_moves(z, node)
+    node.vm[V.SPB_EVAC_PAGES] += pages
     if head + 1 < node.now[Now.EVAC_TAIL]:
         node.due[Wk.EVACUATE] = node.now[Now.NS] + max(cost, 1)
     defer_requests(z, policy, node, shrink, mt)
@@ -137,7 +158,7 @@ def run_due_work(z, policy, node, slab, standins, shrink, until_ns):
         if item == Wk.SHRINK_END:
             run_shrink_end(node, shrink)
         elif item == Wk.EVACUATE:
-            run_evacuate(z, policy, node, shrink)
+            run_evacuate(z, policy, node, slab, shrink)
         elif item == Wk.SHRINK:
             run_shrink(z, policy, node, slab, standins, shrink)
         elif item == Wk.DEFRAG:
