@@ -80,7 +80,7 @@ class Verdict:
 
 
 def verify_files(paths: Iterable[str | os.PathLike[str]], echo: Callable[[str], Any] = print) -> int:
-    """Replay golden files and print one line for each, and the first difference in full.
+    """Replay golden files; print one line for each, and the first difference in full.
 
     Returns
     -------
@@ -215,9 +215,10 @@ def _boot(golden: Golden, z: Zone, policy: np.ndarray) -> None:
         boot_zone(z, policy, boot_chunks(z, lo, hi))
         return
     # The file counts from the first pageblock that lies wholly in the zone.
-    first = -(-lo // PB_PAGES) + int(cma["first_pageblock"])
-    nr = int(cma["n_pageblocks"])
+    first, nr = -(-lo // PB_PAGES) + int(cma["first_pageblock"]), int(cma["n_pageblocks"])
     end = first + nr
+    if not lo <= first << PB_ORDER < end << PB_ORDER <= hi:
+        raise TraceError(f"'cma' in meta, {cma}, does not lie in the zone", golden.path)
     chunks = boot_chunks(z, lo, first << PB_ORDER), boot_chunks(z, end << PB_ORDER, hi)
     boot_zone(z, policy, np.concatenate(chunks))
     boot_cma(z, policy, first, nr)
@@ -238,12 +239,11 @@ class Replay:
             raise UnsupportedError(f"unsupported: {error}", golden.path) from error
         _check_rows(golden, self.z.geo.nr_spb)
         _boot(golden, self.z, self.policy)
-        rows = golden.nr_events
-        self.events = np.zeros((rows, NR_EVENT_FIELDS), np.int64)
+        self.events = np.zeros((golden.nr_events, NR_EVENT_FIELDS), np.int64)
         for i, column in enumerate(EVENT_COLUMNS):
             if column in golden.arrays:
                 self.events[:, i] = golden[column]
-        self.out = np.zeros((rows, NR_RESULT_FIELDS), np.int64)
+        self.out = np.zeros((golden.nr_events, NR_RESULT_FIELDS), np.int64)
         self.pins = np.array([golden.meta.get(f"pin_{k}", 0) for k in ("modulus", "remainder")], np.int64)
 
     def differences(self) -> Iterator[str]:
@@ -264,8 +264,7 @@ class Replay:
         expected = np.stack([self.golden[c][first:last] for c in columns], axis=1)
         found = self.out[first:last, : len(columns)]
         wrong = np.flatnonzero((expected != found).any(axis=1))
-        if wrong.size:
-            row = int(wrong[0])
+        for row in wrong[:1].tolist():
             yield self._row_text(first + row, columns, expected[row], found[row])
 
     def _row_text(self, row: int, columns: tuple[str, ...], expected: np.ndarray, found: np.ndarray) -> str:
@@ -353,8 +352,7 @@ class Replay:
 
     def _log(self) -> Iterator[str]:
         """The records of the whole run: migrations, or fallbacks where the file has them."""
-        nr = int(self.z.count[C.NR_RECORDS])
-        records = self.z.records[:nr]
+        records = self.z.records[: self.z.count[C.NR_RECORDS]]
         if self.golden.kind == "spb":
             yield from self._records("mv", MOVE_COLUMNS, records[records[:, 0] == RECORD_MOVE])
         elif "xf_event" in self.golden.arrays:

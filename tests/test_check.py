@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 
 from spbfast._jit import INTERPRETED
-from spbfast.constants import CODE_MOVABLE, CODE_PCP, CODE_PINNED, NR_REQUEST_MT, ORDER_NIBBLE, C, Pc
+from spbfast.constants import (
+    CODE_MOVABLE,
+    CODE_PCP,
+    CODE_PINNED,
+    NR_REQUEST_MT,
+    ORDER_NIBBLE,
+    STATE_HOLE,
+    C,
+    Pc,
+)
 from spbfast.errors import InvariantError
-from spbfast.state.build import copy_zone
+from spbfast.loop.replay import boot_zone
+from spbfast.lowering.policy import policy_array
+from spbfast.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
 from spbfast.state.check import check_zone, field_of
 from spbfast.state.layout import FIELDS, Zone
 from spbfast.verify import Replay
@@ -226,3 +237,15 @@ def test_check_needs_no_policy() -> None:
     replay = prepared(*STATES[1])
     check_zone(replay.z)
     assert replay.z.pb.used[:, :NR_REQUEST_MT].sum() > 0
+
+
+def test_reserved_memory_is_a_hole() -> None:
+    spec = ZoneSpec(zone_pages=32 * 512, spb_pb=8, superpageblocks=True, reserved_pages=700)
+    z, _ = build_zone(spec)
+    policy = policy_array("v1@30")
+    boot_zone(z, policy, boot_chunks(z, first_usable(z), z.geo.hi))
+    check_zone(z, policy)
+    assert z.spb.total.tolist() == [6, 8, 8, 8]
+    z.page.state[5000] = STATE_HOLE
+    with pytest.raises(InvariantError, match=r"page.state\[5000\]"):
+        check_zone(z, policy)
