@@ -25,7 +25,7 @@ from numba.extending import NativeValue, unbox
 class Reference(types.Type):
     """Type of a pointer to a named tuple."""
 
-    def __init__(self, pointee: types.BaseNamedTuple) -> None:
+    def __init__(self, pointee: Any) -> None:
         self.pointee = pointee
         # Short names: a type's name is part of every symbol.
         content = hashlib.blake2b(repr(pointee).encode(), digest_size=4).hexdigest()
@@ -51,14 +51,14 @@ class _ReferenceAttributes(AttributeTemplate):
         if attr not in ref.pointee.fields:
             return None
         field = ref.pointee.types[ref.pointee.fields.index(attr)]
-        return Reference(field) if isinstance(field, types.BaseNamedTuple) else field
+        return Reference(field) if isinstance(field, types.BaseNamedTuple) else field  # type: ignore[attr-defined]
 
 
 @lower_getattr_generic(Reference)
 def _load_field(context: Any, builder: Any, ref: Reference, value: Any, attr: str) -> Any:
     index = ref.pointee.fields.index(attr)
     pointer = cgutils.gep_inbounds(builder, value, 0, index)
-    if isinstance(ref.pointee.types[index], types.BaseNamedTuple):
+    if isinstance(ref.pointee.types[index], types.BaseNamedTuple):  # type: ignore[attr-defined]
         return pointer
     load = builder.load(pointer)
     load.set_metadata("invariant.load", builder.module.add_metadata([]))
@@ -79,6 +79,4 @@ def register(cls: type) -> None:
     def typeof_reference(value: Any, c: Any) -> Reference:
         fields = tuple(typeof_impl(field, c) for field in value)
         plain = tuple(f.pointee if isinstance(f, Reference) else f for f in fields)
-        return Reference(types.BaseTuple.from_types(plain, cls))
-
-
+        return Reference(types.BaseTuple.from_types(plain, cls))  # type: ignore[attr-defined]

@@ -295,6 +295,7 @@ NR_PCP_SCALARS = 5
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
+
 class Noise(enum.IntEnum):
     """Index into `z.noise`: migrations that fail for reasons outside the model, as a share in 16.16."""
 

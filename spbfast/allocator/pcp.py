@@ -10,7 +10,6 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import free_piece
-from spbfast.allocator.claim import pcp_order
 from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.request import rmqueue
 from spbfast.allocator.settle import settle

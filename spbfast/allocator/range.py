@@ -17,7 +17,6 @@ from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
-from spbfast.allocator.pfn import set_of
 from spbfast.allocator.pick import mask_of
 from spbfast.allocator.request import queue_high_water, rmqueue_in_mode
 from spbfast.allocator.rmqueue import find_preferred, remember_preferred

@@ -4,8 +4,9 @@ Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_
 sequence number modulo the ring's size, so rings stay dense and reclaim reads them in a row.
 
 Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
-cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With probability `lru_mix` reclaim takes a run of folios from a
-random place instead of the oldest; the oldest then fill the gap, so age and place part further.
+cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With
+probability `lru_mix` reclaim takes a run of folios from a random place instead of the oldest; the oldest
+then fill the gap, so age and place part further.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def take_folio(z, policy, node, owner, place):
     free_held(z, policy, pfn)
     node.cache[Ca.COLD_PAGES + owner] -= pages
     node.vm[V.PAGE_EVENTS] += 1
+    node.vm[V.PGFREE] += pages
     return pages
 
 

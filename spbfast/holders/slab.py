@@ -197,7 +197,8 @@ def put_object(slab, c, slot):
 
 @kernel
 def free_emptied(z, policy, slab):
-    """Give the pages of all emptied slabs back to the allocator, in the order they emptied."""
+    """Give the pages of all emptied slabs back to the allocator, in the order they emptied; their number."""
+    nr = 0
     link = slab.stat[St.EMPTIED_HEAD]
     while link != END:
         at = link - LINK0
@@ -207,9 +208,10 @@ def free_emptied(z, policy, slab):
         slab.prev[at] = OFF_LIST
         slab.next[at] = slab.cache[c, Sc.FREE]
         slab.cache[c, Sc.FREE] = slot + LINK0
-        free_slot(z, policy, slab.cache[c, Sc.OWNER], slot)
+        nr += free_slot(z, policy, slab.cache[c, Sc.OWNER], slot)
     slab.stat[St.EMPTIED_HEAD] = END
     slab.stat[St.EMPTIED_TAIL] = END
+    return nr
 
 
 @kernel

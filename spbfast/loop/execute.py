@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
-from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
 from spbfast.allocator.claim import code_of
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
 from spbfast.allocator.pcp import is_pcp_order, pcp_free
 from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.constants import (
@@ -23,6 +23,7 @@ from spbfast.constants import (
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
+    RECLAIMABLE,
     Err,
     Op,
     Row,
@@ -32,7 +33,7 @@ from spbfast.holders.draws import chance, draw
 from spbfast.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, skip_object
 from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
-from spbfast.holders.slab_layout import Sc, Si
+from spbfast.holders.slab_layout import Sc, Si, St
 from spbfast.state.node import OWNER_COLD, N, Now, V
 from spbfast.workers.defer import defer_requests
 
@@ -128,16 +129,16 @@ def run_thp_row(w, policy, row):
             hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
             continue
         for slot in range(first, first + PB_PAGES):
-            base_page_of(w, policy, row, owner, slot)
+            base_page_of(w, policy, row, code, owner, slot)
     return OK
 
 
 @kernel
-def base_page_of(w, policy, row, owner, slot):
-    """One base page of a huge fault that fell back."""
+def base_page_of(w, policy, row, code, owner, slot):
+    """One base page of a huge fault that fell back; pinned if the huge page would have been."""
     pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
     if pfn >= 0:
-        hand_out(w.zone, pfn, 0, MOVABLE, owner, slot)
+        hand_out(w.zone, pfn, 0, code, owner, slot)
 
 
 @kernel
@@ -181,12 +182,13 @@ def run_cache_row(w, policy, row):
             add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]), is_reused)
         elif nr_folios(node, OWNER_COLD) > 0:
             node.vm[V.PAGE_CACHE_DROPPED] += take_folio(z, policy, node, OWNER_COLD, np.int64(0))
+            defer_requests(z, policy, node, w.shrink, MOVABLE)
     return OK
 
 
 @kernel
 def get_slab(w, policy, c, cls, cpu):
-    """Pages for a slab of cache c, as SLUB asks: the preferred order lightly, then the smallest; 0 if none."""
+    """Pages for a slab of cache c, as SLUB asks: the preferred order lightly, then the least; 0 if none."""
     z, slab = w.zone, w.slab
     slot = next_slab_slot(slab, c)
     if slot < 0:
@@ -209,14 +211,24 @@ def get_slab(w, policy, c, cls, cpu):
 
 
 @kernel
+def run_slab_drop_row(w, policy, row):
+    """The N oldest inodes of an instance go."""
+    node, slab = w.node, w.slab
+    pages = slab.stat[St.PAGES_FREED]
+    drop_inodes(slab, np.int64(row[Row.SLOT]), np.int64(row[Row.N]))
+    node.vm[V.PAGE_EVENTS] += free_emptied(w.zone, policy, slab)
+    node.vm[V.PGFREE] += slab.stat[St.PAGES_FREED] - pages
+    defer_requests(w.zone, policy, node, w.shrink, RECLAIMABLE)
+    return OK
+
+
+@kernel
 def run_slab_row(w, policy, row):
     """N inodes with all that belongs to them come, or the N oldest go."""
+    if row[Row.OP] == Op.SLAB_DROP:
+        return run_slab_drop_row(w, policy, row)
     slab = w.slab
     inst = np.int64(row[Row.SLOT])
-    if row[Row.OP] == Op.SLAB_DROP:
-        drop_inodes(slab, inst, np.int64(row[Row.N]))
-        free_emptied(w.zone, policy, slab)
-        return OK
     code = grow_inodes(slab, inst, np.int64(row[Row.N]))
     while code != DONE:
         if code == POOL_FULL:

@@ -15,8 +15,9 @@ from spbfast.demand.rows import fold_rows
 from spbfast.holders.draws import below, draw
 from spbfast.loop.execute import add_to_cache, run_rows
 from spbfast.loop.record import record_if_due, record_sample
-from spbfast.state.node import NEVER, N, Now, V, Wk
+from spbfast.state.node import NEVER, Df, N, Now, V, Wk
 from spbfast.workers.due import run_due_work
+from spbfast.workers.shrink import W
 
 OK = int(Err.OK)
 ROWS_FULL = int(Err.ROWS_FULL)
@@ -96,10 +97,24 @@ def boot_page_cache(w, policy, key, cumulative, nr):
     return False
 
 
+@kernel
+def forget_queued(node, shrink):
+    """Forget work that boot queued and the times of queueing: both belong to no simulated time."""
+    for item in (Wk.EVACUATE, Wk.SHRINK, Wk.DEFRAG):
+        node.due[item] = NEVER
+    node.now[Now.EVAC_HEAD] = node.now[Now.EVAC_TAIL]
+    node.now[Now.EVAC_STAMP] = -1
+    for spb in range(node.defrag.shape[0]):
+        node.defrag[spb, Df.DUE] = NEVER
+    for column in range(W.HAS_STAMP, shrink.work.shape[1]):
+        shrink.work[0, column] = 0
+
+
 @entry_kernel
 def end_boot(w):
-    """Time begins: nothing is due but the per-CPU decay, and counters start at 0."""
+    """Time begins: nothing is due but the per-CPU decay and a kswapd that was woken; counters start at 0."""
     node = w.node
+    forget_queued(node, w.shrink)
     node.now[Now.BOOT_DONE] = 1
     node.vm[:] = 0
     w.zone.count[C.TAINTS] = 0

@@ -264,9 +264,7 @@ def nbytes_of(spec: ZoneSpec) -> dict[str, int]:
     """Bytes by field path that `build_zone` will allocate."""
     geo, _ = make_geo(spec)
     sizes = _sizes(spec, geo)
-    return {
-        f.path: math.prod(sizes[d] for d in f.dims) * np.dtype(f.dtype).itemsize for f in FIELDS
-    }
+    return {f.path: math.prod(sizes[d] for d in f.dims) * np.dtype(f.dtype).itemsize for f in FIELDS}
 
 
 def nbytes(zone: Zone) -> dict[str, int]:

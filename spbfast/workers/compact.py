@@ -7,8 +7,6 @@ second. The kernel's two scanners, its deferral and its capture are not modelled
 
 from __future__ import annotations
 
-import numpy as np
-
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.migrate import evacuate_pageblock
 from spbfast.allocator.request import begin_event

@@ -84,7 +84,9 @@ def run_shrink(z, policy, node, slab, standins, shrink):
     if not begin_shrink(shrink, slab, standins, 0, target, prio, 0):
         return
     begin_event(z, 0)
-    free_emptied(z, policy, slab)
+    node.vm[V.PAGE_EVENTS] += free_emptied(z, policy, slab)
+    pages = slab.stat[St.PAGES_FREED] - pages
+    node.vm[V.PGFREE] += pages
     run = shrink.run
     cost = run[R.COUNTS] * node.conf[N.SHRINK_COUNT_COST] + run[R.SCANNED] * node.conf[N.SHRINK_OBJECT_COST]
     node.due[Wk.SHRINK_END] = node.now[Now.NS] + max(cost, 1)
@@ -92,7 +94,7 @@ def run_shrink(z, policy, node, slab, standins, shrink):
     node.vm[V.SPB_SLAB_SHRINK_SCANNED] += run[R.SCANNED]
     node.vm[V.SPB_SLAB_SHRINK_FREED] += run[R.FREED]
     node.vm[V.SPB_SLAB_SHRINK_PASSES] += run[R.PASSES]
-    node.vm[V.SPB_SLAB_SHRINK_PAGES] += slab.stat[St.PAGES_FREED] - pages
+    node.vm[V.SPB_SLAB_SHRINK_PAGES] += pages
     node.vm[V.SPB_SLAB_SHRINK_NS] += cost
     if run[R.FREED] == 0:
         node.vm[V.SPB_SLAB_SHRINK_NO_PROGRESS] += 1
