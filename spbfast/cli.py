@@ -67,7 +67,8 @@ def run(
 
 def _summary(dataset: Any) -> str:
     """Each quantity at the end of the run: least, median and greatest of the replicates."""
-    lines = [f"{'at the end of the run':<34} {'min':>14} {'median':>14} {'max':>14}"]
+    lines = [f"{'at the end of the run':<44} {'min':>14} {'median':>14} {'max':>14}"]
+    silent = 0
     for name, var in dataset.data_vars.items():
         last = var.isel(time=-1) if "time" in var.dims else var
         extra = [d for d in last.dims if d not in ("replicate", "counter")]
@@ -79,7 +80,12 @@ def _summary(dataset: Any) -> str:
             label = cell.coords["row"].item() if "row" in cell.coords else ()
             shown = ".".join([str(name), *(str(part) for part in label)])
             low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
-            lines.append(f"{shown:<34} {low:>14.10g} {mid:>14.10g} {high:>14.10g}")
+            if label and low == high == 0:
+                silent += 1
+                continue
+            lines.append(f"{shown:<44} {low:>14.10g} {mid:>14.10g} {high:>14.10g}")
+    if silent:
+        lines.append(f"({silent} counters stayed at 0)")
     return "\n".join(lines)
 
 
