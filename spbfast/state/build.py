@@ -71,7 +71,7 @@ class ZoneSpec:
     nr_records: int = 0
 
 
-def _zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """Zeroed array; large ones on 2 MiB alignment and advised to use huge pages (13 % on big zones)."""
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if nbytes < 2 * HUGE_PAGE:
@@ -164,7 +164,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
     """
     geo, base = make_geo(spec)
     sizes = _sizes(spec, geo)
-    arrays: dict[str, np.ndarray] = {f.path: _zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS}
+    arrays: dict[str, np.ndarray] = {f.path: zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS}
 
     def part(kind: Any, prefix: str) -> Any:
         return kind(*(arrays[f"{prefix}.{name}"] for name in kind._fields))

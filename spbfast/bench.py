@@ -1,0 +1,320 @@
+"""Speed, beside a yardstick of the same run: what `spbfast bench` prints.
+
+The yardstick is a random cyclic pointer chase, one load per 64-byte line, over as many bytes as the
+zone's state and allocated like it: the machine's memory latency for that size. Every other figure is
+wall time divided by page events (a block allocated or freed), through the kernels that the golden traces
+verify, with owners and accounting on. Owns workloads and clocks, no kernels (loop/churn.py has them).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spbfast.constants import MOVABLE
+from spbfast.loop import churn, replay
+from spbfast.lowering.policy import policy_array
+from spbfast.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone, nbytes, zeros
+from spbfast.state.layout import Zone
+
+SIZES = {"4GiB": 4 << 18, "32GiB": 32 << 18, "247GiB": 238 << 18}  # pages; 238 superpageblocks of 1 GiB
+PRESET = "v1@30"
+FULL = 0.7  # share of the zone's pages in use
+RANGE_PAGES = (16, 256, 4096)
+LINE_WORDS = 8  # int64 words in a line of 64 bytes
+GROUPS = ("churn", "pcp", "ranges", "p18", "flagship", "compile")
+FLAGSHIP = Path(__file__).resolve().parents[1] / "configs" / "devvm-burst.yaml"
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """Repeated measurements of one figure."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def best(self) -> float:
+        return min(self.values)
+
+
+def clock(run: Callable[[], int], repeats: int) -> Clocked:
+    """Nanoseconds per unit of `run`, which returns the number of units it did."""
+    values = []
+    for _ in range(repeats):
+        start = time.perf_counter_ns()
+        units = run()
+        values.append((time.perf_counter_ns() - start) / units)
+    return Clocked(tuple(values))
+
+
+def measure_yardstick(size: int, loads: int = 400_000) -> Clocked:
+    """Nanoseconds per load of a random cyclic pointer chase over `size` bytes; five runs."""
+    nr_lines = max(size // 64, 2)
+    links = zeros((nr_lines * LINE_WORDS,), "int64")
+    order = np.random.default_rng(1).permutation(nr_lines) * LINE_WORDS
+    links[order] = np.roll(order, -1)
+    at = churn.chase(links, 0, 1)
+
+    def run() -> int:
+        nonlocal at
+        at = churn.chase(links, at, loads)
+        return loads
+
+    return clock(run, 5)
+
+
+class Population:
+    """A zone 70 % full of order-0 movable pages of one owner, and rows of random lifetimes on it.
+
+    The zone is filled in order, as a fresh machine fills. Each row frees a random live page or allocates
+    into a random empty slot, half of either, in random order: freed pages are taken again after a random
+    while, from the fullest superpageblock that has one. Rows are drawn outside the clock.
+    """
+
+    def __init__(self, pages: int, spb_pb: int = 512, pcp: PcpConf | None = None) -> None:
+        spec = ZoneSpec(
+            zone_pages=pages,
+            spb_pb=spb_pb,
+            superpageblocks=True,
+            owner_slots=(pages,),
+            nr_cpus=1 if pcp else 0,
+            pcp=pcp,
+        )
+        self.policy = policy_array(PRESET)
+        self.zone: Zone = build_zone(spec)[0]
+        self.rng = np.random.default_rng(7)
+        replay.boot_zone(self.zone, self.policy, boot_chunks(self.zone, self.zone.geo.lo, self.zone.geo.hi))
+        self.step = min(RANGE_PAGES[-1], pages // 64)
+        nr_live = int(pages * FULL) // self.step * self.step
+        self.run_ranges(np.arange(0, nr_live, self.step, dtype=np.int32), self.step)
+        self.live = np.arange(nr_live, dtype=np.int32)
+        self.empty = np.arange(nr_live, pages, dtype=np.int32)
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(nbytes(self.zone).values())
+
+    def rows(self, nr: int) -> np.ndarray:
+        """Up to `nr` slots, each once: live ones to free and as many empty ones to fill, shuffled."""
+        free_at = self._pick(self.live, nr // 2)
+        fill_at = self._pick(self.empty, nr // 2)
+        k = min(free_at.size, fill_at.size)
+        free_at, fill_at = free_at[:k], fill_at[:k]
+        rows = np.concatenate([self.live[free_at], self.empty[fill_at]])
+        self.live[free_at], self.empty[fill_at] = rows[k:], rows[:k]
+        return self.rng.permutation(rows)
+
+    def _pick(self, array: np.ndarray, nr: int) -> np.ndarray:
+        picked = np.unique(self.rng.integers(0, array.size, nr))
+        return self.rng.permutation(picked)
+
+    def run(self, rows: np.ndarray) -> int:
+        """Page events done; the rows are one each."""
+        return int(churn.run_lifetimes(self.zone, self.policy, rows, MOVABLE))
+
+    def run_ranges(self, slots: np.ndarray, nr_pages: int) -> int:
+        """Pages allocated and freed by rows that fill or free whole ranges."""
+        return int(churn.run_ranges(self.zone, self.policy, slots, MOVABLE, nr_pages))
+
+    def churn(self, nr: int, repeats: int) -> Clocked:
+        """Nanoseconds per page event; every repetition has fresh rows."""
+        batches = [self.rows(nr) for _ in range(repeats + 1)]
+        self.run(batches.pop())
+        return clock(lambda: self.run(batches.pop()), repeats)
+
+    def churn_ranges(self, nr_pages: int, repeats: int) -> Clocked:
+        """Nanoseconds per page of random ranges freed and filled, half of them live at the start."""
+        slots = np.arange(0, self.live.size, nr_pages, dtype=np.int32)
+        self.run_ranges(self.rng.permutation(slots)[: slots.size // 2], nr_pages)
+        nr = max(slots.size // 4, 1)
+        batches = [self.rng.permutation(slots)[:nr] for _ in range(repeats + 1)]
+        self.run_ranges(batches.pop(), nr_pages)
+        return clock(lambda: self.run_ranges(batches.pop(), nr_pages), repeats)
+
+
+def bench_churn(label: str, quick: bool = False) -> dict[str, Any]:
+    """Random churn of order-0 movable pages on one of SIZES, with its yardstick."""
+    population = Population(SIZES[label])
+    yardstick = measure_yardstick(population.state_bytes, 40_000 if quick else 400_000)
+    clocked = population.churn(20_000 if quick else 200_000, 3 if quick else 9)
+    return {"ns": clocked, "yardstick": yardstick, "state_bytes": population.state_bytes}
+
+
+def bench_pcp(quick: bool = False) -> Clocked:
+    """The same churn at 4 GiB through one CPU's page lists."""
+    population = Population(SIZES["4GiB"], pcp=PcpConf(batch=63, high_min=252, high_max=1008))
+    return population.churn(20_000 if quick else 200_000, 3 if quick else 9)
+
+
+def bench_ranges(quick: bool = False) -> dict[int, Clocked]:
+    """Nanoseconds per page of ranges of 16, 256 and 4096 pages at 4 GiB, each range one event."""
+    return {n: Population(SIZES["4GiB"]).churn_ranges(n, 3 if quick else 9) for n in RANGE_PAGES}
+
+
+def bench_p18(quick: bool = False) -> Clocked | str:
+    """Nanoseconds per event of the throughput trace; or why it was not run.
+
+    Raises
+    ------
+    TraceError
+        The pfns of this very run differ from the trace's.
+    """
+    from spbfast.errors import TraceError
+    from spbfast.traces.golden import load_golden
+    from spbfast.verify import Replay
+
+    folder = os.environ.get("SPBFAST_GOLDEN_DIR", "")
+    files = sorted(Path(folder).glob("p18*.npz")) if folder else []
+    if not files:
+        return "set SPBFAST_GOLDEN_DIR to the folder that has p18"
+    golden = load_golden(files[0])
+    values = []
+    for _ in range(1 if quick else 3):
+        trial = Replay(golden)
+        nr = golden.nr_events
+        start = time.perf_counter_ns()
+        replay.run_events(trial.z, trial.policy, trial.events, 0, nr, trial.pins, trial.out)
+        values.append((time.perf_counter_ns() - start) / nr)
+        if not np.array_equal(trial.out[:, replay.R_PFN], golden["pfn"]):
+            raise TraceError("the pfns of this run differ from the trace's", files[0])
+    return Clocked(tuple(values))
+
+
+def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
+    """One replicate of the flagship configuration; or why it was not run."""
+    if quick:
+        return "left out by --quick"
+    if not FLAGSHIP.is_file():
+        return f"{FLAGSHIP.name} is not beside this installation"
+    try:
+        from spbfast import engine
+        from spbfast.config import load_config
+    except ModuleNotFoundError as error:
+        return f"needs {error.name}"
+    scenario = load_config(FLAGSHIP).scenario
+    engine.warmup()
+    result = engine.run_replicate(scenario, 0, 0)
+    return {
+        "simulated_s": scenario.duration / 1e9,
+        "wall_s": result.wall_s,
+        "boot_s": result.boot_s,
+        "page_events": result.events,
+        "state_bytes": engine.state_bytes(scenario),
+    }
+
+
+def compile_all() -> float:
+    """Compile, or load from the cache, every kernel of the benchmarks and of the engine; seconds."""
+    start = time.perf_counter()
+    population = Population(1 << 12, spb_pb=4)
+    population.run(population.rows(8))
+    events = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+    out = np.zeros((1, replay.NR_RESULT_FIELDS), np.int64)
+    replay.run_events(population.zone, population.policy, events, 0, 0, np.zeros(2, np.int64), out)
+    churn.chase(zeros((LINE_WORDS,), "int64"), 0, 1)
+    try:
+        from spbfast.engine import warmup
+    except ModuleNotFoundError:
+        return time.perf_counter() - start
+    warmup()
+    return time.perf_counter() - start
+
+
+def bench_compile(quick: bool = False) -> float | str:
+    """Seconds to compile everything in a fresh process with an empty cache; or why it was not run."""
+    if quick:
+        return "left out by --quick"
+    code = "from spbfast.bench import compile_all; print(compile_all())"
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "SPBFAST_CACHE_DIR": folder}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    if done.returncode:
+        return f"failed: {done.stderr.strip().splitlines()[-1]}"
+    return float(done.stdout.split()[-1])
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _measure(groups: set[str], quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the groups; the JSON document. `say` gets a readable line for each figure."""
+    found: dict[str, Any] = {}
+    if "churn" in groups:
+        found["yardstick_ns"], found["churn_ns"] = {}, {}
+        for label in ("4GiB",) if quick else SIZES:
+            one = bench_churn(label, quick)
+            ns, yardstick = one["ns"], one["yardstick"]
+            found["yardstick_ns"][label] = _round(yardstick.median)
+            found["churn_ns"][label] = _round(ns.median)
+            say(
+                f"churn {label:<7} {ns.median:7.1f} ns a page event, best {ns.best:5.1f}; "
+                f"{ns.median / yardstick.median:.2f} of the yardstick: {yardstick.median:.0f} ns a load "
+                f"over {one['state_bytes'] / 1e6:.0f} MB"
+            )
+    if "pcp" in groups:
+        pcp = bench_pcp(quick)
+        found["pcp_ns"] = _round(pcp.median)
+        say(f"pcp   4GiB    {pcp.median:7.1f} ns a page event, best {pcp.best:5.1f}")
+    if "ranges" in groups:
+        for nr, ns in bench_ranges(quick).items():
+            found[f"range{nr}_mpages_per_s"] = _round(1e3 / ns.median)
+            say(f"range {nr:<7} {1e3 / ns.median:7.0f} million pages a second, best {1e3 / ns.best:.0f}")
+    if "p18" in groups:
+        p18 = bench_p18(quick)
+        found["p18_ns"] = _round(p18.median) if isinstance(p18, Clocked) else None
+        say(f"p18           {p18.median:7.1f} ns an event" if isinstance(p18, Clocked) else f"p18: {p18}")
+    if "flagship" in groups:
+        flagship = bench_flagship(quick)
+        found["flagship"] = flagship if isinstance(flagship, dict) else None
+        say(f"flagship      {flagship}")
+    if "compile" in groups:
+        seconds = bench_compile(quick)
+        found["compile_s"] = _round(seconds) if isinstance(seconds, float) else None
+        say(f"compile       {seconds}" if isinstance(seconds, str) else f"compile       {seconds:.1f} s cold")
+    return found
+
+
+def main(json: bool = False, only: str | None = None, quick: bool = False) -> int:  # noqa: A002
+    """Measure and print; exit code.
+
+    Parameters
+    ----------
+    json : bool
+        Print one JSON object and nothing else on stdout: the medians.
+    only : str, optional
+        One of GROUPS instead of all.
+    quick : bool
+        Small and short, to see that it runs: 4 GiB, no flagship, no cold compilation.
+
+    Raises
+    ------
+    ValueError
+        `only` names no group.
+    """
+    if only is not None and only not in GROUPS:
+        raise ValueError(f"unknown group {only!r}; there are {', '.join(GROUPS)}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    print(f"load {load:.2f} on {os.cpu_count()} CPUs at the start; compiling if need be ...", file=sys.stderr)
+    compile_all()
+    found = _measure({only} if only else set(GROUPS), quick, lambda line: None if json else print(line))
+    found["load"] = _round(load)
+    if json:
+        import json as json_module
+
+        print(json_module.dumps(found, indent=1))
+    return 0

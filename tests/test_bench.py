@@ -1,0 +1,80 @@
+"""The benchmarks run, report what they promise, and leave a sound zone; their figures are not judged."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from spbfast import bench
+from spbfast.constants import C
+from spbfast.state.build import PcpConf
+from spbfast.state.check import check_zone
+
+TINY = 1 << 14
+
+
+@pytest.fixture
+def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every size is 64 MiB, so that the tables are quick and can run interpreted."""
+    monkeypatch.setattr(bench, "SIZES", dict.fromkeys(bench.SIZES, TINY))
+    monkeypatch.setattr(bench, "RANGE_PAGES", (16, 64))
+    monkeypatch.setattr(bench.Population.__init__, "__defaults__", (8, None))
+    monkeypatch.setenv("SPBFAST_GOLDEN_DIR", "")
+
+
+def test_rows_are_page_events_and_use_each_slot_once() -> None:
+    population = bench.Population(TINY, spb_pb=8)
+    rows = population.rows(400)
+    assert np.unique(rows).size == rows.size
+    before = int((population.zone.slots.pfn >= 0).sum())
+    assert population.run(rows) == rows.size
+    assert int((population.zone.slots.pfn >= 0).sum()) == before
+    assert np.all(population.zone.slots.pfn[population.live] >= 0)
+    assert np.all(population.zone.slots.pfn[population.empty] == -1)
+    check_zone(population.zone, population.policy)
+
+
+def test_the_population_fills_its_share() -> None:
+    population = bench.Population(TINY, spb_pb=8)
+    used = 1 - population.zone.count[C.FREE_PAGES] / TINY
+    assert used == pytest.approx(bench.FULL, abs=0.02)
+
+
+def test_churn_through_per_cpu_lists_leaves_a_sound_zone() -> None:
+    population = bench.Population(TINY, spb_pb=8, pcp=PcpConf(batch=8, high_min=16, high_max=64))
+    rows = population.rows(200)
+    assert population.run(rows) == rows.size
+    check_zone(population.zone, population.policy)
+
+
+def test_the_yardstick_visits_every_line() -> None:
+    clocked = bench.measure_yardstick(64 * 50, loads=100)
+    assert len(clocked.values) == 5
+    assert clocked.best <= clocked.median
+
+
+def test_json_has_the_promised_keys(tiny_sizes: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(json=True, quick=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["churn_ns"]["4GiB"] > 0
+    assert found["yardstick_ns"]["4GiB"] > 0
+    assert found["pcp_ns"] > 0
+    assert found["range16_mpages_per_s"] > 0
+    assert (found["p18_ns"], found["flagship"], found["compile_s"]) == (None, None, None)
+
+
+def test_the_table_says_why_something_is_left_out(
+    tiny_sizes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(only="p18") == 0
+    assert "set SPBFAST_GOLDEN_DIR" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="unknown group"):
+        bench.main(only="everything")
+
+
+def test_clock_divides_by_the_units_done() -> None:
+    clocked = bench.clock(lambda: 1000, 3)
+    assert len(clocked.values) == 3
+    assert 0 <= clocked.best <= clocked.median

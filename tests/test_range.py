@@ -1,0 +1,132 @@
+"""Ranges as one event end exactly where page by page ends: lists, counts, marks for walks, and slots."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spbfast._jit import INTERPRETED
+from spbfast.constants import MOVABLE, RECLAIMABLE, UNMOVABLE, Ev
+from spbfast.loop.churn import run_lifetimes, run_ranges
+from spbfast.loop.replay import boot_zone
+from spbfast.lowering.policy import policy_array
+from spbfast.state.build import ZoneSpec, boot_chunks, build_zone
+from spbfast.state.check import check_zone
+from spbfast.state.layout import FIELDS, Zone
+
+PAGES = 32 * 512
+LENGTHS = (1, 3, 16, 64, 500)
+# Links are compared by walking the lists: those of pages that head nothing are left-overs.
+LEFT_OVER = {"page.next", "page.prev", "ev", "spb.defrag_mark", "scratch", "records"}
+POLICIES = {
+    "mainline": ("mainline", {}),
+    "two walks": ("v1@15", {}),
+    "as posted": ("v1@30", {}),
+    "hint": ("v1@45", {}),
+    "fragments first": ("v1@30", {"whole_pageblock_first": False}),
+    "two walks, fragments first": ("v1@15", {"whole_pageblock_first": False}),
+    "exact content": ("v1@32", {"sticky_content": False}),
+}
+
+
+def make_zone(policy: np.ndarray, superpageblocks: bool) -> Zone:
+    """A booted zone of four superpageblocks, with three owners' worth of slots in one owner."""
+    zone, _ = build_zone(ZoneSpec(PAGES, spb_pb=8, superpageblocks=superpageblocks, owner_slots=(3 * PAGES,)))
+    boot_zone(zone, policy, boot_chunks(zone, zone.geo.lo, zone.geo.hi))
+    return zone
+
+
+def lists_of(zone: Zone) -> list[list[int]]:
+    """Every free list, head to tail."""
+    out = []
+    for head in range(zone.geo.list0, zone.page.next.size):
+        pages, at = [], int(zone.page.next[head])
+        while at != head:
+            pages.append(at)
+            at = int(zone.page.next[at])
+        out.append(pages)
+    return out
+
+
+def assert_same(one: Zone, two: Zone) -> None:
+    """Everything that later events can see is equal."""
+    for field in FIELDS:
+        if field.path in LEFT_OVER:
+            continue
+        a, b = one, two
+        for name in field.path.split("."):
+            a, b = getattr(a, name), getattr(b, name)
+        assert np.array_equal(a, b), field.path
+    assert lists_of(one) == lists_of(two)
+    held = one.slots.pfn[one.slots.pfn >= 0]
+    assert np.array_equal(one.page.next[held], two.page.next[held])
+    assert np.array_equal(one.page.prev[held], two.page.prev[held])
+
+
+def run_singly(zone: Zone, policy: np.ndarray, slots: np.ndarray, mt: int) -> tuple[int, int, int]:
+    """The same slots one event each: pages served or freed, superpageblocks stepped on, requests raised."""
+    nr = visited = requests = 0
+    for slot in slots:
+        nr += run_lifetimes(zone, policy, np.array([slot], np.int32), mt)
+        visited += int(zone.ev[Ev.VISITED])
+        requests |= int(zone.ev[Ev.REQUESTS])
+    return nr, visited, requests
+
+
+def run_both(policy: np.ndarray, superpageblocks: bool, seed: int, nr_rows: int, check: bool) -> int:
+    """Random ranges on two zones, in bulk and singly; number of pages allocated and freed."""
+    bulk, single = make_zone(policy, superpageblocks), make_zone(policy, superpageblocks)
+    rng = np.random.default_rng(seed)
+    pages = 0
+    for _ in range(nr_rows):
+        mt = int(rng.choice([MOVABLE, MOVABLE, MOVABLE, UNMOVABLE, RECLAIMABLE]))
+        length = int(rng.choice(LENGTHS))
+        # Ranges of one length live in their own stretch of the type's slots, so that they never overlap.
+        stretch = PAGES // len(LENGTHS)
+        place = int(rng.integers(0, stretch // length)) * length
+        first = mt * PAGES + LENGTHS.index(length) * stretch + place
+        slots = np.arange(first, first + length)
+        live = slots[bulk.slots.pfn[slots] >= 0]
+        begins = bulk.slots.pfn[first] < 0
+        done = run_ranges(bulk, policy, np.array([first], np.int32), mt, length)
+        nr, visited, requests = run_singly(single, policy, slots if begins else live, mt)
+        assert done == nr
+        if not begins or done == length:
+            assert (bulk.ev[Ev.VISITED], bulk.ev[Ev.REQUESTS]) == (visited, requests)
+        pages += done
+        if check:
+            assert_same(bulk, single)
+    assert_same(bulk, single)
+    check_zone(bulk, policy)
+    return pages
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_ranges_equal_single_pages(name: str) -> None:
+    preset, changes = POLICIES[name]
+    policy = policy_array({"preset": preset, **changes})
+    seeds, nr_rows = (1, 40) if INTERPRETED else (3, 160)
+    pages = sum(run_both(policy, name != "mainline", seed, nr_rows, check=seed == 0) for seed in range(seeds))
+    assert pages > 50 * seeds * nr_rows
+
+
+def test_ranges_equal_single_pages_up_to_a_full_zone() -> None:
+    policy = policy_array("v1@30")
+    bulk, single = make_zone(policy, True), make_zone(policy, True)
+    slots = np.arange(MOVABLE * PAGES, MOVABLE * PAGES + PAGES)
+    assert run_ranges(bulk, policy, slots[:1].astype(np.int32), MOVABLE, PAGES) == PAGES
+    assert run_lifetimes(single, policy, slots.astype(np.int32), MOVABLE) == PAGES
+    assert_same(bulk, single)
+    more = np.array([0], np.int32)
+    assert run_ranges(bulk, policy, more, MOVABLE, 5) == 0
+    assert np.all(bulk.slots.pfn[:5] == -1)
+
+
+def test_a_range_in_a_fresh_superpageblock_takes_whole_pageblocks_first() -> None:
+    policy = policy_array("v1@30")
+    zone = make_zone(policy, True)
+    run_ranges(zone, policy, np.array([0], np.int32), MOVABLE, 10)
+    pages = zone.slots.pfn[:10] - zone.slots.pfn[0]
+    # A page of each of the eight pageblocks, then their fragments.
+    assert sorted(pages[:8] // 512) == list(range(8))
+    assert np.all(pages[8:] % 512 == 1)
