@@ -158,6 +158,10 @@ if INTERPRETED:
         """Number of set bits of a 64-bit word."""
         return (int(word) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
 
+    def read_cycles() -> int:
+        """The processor's time-stamp counter; for profiles only, 0 when interpreted."""
+        return 0
+
 else:
 
     @intrinsic
@@ -202,3 +206,16 @@ else:
     ctz = _bit_intrinsic(_emit_ctz)
     bit_length = _bit_intrinsic(_emit_bit_length)
     popcount = _bit_intrinsic(lambda builder, word: builder.ctpop(word))
+
+    @intrinsic
+    def read_cycles(typingctx):  # type: ignore[no-untyped-def]
+        """The processor's time-stamp counter; for profiles only: nothing may depend on it."""
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            from llvmlite import ir
+
+            fn_type = ir.FunctionType(ir.IntType(64), [])
+            fn = cgutils.get_or_insert_function(builder.module, fn_type, "llvm.readcyclecounter")
+            return builder.call(fn, [])
+
+        return types.int64(), codegen

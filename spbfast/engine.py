@@ -22,7 +22,7 @@ from spbfast.loop.replay import boot_zone
 from spbfast.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.lowering.machine import Lowered, lower_scenario, state_nbytes
 from spbfast.state.build import boot_chunks, first_usable
-from spbfast.state.node import VM_NAMES, Now, V
+from spbfast.state.node import VM_NAMES, Now, Ph, V
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,6 +62,8 @@ class ReplicateResult:
         16 hex digits over all demand rows; equal under every policy.
     stopped : bool
         The run ended early because it was asked to.
+    phases : dict of str to float
+        Seconds of simulation by what they went to: generation, workers, slab, allocator. A profile.
     """
 
     data: dict[str, np.ndarray]
@@ -170,7 +172,15 @@ def run_replicate(
         digest=_digest(data),
         demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         stopped=stopped,
+        phases=_phases(run, time.perf_counter() - start - boot_s),
     )
+
+
+def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
+    """Wall time after boot, split in proportion to the cycles counted."""
+    cycles = run.world.node.cycles
+    total = max(int(cycles.sum()), 1)
+    return {phase.name.lower(): wall_s * int(cycles[phase]) / total for phase in Ph}
 
 
 def _collect(run: Lowered, samples: Samples) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
+from spbfast._jit import inline_kernel, kernel, read_cycles
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
 from spbfast.allocator.pcp import is_pcp_order, pcp_free
@@ -34,7 +34,7 @@ from spbfast.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, sk
 from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
-from spbfast.state.node import OWNER_COLD, N, Now, V
+from spbfast.state.node import OWNER_COLD, N, Now, Ph, V
 from spbfast.workers.defer import defer_requests
 
 OK = int(Err.OK)
@@ -257,7 +257,10 @@ def run_row(w, policy, row):
         return run_thp_row(w, policy, row)
     if op == Op.CACHE_ADD or op == Op.CACHE_DROP:
         return run_cache_row(w, policy, row)
-    return run_slab_row(w, policy, row)
+    start = read_cycles()
+    err = run_slab_row(w, policy, row)
+    w.node.cycles[Ph.SLAB] += read_cycles() - start
+    return err
 
 
 @inline_kernel

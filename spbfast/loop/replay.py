@@ -13,6 +13,7 @@ from spbfast.allocator.buddy import free_pieces
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
 from spbfast.allocator.pcp import decay, drain_all, is_pcp_order, pcp_alloc, pcp_free
+from spbfast.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.allocator.settle import settle_spb
 from spbfast.constants import (
@@ -178,6 +179,14 @@ def record_result(z, out, i):
     out[i, R_NR_PAGEBLOCKS] = z.ev[Ev.NR_PAGEBLOCKS]
 
 
+@inline_kernel
+def look_ahead(z, events, i):
+    """Ask for the slot of a later row, and for the page that a nearer row may free."""
+    if i + SLOT_AHEAD < events.shape[0]:
+        prefetch_slot(z.slots, 0, max(events[i + SLOT_AHEAD, E_HANDLE], 0))
+        prefetch_page(z.page, slot_pfn(z, 0, max(events[i + PAGE_AHEAD, E_HANDLE], 0)))
+
+
 @entry_kernel
 def run_events(z, policy, events, first, last, pins, out):
     """Run rows first..last-1 of `events` (int64, NR_EVENT_FIELDS); results to the same rows of `out`.
@@ -187,6 +196,7 @@ def run_events(z, policy, events, first, last, pins, out):
     """
     i = first
     while i < last:
+        look_ahead(z, events, i)
         begin_event(z, i)
         if events[i, E_OP] == BULK_FIRST:
             i += run_bulk(z, policy, events, i, pins, out)

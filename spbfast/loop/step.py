@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import entry_kernel, kernel
+from spbfast._jit import entry_kernel, kernel, read_cycles
 from spbfast.constants import CLS_BLOCKING, NS_PER_TICK, C, Err
 from spbfast.demand.actors import generate_boot, generate_tick
 from spbfast.demand.rows import fold_rows
 from spbfast.holders.draws import below, draw
 from spbfast.loop.execute import add_to_cache, run_rows
 from spbfast.loop.record import record_if_due, record_sample
-from spbfast.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.state.node import NEVER, Df, N, Now, Ph, V, Wk
 from spbfast.workers.due import run_due_work
 from spbfast.workers.shrink import W
 
@@ -26,11 +26,18 @@ ROWS_FULL = int(Err.ROWS_FULL)
 @kernel
 def run_tick(w, policy, actors, rows, key):
     """The demand of the current tick."""
-    n = generate_tick(actors, key, w.node.now[Now.TICK], rows)
+    node = w.node
+    start = read_cycles()
+    n = generate_tick(actors, key, node.now[Now.TICK], rows)
     if n < 0:
         return ROWS_FULL
-    w.node.now[Now.DIGEST] = fold_rows(w.node.now[Now.DIGEST], rows, n)
-    return run_rows(w, policy, rows, n)
+    node.now[Now.DIGEST] = fold_rows(node.now[Now.DIGEST], rows, n)
+    generated = read_cycles()
+    slab = node.cycles[Ph.SLAB]
+    err = run_rows(w, policy, rows, n)
+    node.cycles[Ph.GENERATION] += generated - start
+    node.cycles[Ph.ALLOCATOR] += read_cycles() - generated - (node.cycles[Ph.SLAB] - slab)
+    return err
 
 
 @entry_kernel
@@ -39,7 +46,9 @@ def run_steps(w, policy, actors, rows, key, samples, until_tick):
     node = w.node
     while node.now[Now.TICK] < until_tick:
         now_ns = node.now[Now.TICK] * NS_PER_TICK
+        start = read_cycles()
         run_due_work(w.zone, policy, node, w.slab, w.standins, w.shrink, now_ns)
+        node.cycles[Ph.WORKERS] += read_cycles() - start
         record_if_due(w, samples)
         err = run_tick(w, policy, actors, rows, key)
         if err != OK:
@@ -117,6 +126,7 @@ def end_boot(w):
     forget_queued(node, w.shrink)
     node.now[Now.BOOT_DONE] = 1
     node.vm[:] = 0
+    node.cycles[:] = 0
     w.zone.count[C.TAINTS] = 0
     w.zone.count[C.UNTAINTS] = 0
     if w.zone.geo.nr_cpus > 0:

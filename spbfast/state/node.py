@@ -94,6 +94,15 @@ OWNER_HOT = 1
 FIRST_SLAB_OWNER = 2
 
 
+class Ph(enum.IntEnum):
+    """Index into `Node.cycles`: where the time went. A profile; no result depends on it."""
+
+    GENERATION = 0
+    WORKERS = 1
+    SLAB = 2
+    ALLOCATOR = 3
+
+
 class Df(enum.IntEnum):
     """Columns of `Node.defrag`, one row a superpageblock."""
 
@@ -186,6 +195,7 @@ class Node(NamedTuple):
     defrag: np.ndarray  # int64 (spb, Df)
     evac: np.ndarray  # int64 (descriptors,): migratetype of each queued evacuation
     vm: np.ndarray  # int64 (V,)
+    cycles: np.ndarray  # int64 (Ph,)
 
 
 def make_node(nr_spb: int, evac_pool: int) -> Node:
@@ -198,6 +208,7 @@ def make_node(nr_spb: int, evac_pool: int) -> Node:
         defrag=np.zeros((nr_spb, len(Df)), np.int64),
         evac=np.zeros(evac_pool, np.int64),
         vm=np.zeros(NR_VM, np.int64),
+        cycles=np.zeros(len(Ph), np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1
