@@ -1,0 +1,155 @@
+"""Small machines for tests of the machine layer, and entries to kernels that only kernels call.
+
+A machine here is a `Lowered` run whose arrays tests read and change. `bare` has free memory and one owner
+with room for blocks; `booted` is the tiny configuration brought to time 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spbfast._jit import entry_kernel
+from spbfast.constants import NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
+from spbfast.demand.request import World
+from spbfast.engine import boot
+from spbfast.holders.pagecache import reclaim_pages
+from spbfast.holders.slab_check import check_slab
+from spbfast.loop.execute import run_rows
+from spbfast.loop.replay import boot_zone
+from spbfast.loop.step import end_boot
+from spbfast.lowering.machine import Lowered, first_demand_owner, lower_scenario
+from spbfast.state.build import boot_chunks, first_usable
+from spbfast.state.check import check_zone
+from spbfast.state.node import VM_NAMES
+from spbfast.workers.defer import execute_requests
+from spbfast.workers.due import run_due_work
+from tests.demand_tools import scenario
+
+USER = int(Cls.BLOCKING | Cls.KSWAPD)
+ATOMIC = int(Cls.HIGH | Cls.KSWAPD | Cls.NOWARN)
+OPTIONAL = int(Cls.NORETRY | Cls.NOWARN | Cls.NOMEMALLOC | Cls.KSWAPD)
+U, M, R = int(Mt.UNMOVABLE), int(Mt.MOVABLE), int(Mt.RECLAIMABLE)
+ROOM = {"kind": "daemons", "memory": "64MiB", "churn_per_second": 0.0}
+MS = 1_000_000
+
+
+@entry_kernel
+def execute(w, policy, rows, n):
+    """Rows of demand; an error code."""
+    return run_rows(w, policy, rows, n)
+
+
+@entry_kernel
+def work_until(w, policy, until_ns):
+    """All work due up to a time."""
+    run_due_work(w.zone, policy, w.node, w.slab, w.standins, w.shrink, until_ns)
+
+
+@entry_kernel
+def ask(w, policy, bits, mt):
+    """What an event that recorded these request bits leads to."""
+    w.zone.ev[Ev.REQUESTS] = bits
+    execute_requests(w.zone, policy, w.node, w.shrink, mt)
+
+
+@entry_kernel
+def reclaim(w, policy, want):
+    """Reclaim of page cache; pages freed."""
+    return reclaim_pages(w.zone, policy, w.node, want)
+
+
+class Machine:
+    """A lowered run with short ways to ask it for things."""
+
+    def __init__(self, run: Lowered, owner: int) -> None:
+        self.run, self.owner = run, owner
+        self.world: World = run.world
+        self.policy = run.policy
+
+    def rows(self, *rows: tuple[int, ...]) -> int:
+        """Execute rows as they are; the error code."""
+        array = np.array(rows, np.int32).reshape(-1, NR_ROW)
+        return int(execute(self.world, self.policy, array, len(array)))
+
+    def row(
+        self,
+        op: Op,
+        slot: int = 0,
+        n: int = 1,
+        *,
+        order: int = 0,
+        alt: int = -1,
+        mt: int = M,
+        cls: int = USER,
+        cpu: int = 0,
+        owner: int | None = None,
+    ) -> int:
+        """Execute one row; the error code."""
+        who = self.owner if owner is None else owner
+        return self.rows((int(op), who, slot, n, order, alt, mt, cls, cpu))
+
+    def fill(self, first: int, n: int, **values: Any) -> int:
+        """Requests into n slots; how many were served."""
+        assert self.row(Op.ALLOC, first, n, **values) == 0
+        return int((self.slots(first, n) >= 0).sum())
+
+    def slots(self, first: int = 0, n: int | None = None, owner: int | None = None) -> np.ndarray:
+        """An owner's slots."""
+        who = self.owner if owner is None else owner
+        base, size = int(self.world.zone.slots.base[who]), int(self.world.zone.slots.size[who])
+        last = base + size if n is None else base + first + n
+        return self.world.zone.slots.pfn[base + first : last]
+
+    def vm(self, name: str) -> int:
+        """A counter."""
+        return int(self.world.node.vm[VM_NAMES.index(name)])
+
+    @property
+    def free(self) -> int:
+        """Free pages of the zone."""
+        return int(self.world.zone.count[C.FREE_PAGES])
+
+    def work(self, until_ns: int) -> None:
+        """Run what is due up to a time."""
+        work_until(self.world, self.policy, until_ns)
+
+    def ask(self, bits: int, mt: int = U) -> None:
+        """Let an event record request bits."""
+        ask(self.world, self.policy, int(bits), mt)
+
+    def check(self) -> None:
+        """Everything must agree with everything, and no page may be lost."""
+        check_zone(self.world.zone, self.policy)
+        check_slab(self.world.slab, self.world.zone)
+        held = held_pages(self.world)
+        z = self.world.zone
+        usable = z.geo.hi - first_usable(z)
+        assert int(z.count[C.FREE_PAGES] + z.count[C.PCP_PAGES]) + held == usable
+
+
+def held_pages(world: World) -> int:
+    """Pages of all blocks that are in owners' slots."""
+    pfn = world.zone.slots.pfn
+    heads = pfn[pfn >= 0]
+    assert len(np.unique(heads)) == len(heads)
+    return int((1 << (world.zone.page.state[heads].astype(np.int64) & ORDER_NIBBLE)).sum())
+
+
+def bare(policy: Any = "v1@30", **values: Any) -> Machine:
+    """The tiny machine with all memory free, at time 0, and one owner of 16,384 slots."""
+    given = scenario(ROOM, policy=policy, **values)
+    run = lower_scenario(given, 1, 0)
+    z = run.world.zone
+    boot_zone(z, run.policy, boot_chunks(z, first_usable(z), z.geo.hi))
+    end_boot(run.world)
+    return Machine(run, first_demand_owner(given))
+
+
+def booted(policy: Any = "v1@30", seed: int = 1, replicate: int = 0, **values: Any) -> Machine:
+    """The tiny configuration at time 0."""
+    given = scenario(policy=policy, **values)
+    run = lower_scenario(given, seed, replicate)
+    assert boot(run, given, seed)
+    return Machine(run, first_demand_owner(given))
