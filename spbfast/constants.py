@@ -257,9 +257,10 @@ class Ev(enum.IntEnum):
     MOVED_HUGE = 18  # blocks of order 9 and more
     BUSY_MOVES = 19
     TAINT_OUTCOME = 20  # rung that tainted last
+    OFF_LRU = 21  # pages that a bulk call has handed out before it returned
 
 
-NR_EV = 21
+NR_EV = 22
 
 
 class C(enum.IntEnum):

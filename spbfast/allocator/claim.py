@@ -20,10 +20,13 @@ from spbfast.constants import (
     CODE_PCP,
     CODE_PINNED,
     MOVABLE,
+    NR_REQUEST_MT,
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     TAINTED,
+    C,
+    Ev,
     P,
 )
 
@@ -50,24 +53,21 @@ def block_order(state):
 
 
 @kernel
-def nr_free_and_lru(z, pb):
-    """Pages of a pageblock in free blocks, and pages of movable blocks that could be migrated."""
+def nr_lru(z, pb):
+    """Pages of a pageblock in movable blocks that could be migrated."""
     pfn = pb << PB_ORDER
     end = pfn + PB_PAGES
-    nr_free = 0
-    nr_lru = 0
+    nr = 0
     while pfn < end:
         state = np.int64(z.page.state[pfn])
         order = block_order(state)
         if order < 0:
             pfn += 1
             continue
-        if state < 0:
-            nr_free += 1 << order
-        elif code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED:
-            nr_lru += 1 << order
+        if state >= 0 and (code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED):
+            nr += 1 << order
         pfn += 1 << order
-    return nr_free, nr_lru
+    return nr
 
 
 @kernel
@@ -100,18 +100,41 @@ def is_threshold_waived(z, policy, pfn, mt):
     return category_of_list(z.spb.list[spb_of(z.geo, pfn)]) == TAINTED
 
 
-@kernel
-def is_half_compatible(z, policy, pb, mt, label):
-    """Whether free pages and pages like the requester's fill at least half of a pageblock."""
-    nr_free, nr_movable = nr_free_and_lru(z, pb)
-    if policy[P.superpageblocks]:
-        nr_movable = np.int64(z.pb.used[pb, MOVABLE])
+@inline_kernel
+def nr_used(z, pb):
+    """Pages of a pageblock that are in use."""
+    nr = 0
+    for mt in range(NR_REQUEST_MT):
+        nr += np.int64(z.pb.used[pb, mt])
+    return nr
+
+
+@inline_kernel
+def is_half(used, movable, mt, label):
+    """Whether free pages and pages like the requester's are half of a pageblock with `used` pages in use."""
     alike = 0
     if mt == MOVABLE:
-        alike = nr_movable
+        alike = movable
     elif label == MOVABLE:
-        alike = PB_PAGES - nr_free - nr_movable
-    return 2 * (nr_free + alike) >= PB_PAGES
+        alike = used - movable
+    return 2 * (PB_PAGES - used + alike) >= PB_PAGES
+
+
+@kernel
+def is_half_compatible(z, policy, pb, mt, label):
+    """Whether free pages and pages like the requester's fill at least half of a pageblock.
+
+    Mainline counts as movable what is on the LRU: not what rests on per-CPU lists or has not left a bulk
+    call. Their total bounds the difference; only where it decides are pages looked at, which took a
+    third of the time of the throughput trace.
+    """
+    used = nr_used(z, pb)
+    movable = np.int64(z.pb.used[pb, MOVABLE])
+    result = is_half(used, movable, mt, label)
+    off_lru = z.count[C.PCP_PAGES] + z.ev[Ev.OFF_LRU]
+    if policy[P.superpageblocks] or result == is_half(used, max(movable - off_lru, 0), mt, label):
+        return result
+    return is_half(used, nr_lru(z, pb), mt, label)
 
 
 @kernel

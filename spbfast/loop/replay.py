@@ -94,6 +94,8 @@ def run_alloc(z, policy, event, pins, off_lru):
     if pfn >= 0:
         code = CODE_OFF_LRU if off_lru and mt == MOVABLE else code_for(mt, event[E_HANDLE], pins[0], pins[1])
         hand_out(z, pfn, order, code, 0, event[E_HANDLE])
+        if code == CODE_OFF_LRU:
+            z.ev[Ev.OFF_LRU] += 1 << order
     return pfn
 
 
