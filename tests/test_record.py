@@ -1,0 +1,99 @@
+"""Samples say what the zone's pages say when they are counted again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spbfast._jit import entry_kernel
+from spbfast.constants import C, Op
+from spbfast.loop.record import Ga, make_samples, record_sample
+from spbfast.state.check import check_zone
+from spbfast.state.node import Now
+from spbfast.state.walk import read_free_lists, spb_lists
+from tests.machine_tools import M, R, U, bare, booted
+
+
+@entry_kernel
+def sample(w, samples):
+    """One sample."""
+    record_sample(w, samples)
+
+
+def gauges_of(machine):
+    """A fresh sample."""
+    samples = make_samples(1)
+    machine.world.node.now[Now.NR_SAMPLES] = 0
+    sample(machine.world, samples)
+    return samples
+
+
+def possible_by_hand(z):
+    """Clean superpageblocks that can be emptied one after the other, emptiest first."""
+    clean = [spb for members in spb_lists(z)[:5] for spb in members]
+    free = {spb: int(z.spb.nr_free_pages[spb]) for spb in clean}
+    whole = sorted((s for s in clean if z.spb.full_length[s]), key=lambda s: (-free[s], s))
+    room, nr = sum(free.values()), 0
+    for spb in whole:
+        used = int(z.spb.total[spb]) * 512 - free[spb]
+        if used > room - free[spb]:
+            break
+        room -= free[spb] + used
+        nr += 1
+    return nr
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
+def test_samples_agree_with_the_lists(policy):
+    machine = booted(policy)
+    samples = gauges_of(machine)
+    z = machine.world.zone
+    lengths = read_free_lists(z)[0].sum(axis=0)
+    orders = np.arange(11)
+    assert samples.free_blocks[0].tolist() == lengths.sum(axis=1).tolist()
+    assert samples.free_pages[0].tolist() == (lengths << orders[:, None]).sum(axis=0).tolist()
+    assert samples.free_pages[0].sum() == z.count[C.FREE_PAGES]
+    assert samples.gauges[0, Ga.PCP_PAGES] == z.count[C.PCP_PAGES]
+    assert samples.vm[0].tolist() == machine.world.node.vm.tolist()
+    check_zone(z, machine.policy)
+
+
+def test_categories_and_stranded_pages():
+    machine = bare("v1@30")
+    z = machine.world.zone
+    first = gauges_of(machine).gauges[0]
+    assert first[Ga.SPB_TAINTED] == first[Ga.FREE_PAGES_STRANDED_IN_TAINTED] == 0
+    assert machine.fill(0, 10, order=3, mt=U) == 10
+    assert machine.fill(20, 10, order=9) == 10
+    gauges = gauges_of(machine).gauges[0]
+    assert gauges[Ga.SPB_TAINTED] == 1
+    lists = spb_lists(z)
+    tainted = [spb for members in lists[5:10] for spb in members]
+    assert gauges[Ga.SPB_TAINTED] == len(tainted)
+    assert gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] == sum(int(z.spb.nr_free_pages[s]) for s in tainted)
+    total = sum(gauges[g] for g in (Ga.SPB_TAINTED, Ga.SPB_CLEAN, Ga.SPB_EMPTY, Ga.SPB_ISOLATED))
+    assert total == z.geo.nr_spb
+    assert gauges[Ga.CONTIG_1G_NOW] == sum(int(z.spb.full_length[s]) for s in lists[10])
+
+
+@pytest.mark.parametrize("nr", [0, 1000, 6000, 9000, 15_000])
+def test_what_migration_could_empty(nr):
+    machine = bare("v1@30")
+    if nr:
+        assert machine.fill(0, nr, order=1) == nr
+    for slot in range(0, nr, 700):
+        machine.row(Op.FREE, slot, 350)
+    gauges = gauges_of(machine).gauges[0]
+    z = machine.world.zone
+    assert gauges[Ga.CONTIG_1G_POSSIBLE] - gauges[Ga.CONTIG_1G_NOW] == possible_by_hand(z)
+
+
+def test_slab_and_cache_gauges():
+    machine = bare()
+    assert machine.row(Op.SLAB_GROW, 0, 2000, mt=R) == 0
+    assert machine.row(Op.CACHE_ADD, 0, 50, order=2, mt=M, owner=0) == 0
+    gauges = gauges_of(machine).gauges[0]
+    assert gauges[Ga.SLAB_PAGES] > 0
+    assert gauges[Ga.SLAB_OBJECTS] >= 2000
+    assert gauges[Ga.SLAB_CACHED_BYTES] > 0
+    assert gauges[Ga.PAGECACHE_PAGES] == 200
