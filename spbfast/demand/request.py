@@ -90,6 +90,8 @@ def count_outcome(w, cls):
     z, node = w.zone, w.node
     outcome = z.ev[Ev.OUTCOME]
     node.vm[VM_OUTCOME + outcome] += 1
+    if outcome == REFUSED:
+        node.vm[V.SPB_HIGHORDER_REFUSED] += 1
     if z.ev[Ev.NR_TAINTS]:
         taints = z.ev[Ev.NR_TAINTS]
         z.ev[Ev.NR_TAINTS] = 0
@@ -147,7 +149,7 @@ def rate_min_mark(node, cls):
     mark = node.conf[N.WMARK_MIN]
     if cls & CLS_HIGH:
         mark -= mark // 2
-    if not cls & CLS_BLOCKING:
+    if not cls & (CLS_BLOCKING | CLS_NOMEMALLOC):
         mark -= mark // 4
     return mark
 
@@ -163,15 +165,13 @@ def try_page(w, policy, order, mt, flags, cls, cpu):
 @kernel
 def request_atomic(w, policy, order, mt, flags, cls, cpu):
     """Slow path of a caller that cannot block: relax step by step, or a counted failure."""
-    z, node = w.zone, w.node
+    node = w.node
     if cls & CLS_NORETRY and policy[P.atomic_noretry_fails]:
         node.vm[V.ALLOC_FAILED_OPTIONAL] += 1
         return np.int64(-1)
     pfn = np.int64(-1)
     if policy[P.superpageblocks]:
         pfn = try_page(w, policy, order, mt, flags, cls, cpu)
-        if pfn < 0 and z.ev[Ev.OUTCOME] == REFUSED:
-            node.vm[V.SPB_HIGHORDER_REFUSED] += 1
         if pfn < 0:
             pfn = try_page(w, policy, order, mt, flags | ALLOC_NOFRAG_TAINTED_OK, cls, cpu)
     if pfn < 0:
@@ -219,6 +219,7 @@ def reclaim_and_retry(w, policy, order, mt, flags, cls, cpu):
     node.vm[V.ALLOCSTALL_NORMAL] += 1
     for _ in range(node.conf[N.ROUNDS_MAX]):
         freed = reclaim_direct(w.zone, policy, node, w.slab)
+        defer_requests(w.zone, policy, node, w.shrink, MOVABLE)
         if freed == 0:
             break
         pfn = try_page(w, policy, order, mt, flags, cls, cpu)
@@ -293,7 +294,7 @@ def request_thp(w, policy, cls, cpu):
             node.vm[V.PGALLOC_NORMAL] += 1 << PB_ORDER
             node.vm[V.PAGE_EVENTS] += 1
             return pfn
-        if attempt == 0 and not compact_for_thp(w.zone, policy, node):
+        if attempt == 0 and not compact_for_thp(w.zone, policy, node, w.shrink):
             break
     wake_kswapd(w.zone, node)
     node.vm[V.THP_FAULT_FALLBACK] += 1

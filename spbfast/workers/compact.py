@@ -13,6 +13,7 @@ from spbfast.allocator.request import begin_event
 from spbfast.allocator.spb import category_of_list
 from spbfast.constants import CLEAN, MOVABLE, PB_ORDER, RECLAIMABLE, UNMOVABLE, Ev
 from spbfast.state.node import N, Now, V
+from spbfast.workers.defer import defer_requests
 from spbfast.workers.due import account_moves
 
 SCAN_MOST = 2048  # pageblocks that one fault looks at
@@ -31,22 +32,23 @@ def is_compactable(z, pb):
 
 
 @kernel
-def compact_pageblock(z, policy, node, pb):
+def compact_pageblock(z, policy, node, shrink, pb):
     """Try to empty one pageblock; 1 if it is free now."""
-    free = False
     for _ in range(PASSES):
         begin_event(z, 0)
         evacuate_pageblock(z, policy, pb)
         account_moves(z, node)
-        free = z.pb.used[pb, MOVABLE] == 0
-        if free or z.ev[Ev.BUSY_MOVES] == 0:
+        is_done = z.pb.used[pb, MOVABLE] == 0 or z.ev[Ev.BUSY_MOVES] == 0
+        defer_requests(z, policy, node, shrink, MOVABLE)
+        if is_done:
             break
+    free = z.pb.used[pb, MOVABLE] == 0
     node.vm[V.COMPACT_SUCCESS if free else V.COMPACT_FAIL] += 1
     return 1 if free else 0
 
 
 @kernel
-def compact_for_thp(z, policy, node):
+def compact_for_thp(z, policy, node, shrink):
     """Make a free pageblock for a THP fault; 1 if there is one."""
     interval = node.conf[N.COMPACT_INTERVAL]
     if interval == 0:
@@ -67,7 +69,7 @@ def compact_for_thp(z, policy, node):
         node.now[Now.COMPACT_CURSOR] = pb
         node.now[Now.COMPACT_READY] += interval
         tried += 1
-        if compact_pageblock(z, policy, node, pb):
+        if compact_pageblock(z, policy, node, shrink, pb):
             return 1
         if tried == most or node.now[Now.COMPACT_READY] + interval > now:
             return 0
