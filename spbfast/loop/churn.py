@@ -12,7 +12,7 @@ from spbfast._jit import entry_kernel, inline_kernel
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
 from spbfast.allocator.pcp import pcp_alloc, pcp_free
-from spbfast.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_pb, prefetch_slot
+from spbfast.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.allocator.range import alloc_range, free_range
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.constants import MODE_NORMAL
@@ -47,9 +47,7 @@ def look_ahead(z, slots, i):
     """Ask for the slot entry of a later row, and for the page that a nearer row frees."""
     if i + SLOT_AHEAD < slots.size:
         prefetch_slot(z.slots, 0, np.int64(slots[i + SLOT_AHEAD]))
-        pfn = slot_pfn(z, 0, np.int64(slots[i + PAGE_AHEAD]))
-        prefetch_page(z.page, pfn)
-        prefetch_pb(z.pb, pfn)
+        prefetch_page(z.page, slot_pfn(z, 0, np.int64(slots[i + PAGE_AHEAD])))
 
 
 @entry_kernel
