@@ -83,9 +83,14 @@ class Population:
     The zone is filled in order, as a fresh machine fills. Each row frees a random live page or allocates
     into a random empty slot, half of either, in random order: freed pages are taken again after a random
     while, from the fullest superpageblock that has one. Rows are drawn outside the clock.
+
+    A scattered population fills the zone and frees a random 30 % instead: free pages are then strewn over
+    all of memory, and each allocation waits for a link that only the one before it revealed.
     """
 
-    def __init__(self, pages: int, spb_pb: int = 512, pcp: PcpConf | None = None) -> None:
+    def __init__(
+        self, pages: int, spb_pb: int = 512, pcp: PcpConf | None = None, scattered: bool = False
+    ) -> None:
         spec = ZoneSpec(
             zone_pages=pages,
             spb_pb=spb_pb,
@@ -99,10 +104,14 @@ class Population:
         self.rng = np.random.default_rng(7)
         replay.boot_zone(self.zone, self.policy, boot_chunks(self.zone, self.zone.geo.lo, self.zone.geo.hi))
         self.step = min(RANGE_PAGES[-1], pages // 64)
-        nr_live = int(pages * FULL) // self.step * self.step
+        nr_live = pages if scattered else int(pages * FULL) // self.step * self.step
         self.run_ranges(np.arange(0, nr_live, self.step, dtype=np.int32), self.step)
         self.live = np.arange(nr_live, dtype=np.int32)
         self.empty = np.arange(nr_live, pages, dtype=np.int32)
+        if scattered:
+            order = self.rng.permutation(self.live)
+            self.live, self.empty = np.split(order, [int(pages * FULL)])
+            self.run(self.empty.copy())
 
     @property
     def state_bytes(self) -> int:
@@ -146,9 +155,9 @@ class Population:
         return clock(lambda: self.run_ranges(batches.pop(), nr_pages), repeats)
 
 
-def bench_churn(label: str, quick: bool = False) -> dict[str, Any]:
+def bench_churn(label: str, quick: bool = False, scattered: bool = False) -> dict[str, Any]:
     """Random churn of order-0 movable pages on one of SIZES, with its yardstick."""
-    population = Population(SIZES[label])
+    population = Population(SIZES[label], scattered=scattered)
     yardstick = measure_yardstick(population.state_bytes, 40_000 if quick else 400_000)
     clocked = population.churn(20_000 if quick else 200_000, 3 if quick else 9)
     return {"ns": clocked, "yardstick": yardstick, "state_bytes": population.state_bytes}
@@ -210,6 +219,7 @@ def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
     engine.warmup()
     result = engine.run_replicate(scenario, 0, 0)
     return {
+        "ns_by_phase": {name: _round(s / result.events * 1e9) for name, s in result.phases.items()},
         "simulated_s": scenario.duration / 1e9,
         "wall_s": result.wall_s,
         "boot_s": result.boot_s,
@@ -256,33 +266,35 @@ def _measure(groups: set[str], quick: bool, say: Callable[[str], None]) -> dict[
     """Run the groups; the JSON document. `say` gets a readable line for each figure."""
     found: dict[str, Any] = {}
     if "churn" in groups:
-        found["yardstick_ns"], found["churn_ns"] = {}, {}
-        for label in ("4GiB",) if quick else SIZES:
-            one = bench_churn(label, quick)
+        found["yardstick_ns"], found["churn_ns"], found["scattered_ns"] = {}, {}, {}
+        labels = ("4GiB",) if quick else tuple(SIZES)
+        for scattered, label in [(False, label) for label in labels] + [(True, labels[-1])]:
+            one = bench_churn(label, quick, scattered)
             ns, yardstick = one["ns"], one["yardstick"]
-            found["yardstick_ns"][label] = _round(yardstick.median)
-            found["churn_ns"][label] = _round(ns.median)
+            found["yardstick_ns"].setdefault(label, _round(yardstick.median))
+            found["scattered_ns" if scattered else "churn_ns"][label] = _round(ns.median)
+            name = "scattered" if scattered else "churn"
             say(
-                f"churn {label:<7} {ns.median:7.1f} ns a page event, best {ns.best:5.1f}; "
+                f"{name:<9} {label:<7} {ns.median:7.1f} ns a page event, best {ns.best:5.1f}; "
                 f"{ns.median / yardstick.median:.2f} of the yardstick: {yardstick.median:.0f} ns a load "
                 f"over {one['state_bytes'] / 1e6:.0f} MB"
             )
     if "pcp" in groups:
         pcp = bench_pcp(quick)
         found["pcp_ns"] = _round(pcp.median)
-        say(f"pcp   4GiB    {pcp.median:7.1f} ns a page event, best {pcp.best:5.1f}")
+        say(f"pcp       4GiB    {pcp.median:7.1f} ns a page event, best {pcp.best:5.1f}")
     if "ranges" in groups:
         for nr, ns in bench_ranges(quick).items():
             found[f"range{nr}_mpages_per_s"] = _round(1e3 / ns.median)
-            say(f"range {nr:<7} {1e3 / ns.median:7.0f} million pages a second, best {1e3 / ns.best:.0f}")
+            say(f"range     {nr:<7} {1e3 / ns.median:7.0f} million pages a second, best {1e3 / ns.best:.0f}")
     if "p18" in groups:
         p18 = bench_p18(quick)
         found["p18_ns"] = _round(p18.median) if isinstance(p18, Clocked) else None
-        say(f"p18           {p18.median:7.1f} ns an event" if isinstance(p18, Clocked) else f"p18: {p18}")
+        say(f"p18               {p18.median:7.1f} ns an event" if isinstance(p18, Clocked) else f"p18: {p18}")
     if "flagship" in groups:
         flagship = bench_flagship(quick)
         found["flagship"] = flagship if isinstance(flagship, dict) else None
-        say(f"flagship      {flagship}")
+        say(f"flagship          {flagship}")
     if "compile" in groups:
         seconds = bench_compile(quick)
         found["compile_s"] = _round(seconds) if isinstance(seconds, float) else None

@@ -20,7 +20,7 @@ def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every size is 64 MiB, so that the tables are quick and can run interpreted."""
     monkeypatch.setattr(bench, "SIZES", dict.fromkeys(bench.SIZES, TINY))
     monkeypatch.setattr(bench, "RANGE_PAGES", (16, 64))
-    monkeypatch.setattr(bench.Population.__init__, "__defaults__", (8, None))
+    monkeypatch.setattr(bench.Population.__init__, "__defaults__", (8, None, False))
     monkeypatch.setenv("SPBFAST_GOLDEN_DIR", "")
 
 
@@ -59,6 +59,7 @@ def test_json_has_the_promised_keys(tiny_sizes: None, capsys: pytest.CaptureFixt
     assert bench.main(json=True, quick=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["churn_ns"]["4GiB"] > 0
+    assert found["scattered_ns"]["4GiB"] > 0
     assert found["yardstick_ns"]["4GiB"] > 0
     assert found["pcp_ns"] > 0
     assert found["range16_mpages_per_s"] > 0
