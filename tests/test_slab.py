@@ -187,7 +187,7 @@ def random_run(seed, steps, **kind):
         op = int(rng.choice([GROW, GROW, GROW, SCAN, SCAN, DROP, RELEASE, RECLAIMED]))
         if op == GROW:
             assert m.grow(n, inst, int(rng.integers(4))) in (DONE, POOL_FULL)
-            m.slab.inst[inst, Si.TODO] = 0
+            m.slab.inst[inst, Si.AWAITED] = 0
         else:
             m.do(op, n, inst)
         m.check()
@@ -219,10 +219,10 @@ def test_slab_is_asked_for_once_and_named():
     m = Machine()
     assert grow_once(m.slab, 0, 5) == INODE
     assert grow_once(m.slab, 0, 0) == INODE
-    assert m.slab.inst[0, Si.TODO] == 5
+    assert m.slab.inst[0, Si.AWAITED] == 5
     assert add(m.slab, INODE, 3) == 0
     assert grow_once(m.slab, 0, 0) == DENTRY
-    assert m.slab.inst[0, [Si.TODO, Si.NR_INODES]].tolist() == [4, 1]
+    assert m.slab.inst[0, [Si.AWAITED, Si.NR_INODES]].tolist() == [4, 1]
     m.check()
     add(m.slab, DENTRY, 0)
     assert grow_once(m.slab, 0, 0) == DONE

@@ -105,7 +105,7 @@ def _start_inode(slab, inst):
     slot = take_object(slab, si[Si.INODE_CACHE])
     if slot < 0:
         return si[Si.INODE_CACHE]
-    si[Si.TODO] -= 1
+    si[Si.AWAITED] -= 1
     si[Si.NR_INODES] += 1
     si[Si.ACC_DENTRY] += si[Si.DENTRIES_PER_INODE]
     si[Si.LEFT] = si[Si.ACC_DENTRY] >> 16
@@ -165,9 +165,9 @@ def grow_inodes(slab, inst, nr):
     pages were to be had, `skip_object`, and call again with nr = 0 until DONE.
     """
     si = slab.inst[inst]
-    si[Si.TODO] += nr
+    si[Si.AWAITED] += nr
     nr_attached = slab.attached.shape[0]
-    while si[Si.TODO] > 0 or si[Si.STEP] > 0:
+    while si[Si.AWAITED] > 0 or si[Si.STEP] > 0:
         if si[Si.STEP] == 0:
             if slab.stat[St.NR_OBJECTS] >= slab.stat[St.MAX_OBJECTS]:
                 return np.int64(POOL_FULL)
@@ -191,7 +191,7 @@ def skip_object(slab, inst):
     step = si[Si.STEP]
     si[Si.COUNTER] += 1
     if step == 0:
-        si[Si.TODO] -= 1
+        si[Si.AWAITED] -= 1
     elif step <= slab.attached.shape[0]:
         slab.att[inst, step - 1, At.PENDING] -= 1
     else:

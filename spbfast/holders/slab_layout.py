@@ -75,7 +75,7 @@ class Si(enum.IntEnum):
     ACC_RELEASE = 9
     ACC_HELD = 10
     ACC_DROP = 11
-    TODO = 12  # inodes asked for and not begun
+    AWAITED = 12  # inodes asked for and not begun
     STEP = 13  # 0: between inodes; 1..attached: that cache; then its dentries
     LEFT = 14  # dentries that the inode still gets
     NR_INODES = 15

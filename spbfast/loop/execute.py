@@ -233,8 +233,8 @@ def run_slab_row(w, policy, row):
     while code != DONE:
         if code == POOL_FULL:
             # Counted, not fatal: the run goes on with what the pool holds.
-            w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.TODO]
-            slab.inst[inst, Si.TODO] = 0
+            w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.AWAITED]
+            slab.inst[inst, Si.AWAITED] = 0
             return OK
         if not get_slab(w, policy, code, np.int64(row[Row.CLS]), np.int64(row[Row.CPU])):
             w.node.vm[V.SLAB_ALLOC_FAILED] += 1
