@@ -28,6 +28,37 @@ MAX_LINES = 8
 MAX_FAILURES = 20
 
 
+def _content(figures: Any, store: Store, ds: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the page's template fills in."""
+    labels = point_labels(ds)
+    shown = choose_points(ds)
+    styles = point_styles(ds, shown)
+    paired = paired_tables(ds)
+    return {
+        "title": manifest["name"],
+        "shown": [{"label": labels[i], **_swatch(styles[i])} for i in shown],
+        "hidden": ds.sizes["point"] - len(shown),
+        "headline": tables.headline(ds, labels, paired),
+        "sentence": tables.sentence(ds, labels, paired),
+        "counts": _counts(ds),
+        "failures": failures(store, ds, labels),
+        "max_failures": MAX_FAILURES,
+        "figures": {
+            "spb": figures.superpageblocks(ds, styles),
+            "contig": figures.contiguity(ds, styles),
+            "memory": figures.memory(ds, styles),
+            "diff": _difference_figure(figures, paired, labels, styles),
+        },
+        "paired": tables.paired_rows(ds, labels, paired),
+        "counters": tables.counter_table(ds, labels, shown),
+        "points": tables.point_rows(ds, labels),
+        "throughput": tables.throughput(ds, labels),
+        "config": ds.attrs.get("config_yaml", ""),
+        "provenance": provenance(manifest, ds, store),
+        "reproduce": reproduce(manifest),
+    }
+
+
 def build_report(directory: str | Path, target: Path | None = None) -> Path:
     """Write report.html for a results directory.
 
@@ -63,34 +94,7 @@ def build_report(directory: str | Path, target: Path | None = None) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
         ds = open_results(directory)
-    labels = point_labels(ds)
-    shown = choose_points(ds)
-    styles = point_styles(ds, shown)
-    paired = paired_tables(ds)
-    content = {
-        "title": manifest["name"],
-        "shown": [{"label": labels[i], **_swatch(styles[i])} for i in shown],
-        "hidden": ds.sizes["point"] - len(shown),
-        "headline": tables.headline(ds, labels, paired),
-        "sentence": tables.sentence(ds, labels, paired),
-        "counts": _counts(ds),
-        "failures": failures(store, ds, labels),
-        "max_failures": MAX_FAILURES,
-        "figures": {
-            "spb": figures.superpageblocks(ds, styles),
-            "contig": figures.contiguity(ds, styles),
-            "memory": figures.memory(ds, styles),
-            "diff": _difference_figure(figures, paired, labels, styles),
-        },
-        "paired": tables.paired_rows(ds, labels, paired),
-        "counters": tables.counter_table(ds, labels, shown),
-        "points": tables.point_rows(ds, labels),
-        "throughput": tables.throughput(ds, labels),
-        "config": ds.attrs.get("config_yaml", ""),
-        "provenance": provenance(manifest, ds, store),
-        "reproduce": reproduce(manifest),
-        "open_path": repr(str(directory)),
-    }
+    content = _content(figures, store, ds, manifest) | {"open_path": repr(str(directory))}
     loader = jinja2.PackageLoader("spbfast.report", "templates")
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     final = target or store.dir / "report.html"
