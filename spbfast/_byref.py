@@ -1,8 +1,8 @@
 """Named tuples by reference: kernels get one pointer instead of hundreds of scalars.
 
 Numba hands a tuple of arrays to a function field by field, seven machine words an array: with the
-machine's fifty arrays every call site and every function costs hundreds of IR instructions, and compiling
-the event loop took more than ten minutes. A class registered here is stored once, at the border, and
+machine's fifty arrays every call site and every function costs hundreds of IR instructions; by reference
+the replay loop compiled in 22 s instead of 45 s. A class registered here is stored once, at the border, and
 passed as a pointer, like a `struct zone *`. Arrays of a state never change during a kernel, so loads of
 their descriptors are marked invariant and LLVM keeps data pointers in registers across stores.
 

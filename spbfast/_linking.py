@@ -1,7 +1,8 @@
 """Whole-program compilation of kernels: numba types and lowers each, LLVM sees each entry's closure once.
 
 Numba's own way optimises and emits machine code for every jitted function together with all that it
-calls, so deep call chains cost kernels x depth: 98 s of CPU for the allocator alone, against 25 s here.
+calls, so deep call chains cost kernels x depth: 98 s of CPU for the
+allocator's replay loop alone, against 40 s with this module (same loaded machine).
 Inner kernels keep their plain IR; an entry links the closure, makes everything but itself internal
 (LLVM then also drops unused array fields from the argument lists of calls that stay calls), optimises
 once and emits once. Kernels never index from the end, so the wrap-around of negative indices is left
@@ -40,7 +41,7 @@ class InnerLibrary(JITCodeLibrary):
     def finalize(self) -> None:
         self._raise_if_finalized()
         # Calls are cheap, one pointer a tuple; left to itself LLVM inlines every function with a single
-        # caller, and the event loop becomes one function that takes it minutes to optimise.
+        # caller, and the event loop becomes one very large function.
         for fn in self._final_module.functions:
             is_own = not fn.is_declaration and fn.linkage == llvm.Linkage.external
             if is_own and not any(b"alwaysinline" in attributes for attributes in fn.attributes):

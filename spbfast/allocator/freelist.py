@@ -15,7 +15,6 @@ from spbfast.allocator.spb import account_free_pb, note_mask
 from spbfast.constants import (
     CMA,
     NR_MT,
-    ORDER_NIBBLE,
     PB_ORDER,
     STATE_FREE,
     STATE_TAIL,
@@ -40,18 +39,6 @@ def unlink(page, pfn):
     before = np.int64(page.prev[pfn])
     page.next[before] = after
     page.prev[after] = before
-
-
-@inline_kernel
-def free_order(state):
-    """Order of the free block whose head has this state, or -1 if it heads none."""
-    return state & ORDER_NIBBLE if state < 0 else -1
-
-
-@inline_kernel
-def free_mt(state):
-    """Migratetype of the list that a free block with this state is on."""
-    return (state >> 4) & 7
 
 
 @inline_kernel

@@ -167,12 +167,6 @@ def auto_batch_size(mean_cell_s: float, remaining: int, threads: int) -> int:
     return max(1, min(wanted, fair, AUTO_BATCH_MAX))
 
 
-def sort_cells(cells: Iterable[Cell], plan: Plan) -> list[Cell]:
-    """`cells` in design order: by point, then replicate."""
-    index = {p.point_id: p.index for p in plan.points}
-    return sorted(cells, key=lambda c: (index[c.point_id], c.replicate))
-
-
 def pending_cells(plan: Plan, done: Iterable[Cell]) -> list[Cell]:
     """Cells still to run, in order of execution."""
     finished = set(done)
