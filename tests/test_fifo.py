@@ -23,6 +23,7 @@ from spbfast.holders.fifo import (
     peek_ahead,
     pop_head,
     push_tail,
+    settle_shuffle,
     shuffle_tail,
 )
 
@@ -36,6 +37,7 @@ def run_ops(fifo, ops, results):
         if op == PUSH:
             results[row] = push_tail(fifo, q, value)
         elif op == POP:
+            settle_shuffle(fifo)
             results[row] = pop_head(fifo, q)
         elif op == SHUFFLE:
             shuffle_tail(fifo, q, draw(7, value))
@@ -43,6 +45,7 @@ def run_ops(fifo, ops, results):
             results[row] = peek_ahead(fifo, q, value)
         else:
             results[row] = fifo_len(fifo, q)
+    settle_shuffle(fifo)
 
 
 @entry_kernel
@@ -161,6 +164,18 @@ def test_shuffle_meets_old_and_young_places_alike():
     # A random permutation: age and place uncorrelated, each half as old as the other on average.
     assert abs(np.corrcoef(entries, np.arange(count))[0, 1]) < 0.05
     assert abs(entries[: count // 2].mean() / entries.mean() - 1) < 0.05
+
+
+def test_a_swap_made_late_is_the_swap_made_at_once():
+    ops = []
+    for i in range(900):
+        ops += [(PUSH, i % 2, i), (SHUFFLE, i % 2, i)]
+    late, at_once = make_fifo(900, 2), make_fifo(900, 2)
+    run(late, ops)
+    for op in ops:
+        run(at_once, [op])
+    for q in range(2):
+        assert entries_of(late, q).tolist() == entries_of(at_once, q).tolist()
 
 
 def test_shuffle_while_the_head_moves():

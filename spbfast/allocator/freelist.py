@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel
+from spbfast._jit import inline_kernel, prefetch
 from spbfast.allocator.pfn import list_of, set_of
 from spbfast.allocator.spb import account_free_pb, note_mask
 from spbfast.constants import (
@@ -95,8 +95,14 @@ def del_from_free_list(z, pfn, order, mt):
 
 @inline_kernel
 def first_block(z, set_, order, mt):
-    """Head block of a list that is not empty."""
-    return np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
+    """Head block of a list that is not empty.
+
+    Who asks is about to take it, and the next request takes the one behind it: a list's order is known
+    one link at a time, so this is the only time to ask memory for it.
+    """
+    pfn = np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
+    prefetch(z.page.next, np.int64(z.page.next[pfn]))
+    return pfn
 
 
 @inline_kernel

@@ -16,6 +16,7 @@ from spbfast.allocator.freelist import has_block
 from spbfast.allocator.mainline import take_smallest
 from spbfast.allocator.pfn import spb_of
 from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_fit, find_own_order, mask_of
+from spbfast.allocator.prefetch import prefetch_slot
 from spbfast.allocator.record import record_move
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, clear_content
@@ -27,12 +28,15 @@ from spbfast.constants import (
     MAX_ORDER,
     MOVABLE,
     NR_BUCKETS,
+    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     Ev,
     Noise,
     P,
 )
+
+SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
 
 
 @kernel
@@ -129,6 +133,14 @@ def is_busy(z):
     return acc > 0xFFFF
 
 
+@inline_kernel
+def prefetch_owner(z, pfn):
+    """Hint that the slot of the block headed by `pfn`, if it is in use, is needed soon."""
+    state = np.int64(z.page.state[pfn])
+    if state >= 0 and code_of(state) == CODE_MOVABLE and state & ORDER_NIBBLE != ORDER_NIBBLE:
+        prefetch_slot(z.slots, -np.int64(z.page.next[pfn]) - 1, np.int64(z.page.prev[pfn]))
+
+
 @kernel
 def migrate_pageblock(z, policy, pb, stop_at_pinned):
     """Migrate the movable blocks whose heads lie in a pageblock, ascending.
@@ -139,6 +151,8 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
     pfn = pb << PB_ORDER
     end = pfn + PB_PAGES
     while pfn < end:
+        if pfn + SLOT_AHEAD < end:
+            prefetch_owner(z, pfn + SLOT_AHEAD)
         state = np.int64(z.page.state[pfn])
         order = block_order(state)
         if order < 0 or state < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
+from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.request import rmqueue
@@ -112,6 +112,9 @@ def refill(z, policy, cpu, order, mt, flags):
 def take_from_pcp(z, policy, cpu, order, mt, i):
     """Take the head block of a list that is not empty for a request of type mt."""
     pfn = np.int64(z.page.next[head_of(z, cpu, i)])
+    # The next request takes the block behind it, which has rested long enough to be cold.
+    prefetch(z.page.next, np.int64(z.page.next[pfn]))
+    prefetch(z.page.state, np.int64(z.page.next[pfn]))
     unlink(z.page, pfn)
     count_blocks(z, cpu, i, -1, -(1 << order))
     old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
@@ -141,6 +144,8 @@ def drain_list(z, policy, cpu, i, nr):
     order = list_order(i)
     while nr > 0 and z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
         pfn = np.int64(z.page.prev[head])
+        prefetch(z.page.prev, np.int64(z.page.prev[pfn]))
+        prefetch(z.page.state, np.int64(z.page.prev[pfn]))
         unlink(z.page, pfn)
         count_blocks(z, cpu, i, -1, -(1 << order))
         mt = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT

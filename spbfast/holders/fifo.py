@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast._jit import by_reference, inline_kernel, kernel
+from spbfast._jit import by_reference, inline_kernel, kernel, prefetch
 from spbfast.constants import Err
 from spbfast.holders.draws import below
 
@@ -36,6 +36,7 @@ class Q(enum.IntEnum):
 
 NR_QUEUE = 5
 POOL_FREE, POOL_USED, POOL_NR_FREE = 0, 1, 2  # first free chunk or -1; chunks ever used; chunks left
+POOL_SWAP, POOL_SWAP_WITH = 3, 4  # positions of a swap that is to come, or -1
 
 
 @by_reference
@@ -78,7 +79,7 @@ def make_fifo(entries: int, queues: int) -> Fifo:
     if chunks * CHUNK >= 1 << 31:
         raise ValueError(f"an object pool of {entries} entries is too large (limit 2^31)")
     ring = 1 << (_chunks(_chunks(entries, queues), 1) - 1).bit_length()
-    pool = np.array([-1, 0, chunks], np.int64)
+    pool = np.array([-1, 0, chunks, -1, -1], np.int64)
     return Fifo(
         data=np.zeros(chunks * CHUNK, np.int32),
         next=np.zeros(chunks, np.int32),
@@ -211,14 +212,30 @@ def position_of(fifo, q, place):
     return (np.int64(fifo.data[at]) << CHUNK_SHIFT) + (place & CHUNK_MASK)
 
 
+@inline_kernel
+def settle_shuffle(fifo):
+    """Make the swap that `shuffle_tail` left for later, if one is left."""
+    position = fifo.pool[POOL_SWAP]
+    if position >= 0:
+        youngest = fifo.pool[POOL_SWAP_WITH]
+        entry = fifo.data[youngest]
+        fifo.data[youngest] = fifo.data[position]
+        fifo.data[position] = entry
+        fifo.pool[POOL_SWAP] = -1
+
+
 @kernel
 def shuffle_tail(fifo, q, x):
-    """Let the youngest entry of queue q swap places with one drawn from all of them by the draw x."""
+    """Let the youngest entry of queue q swap places with one drawn from all of them by the draw x.
+
+    The drawn place is cold: it is only asked for here, and the swap made by the next call or by
+    `settle_shuffle`. That must come before anything but `push_tail` touches a queue.
+    """
+    settle_shuffle(fifo)
     position = position_of(fifo, q, below(x, fifo.queue[q, Q.LEN]))
-    youngest = fifo.queue[q, Q.TAIL] - 1
-    entry = fifo.data[youngest]
-    fifo.data[youngest] = fifo.data[position]
-    fifo.data[position] = entry
+    prefetch(fifo.data, position)
+    fifo.pool[POOL_SWAP] = position
+    fifo.pool[POOL_SWAP_WITH] = fifo.queue[q, Q.TAIL] - 1
 
 
 def chunks_of(fifo: Fifo, q: int) -> list[int]:

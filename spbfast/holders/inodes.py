@@ -16,7 +16,14 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.constants import Err
 from spbfast.holders.draws import chance, draw, high_32
-from spbfast.holders.fifo import fifo_len, peek_ahead, pop_head, push_tail, shuffle_tail
+from spbfast.holders.fifo import (
+    fifo_len,
+    peek_ahead,
+    pop_head,
+    push_tail,
+    settle_shuffle,
+    shuffle_tail,
+)
 from spbfast.holders.slab import put_object, take_object
 from spbfast.holders.slab_layout import (
     ATTACHED0,
@@ -157,15 +164,10 @@ def _add_dentries(slab, inst):
     return np.int64(DONE)
 
 
-@kernel
-def grow_inodes(slab, inst, nr):
-    """Add nr inodes with their dentries and attached objects to what instance inst still has to grow.
-
-    Returns DONE, POOL_FULL, or the number of the cache that needs a slab: then `add_slab` or, if no
-    pages were to be had, `skip_object`, and call again with nr = 0 until DONE.
-    """
+@inline_kernel
+def _grow(slab, inst):
+    """What `grow_inodes` does, with a swap of the last object perhaps left to be made."""
     si = slab.inst[inst]
-    si[Si.AWAITED] += nr
     nr_attached = slab.attached.shape[0]
     while si[Si.AWAITED] > 0 or si[Si.STEP] > 0:
         if si[Si.STEP] == 0:
@@ -179,6 +181,19 @@ def grow_inodes(slab, inst, nr):
         if code != DONE:
             return code
     return np.int64(DONE)
+
+
+@kernel
+def grow_inodes(slab, inst, nr):
+    """Add nr inodes with their dentries and attached objects to what instance inst still has to grow.
+
+    Returns DONE, POOL_FULL, or the number of the cache that needs a slab: then `add_slab` or, if no
+    pages were to be had, `skip_object`, and call again with nr = 0 until DONE.
+    """
+    slab.inst[inst, Si.AWAITED] += nr
+    code = _grow(slab, inst)
+    settle_shuffle(slab.fifo)
+    return code
 
 
 @kernel

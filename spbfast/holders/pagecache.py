@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
+from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.allocator.free import free_held, hand_out
 from spbfast.allocator.prefetch import prefetch_page
-from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE
+from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER
 from spbfast.holders.draws import below, chance, draw
 from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
 
@@ -86,12 +86,23 @@ def take_folio(z, policy, node, owner, place):
 
 
 @inline_kernel
-def prefetch_oldest(z, node, owner, place):
-    """Hint that the folio some way behind the oldest is needed soon."""
+def prefetch_folio(z, node, owner, place):
+    """Hint that the folio `place` behind the oldest of a ring is needed soon."""
     head = node.cache[2 * owner + Ca.COLD_HEAD]
     pfn = np.int64(z.slots.pfn[z.slots.base[owner] + (head + place) % z.slots.size[owner]])
     if pfn >= 0:
         prefetch_page(z.page, pfn)
+        prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])
+
+
+@kernel
+def prefetch_run(z, node, owner, place, nr):
+    """Hint that a run of folios goes, and that the oldest fill its gaps: all their misses at once."""
+    for i in range(min(nr, AHEAD)):
+        prefetch_folio(z, node, owner, place + i)
+    if place:
+        for i in range(min(nr, AHEAD)):
+            prefetch_folio(z, node, owner, np.int64(i))
 
 
 @kernel
@@ -106,10 +117,11 @@ def reclaim_run(z, policy, node, owner, want):
             draw(node.conf[N.RECLAIM_KEY] + 1, node.cache[Ca.COUNTER]), nr_folios(node, owner) - nr + 1
         )
     freed = np.int64(0)
+    prefetch_run(z, node, owner, place, nr)
     for _ in range(nr):
         if freed >= want:
             break
-        prefetch_oldest(z, node, owner, place + AHEAD)
+        prefetch_folio(z, node, owner, place + AHEAD)
         # The gap that a folio leaves is filled from the head, which moves on: the run stays at `place`.
         freed += take_folio(z, policy, node, owner, place)
         place = min(place, nr_folios(node, owner) - 1)
