@@ -1,0 +1,43 @@
+"""What all verbs share: the application object, common arguments and options, exit codes.
+
+Owns no verb. Every other module of the package takes `app` from here and registers its verbs with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_BUG, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+
+app = typer.Typer(
+    name="spbfast",
+    help="Simulate the Linux page allocator with superpageblocks and slab shrink, and sweep its tunables.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigArg = Annotated[Path, typer.Argument(metavar="CFG", help="a configuration (YAML)", show_default=False)]
+DirArg = Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override one key, e.g. policy.slab_shrink=false"),
+]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result's path")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+
+
+def build_report_page(directory: Path, prefix: str = "") -> None:
+    """Build the report and print its path, or how to get what it needs."""
+    try:
+        from spbfast.report import build_report
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        typer.echo("no report without matplotlib; install it with: pip install 'spbfast[plot]'", err=True)
+        return
+    typer.echo(f"{prefix}{build_report(directory)}")

@@ -1,0 +1,128 @@
+"""Verbs that simulate: one point, or a sweep.
+
+Owns `run` and `sweep`. Prints; computes nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spbfast.cli.options import EXIT_SOME_FAILED, ConfigArg, QuietOpt, SetOpt, app, build_report_page
+
+DRY_RUN_SHOWN = 20
+
+
+@app.command()
+def run(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write the dataset (netCDF) here")
+    ] = None,
+    set_: SetOpt = None,
+    quiet: QuietOpt = False,
+) -> None:
+    """Run the configuration's own point, all replicates, and print a summary."""
+    from spbfast.config import load_config
+
+    job = load_config(config, set_ or (), one_point=True)
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
+    from spbfast.engine import simulate
+
+    dataset = simulate(job.scenario, replicates=job.replicates, seed=job.seed)
+    if not quiet:
+        typer.echo(_summary(dataset))
+    if output is not None:
+        dataset.to_netcdf(output, engine="netcdf4")
+        typer.echo(str(output))
+
+
+def _summary(dataset: Any) -> str:
+    """Each quantity at the end of the run: least, median and greatest of the replicates."""
+    lines = [f"{'at the end of the run':<44} {'min':>14} {'median':>14} {'max':>14}"]
+    silent = 0
+    for name, var in dataset.data_vars.items():
+        last = var.isel(time=-1) if "time" in var.dims else var
+        extra = [d for d in last.dims if d not in ("replicate", "counter")]
+        if extra or last.dtype.kind not in "iuf":
+            continue
+        rows = last.stack(row=[d for d in last.dims if d != "replicate"]) if last.ndim > 1 else last
+        cells = rows.transpose("row", ...) if "row" in rows.dims else [rows]
+        for cell in cells:
+            label = cell.coords["row"].item() if "row" in cell.coords else ()
+            shown = ".".join([str(name), *(str(part) for part in label)])
+            low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
+            if label and low == high == 0:
+                silent += 1
+                continue
+            lines.append(f"{shown:<44} {low:>14.10g} {mid:>14.10g} {high:>14.10g}")
+    if silent:
+        lines.append(f"({silent} counters stayed at 0)")
+    return "\n".join(lines)
+
+
+@app.command()
+def sweep(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="results directory  [default: results/NAME]"),
+    ] = None,
+    set_: SetOpt = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", metavar="KEY=A,B", help="sweep a key, e.g. policy.slab_shrink_throttle=10ms,50ms"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the points; touch no file")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed point")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Run every point of a sweep; the same command continues what was interrupted."""
+    from spbfast.config import load_config
+
+    job = load_config(config, set_ or (), grid=grid or ())
+    outdir = output if output is not None else Path("results") / job.name
+    if dry_run:
+        _print_points(job, outdir)
+        return
+    from spbfast.sweep.driver import run_sweep
+
+    outcome = run_sweep(job, outdir, retry_failed=retry_failed, fail_fast=fail_fast, quiet=quiet)
+    if outcome.exit_code in (0, EXIT_SOME_FAILED):
+        if not no_report:
+            build_report_page(outdir, prefix="report: ")
+        if not quiet:
+            typer.echo(_snippet(outdir))
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_points(job: Any, outdir: Path) -> None:
+    """What a sweep would run, without running or writing anything."""
+    from spbfast.sweep.design import build_design
+
+    points = build_design(job.sweep)
+    for point in points:
+        job.with_values(point.values)
+    typer.echo(f"{job.name}: {len(points)} points x {job.replicates} replicates, into {outdir}")
+    for point in points[:DRY_RUN_SHOWN]:
+        shown = ", ".join(f"{k}={v}" for k, v in point.values.items()) or "the file's own point"
+        typer.echo(f"  {shown}{'  (baseline)' if point.baseline else ''}")
+    if len(points) > DRY_RUN_SHOWN:
+        typer.echo(f"  ... and {len(points) - DRY_RUN_SHOWN} more")
+
+
+def _snippet(outdir: Path) -> str:
+    """Three lines that open the results in Python."""
+    return (
+        "In Python:\n"
+        "  import spbfast as sf\n"
+        f"  ds = sf.open_results({str(outdir)!r})\n"
+        '  print(sf.cube(ds).spb_tainted.mean("replicate").isel(time=-1))'
+    )
