@@ -20,9 +20,20 @@ _LAZY = {
     "open_results": "spbfast.results",
     "cube": "spbfast.results",
     "compare": "spbfast.results",
+    "fragmentation_scores": "spbfast.scores",
 }
 
-__all__ = ["Zone", "__version__", "compare", "cube", "load_config", "open_results", "simulate", "sweep"]
+__all__ = [
+    "Zone",
+    "__version__",
+    "compare",
+    "cube",
+    "fragmentation_scores",
+    "load_config",
+    "open_results",
+    "simulate",
+    "sweep",
+]
 
 if TYPE_CHECKING:
     from spbfast.config import load_config

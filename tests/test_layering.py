@@ -29,7 +29,8 @@ LAYERS: list[set[str]] = [
     {"verify", "bench"},
     {"zone", "engine"},
     {"sweep"},
-    {"results", "analysis", "plots", "report"},
+    {"results", "analysis", "scores", "comparison", "plots", "report"},
+    {"validation"},
     {"cli"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spbfast.config import messages, policy
+from spbfast.config import messages, policy, userpresets
 from spbfast.config.checksweep import check_sweep
 from spbfast.config.models import Job, JobFile, Scenario
 from spbfast.config.tree import Node, Source, from_plain, label, merge, parse, with_value
@@ -60,6 +60,8 @@ def load_config(
         tree = with_value(tree, "name", Node(stem or "job", tree.source, 1, 1))
     found: list[Problem] = []
     file = validate(tree, found)
+    if isinstance(tree.value, dict) and "presets" in tree.value:
+        userpresets.check(tree, found, validate)
     if isinstance(tree.value, dict) and "sweep" in tree.value:
         check_sweep(tree, found, validate, _assign, main=str(path), one_point=one_point)
     problems += found
@@ -105,6 +107,7 @@ def scenario_with(job: Job, values: Mapping[str, Any]) -> Scenario:
 def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
     """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
     before = len(problems)
+    tree = userpresets.expand(tree, problems)
     written = tree.value.get("policy")
     chosen = policy.resolve(written if written is not None else Node({}, tree.source, 1, 1), problems)
     full = replace(tree, value={**tree.value, "policy": chosen})

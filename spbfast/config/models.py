@@ -141,6 +141,10 @@ class JobFile(ScenarioFields):
     replicates: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1, description="runs per point; replicate k meets the same demand in every point"
     )
+    presets: dict[str, Any] = Field(
+        default_factory=dict,
+        description="presets of your own: each NAME with what `policy` may hold",
+    )
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
     output: Output = Field(default_factory=Output, description="what is kept")
     executor: Executor = Field(default_factory=Executor, description="what runs the points")

@@ -1,8 +1,9 @@
 """Allocator policies by patch: which switches each step of the series turns on.
 
-Owns the preset names and the table in presets.json beside this file. `v1@N` is the state after patch N of
-the 45 patches of version 1; `v1` is short for the last of them and `v2` is version 2. A preset is complete:
-a policy is a preset plus the keys that a configuration overrides.
+Owns the preset names, the table in presets.json beside this file, and its views: the matrix preset x switch
+and the difference of two presets. `v1@N` is the state after patch N of the 45 patches of version 1; `v1` is
+short for the last of them and `v2` is version 2. A preset is complete: a policy is a preset plus the
+keys that a configuration overrides. Presets that a configuration names itself are userpresets.py's business.
 """
 
 from __future__ import annotations
@@ -68,13 +69,66 @@ def preset_values(name: str) -> dict[str, Any]:
     return copy.deepcopy(_table()[canonical_name(name)])
 
 
+def ladder() -> list[str]:
+    """The presets in the order of the series, each once."""
+    return list(_table())
+
+
+def flat_values(name: str) -> dict[str, Any]:
+    """The preset's keys with those of sections behind a dot, such as ``slab_shrink_triggers.would_taint``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    return dict(_flat(_table()[canonical_name(name)]))
+
+
+def matrix(*, everything: bool = False) -> dict[str, dict[str, Any]]:
+    """Every switch with its value in each preset of the ladder.
+
+    Parameters
+    ----------
+    everything : bool
+        Also the switches that are the same in all presets.
+
+    Returns
+    -------
+    dict of str to dict of str to bool, int or str
+        Key to preset to value; keys in the order in which the series changes them, then the constant ones.
+    """
+    columns = {name: flat_values(name) for name in ladder()}
+    keys = list(next(iter(columns.values())))
+    rows = {key: {name: column[key] for name, column in columns.items()} for key in keys}
+
+    def changes_at(key: str) -> int:
+        values = list(rows[key].values())
+        return next((i for i, value in enumerate(values) if value != values[0]), len(values))
+
+    ordered = sorted(keys, key=changes_at)
+    return {key: rows[key] for key in ordered if everything or changes_at(key) < len(columns)}
+
+
+def difference(one: str, other: str) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two presets differ, each with both values.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message suggests the nearest one.
+    """
+    a, b = flat_values(one), flat_values(other)
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
 def preset_steps() -> list[tuple[str, str]]:
     """Each preset with what it changes against the one before it, as one line of text."""
     out: list[tuple[str, str]] = []
     before: dict[str, Any] = {}
     for name, values in _table().items():
         flat = dict(_flat(values))
-        changed = [f"{k} {_text(v)}" for k, v in flat.items() if before.get(k, v) != v]
+        changed = [f"{k} {text(v)}" for k, v in flat.items() if before.get(k, v) != v]
         out.append((name, ", ".join(changed) or "the mainline allocator"))
         before = flat
         out += [(short, f"the same as {name}") for short, long in ALIASES.items() if long == name]
@@ -89,7 +143,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A switch as people read it: on, off, or the value as a file has it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from spbfast.config import messages, policy, presets
+from spbfast.config import messages, policy, presets, series
 from spbfast.config.models import JobFile
 from spbfast.config.units import format_duration, format_size
 from spbfast.errors import ConfigError
@@ -46,8 +46,15 @@ def job_schema() -> dict[str, Any]:
     }
     for alias, (kind, text) in _ALIAS_TEXT.items():
         shape["properties"][alias] = {"type": kind, "description": text}
+    # An editor cannot know the presets that the file itself names, so any text is allowed.
+    either = {"anyOf": [{"enum": names}, {"type": "string"}, {"$ref": "#/$defs/Policy"}]}
+    shape["properties"]["preset"]["anyOf"] = [
+        {"enum": shape["properties"]["preset"].pop("enum")},
+        {"type": "string"},
+    ]
+    schema["properties"]["presets"]["additionalProperties"] = either
     schema["properties"]["policy"] = {
-        "anyOf": [{"enum": names}, {"$ref": "#/$defs/Policy"}],
+        **either,
         "description": schema["properties"]["policy"]["description"],
     }
     actors = schema["properties"]["actors"]
@@ -176,9 +183,23 @@ def explain(path: str) -> str:
     lines = [path, f"  {doc.text}" if doc.text else "", f"  value:   {doc.kind}"]
     lines += [f"  default: {doc.default}"] if doc.default else []
     lines += [f"  source:  {doc.source}"] if doc.source else []
+    lines += _from_the_series(path)
     lines += _per_preset(path)
     lines += [f"  {d.path:<44} {d.text}" for d in docs.values() if d.path.startswith(f"{path}.")]
     return "\n".join(line for line in lines if line)
+
+
+def _from_the_series(path: str) -> list[str]:
+    """The patches that a key belongs to, and how sure its meaning is."""
+    lines = []
+    if patches := series.patches_of(path):
+        lines.append(f"  patches: {', '.join(patches)}")
+    elif reason := series.keys_of_no_patch().get(path):
+        lines.append(f"  patches: none; {reason}")
+    if known := series.certainty(path):
+        lines.append(f"  certainty: {known[0]}: {known[1]}")
+    lines += [f"  open:    {u.point}" for u in series.uncertain_points() if path in u.keys]
+    return lines
 
 
 def _per_preset(path: str) -> list[str]:

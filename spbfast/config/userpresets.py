@@ -1,0 +1,116 @@
+"""Presets that a configuration names itself: the section `presets`, and what a policy that uses one means.
+
+Owns the expansion of `policy: NAME` into the built-in preset and the keys underneath, before a policy is
+completed, and the checks of the section. A name says nothing about results: only what it stands for is part
+of a point's identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from spbfast.config import messages, presets
+from spbfast.config.policy import normalise
+from spbfast.config.tree import Node, merge
+from spbfast.errors import Problem
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,79}")
+
+
+def expand(tree: Node, problems: list[Problem]) -> Node:
+    """The tree with a policy that names one of the file's own presets written out over a built-in one."""
+    own, written = _own(tree), tree.value.get("policy")
+    if not own or written is None or not isinstance(written.value, dict):
+        return tree
+    chosen = written.value.get("preset")
+    if chosen is None or not isinstance(chosen.value, str):
+        return tree
+    if chosen.value not in own:
+        return _unless_misspelt(tree, written, chosen, own, problems)
+    below = _written_out(chosen.value, own, (), problems)
+    given = {key: node for key, node in written.value.items() if key != "preset"}
+    full = merge(below, replace(written, value=given, whole=False))
+    return replace(tree, value={**tree.value, "policy": full})
+
+
+def check(tree: Node, problems: list[Problem], validate: Callable[[Node, list[Problem]], Any]) -> None:
+    """Append what is wrong with the section `presets`, whether or not a preset is used.
+
+    Parameters
+    ----------
+    tree : Node
+        The whole file.
+    problems : list of Problem
+        Holds the file's own problems already; those are not repeated.
+    validate : callable
+        Checks a whole tree and appends what it finds.
+    """
+    known = {(p.path, p.message) for p in problems}
+    rest = {key: node for key, node in tree.value.items() if key != "sweep"}
+    for name, node in _own(tree).items():
+        path = f"presets.{name}"
+        if message := _wrong_name(name):
+            problems.append(node.problem(path, message, at_key=True))
+            continue
+        if not isinstance(node.value, dict):
+            if not isinstance(node.value, str):
+                message = "must be a preset's name, or a mapping of a preset and what it changes"
+                problems.append(node.problem(path, message))
+                continue
+        found: list[Problem] = []
+        policy = replace(node, value={"preset": Node(name, node.source, node.line, node.col)}, whole=True)
+        validate(replace(tree, value={**rest, "policy": policy}), found)
+        for problem in found:
+            if problem.path.split(".")[0] == "policy" and (problem.path, problem.message) not in known:
+                problems.append(replace(problem, path=path + problem.path.removeprefix("policy")))
+
+
+def _own(tree: Node) -> dict[str, Node]:
+    section = tree.value.get("presets") if isinstance(tree.value, dict) else None
+    return section.value if section is not None and isinstance(section.value, dict) else {}
+
+
+def _wrong_name(name: str) -> str:
+    try:
+        presets.canonical_name(name)
+    except ValueError:
+        if NAME.fullmatch(name):
+            return ""
+        return "a preset's name is letters, digits and '._@+-' only, 80 at most"
+    return f"{name!r} is a preset of this program; choose another name"
+
+
+def _unless_misspelt(
+    tree: Node, policy: Node, chosen: Node, own: dict[str, Node], problems: list[Problem]
+) -> Node:
+    """Report a name that is no built-in preset but nearly one of the file's own."""
+    name = str(chosen.value)
+    try:
+        presets.canonical_name(name)
+    except ValueError:
+        if hint := messages.suggest(name, list(own)):
+            problems.append(chosen.problem("policy.preset", f"unknown preset {name!r}{hint}"))
+            keys = {key: node for key, node in policy.value.items() if key != "preset"}
+            return replace(tree, value={**tree.value, "policy": replace(policy, value=keys)})
+    return tree
+
+
+def _written_out(name: str, own: dict[str, Node], seen: tuple[str, ...], problems: list[Problem]) -> Node:
+    """A preset of the file as the keys of a policy over a built-in preset."""
+    node = own[name]
+    if name in seen:
+        message = f"is built on itself ({' -> '.join([*seen, name])})"
+        problems.append(node.problem("policy", message, at_key=True))
+        return replace(node, value={})
+    wrapped = normalise(Node({"policy": replace(node, whole=False)}, node.source), problems)
+    keys = wrapped.value["policy"]
+    if not isinstance(keys.value, dict):
+        return replace(node, value={}, whole=False)
+    below = keys.value.get("preset")
+    if below is None or below.value not in own:
+        return replace(keys, whole=False)
+    rest = replace(keys, value={k: n for k, n in keys.value.items() if k != "preset"}, whole=False)
+    return merge(_written_out(below.value, own, (*seen, name), problems), rest)
