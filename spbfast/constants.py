@@ -227,6 +227,20 @@ class P(enum.IntEnum):
     movable_reserve_soft = 44
     migration_target_reclaim = 45
     atomic_noretry_fails = 46
+    pcp_owned_pageblocks = 47
+    pcp_adopts_partial = 48
+    pcp_stays_in_tainted = 49
+    bulk_nofragment = 50
+    watermark_boost = 51
+    claim_evacuation = 52
+    compact_within_superpageblock = 53
+    highatomic_reserve = 54
+    nowarn_lower_order_fails = 55
+    compaction_skips_immovable = 56
+    kvmalloc_noretry = 57
+    extent_buffers_movable = 58
+    claim_prefers_tainted = 59
+    choose_by_bitmap = 60
 
 
 NR_POLICY = len(P)

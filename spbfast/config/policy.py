@@ -145,6 +145,50 @@ class Policy(Model):
         "priority of a run's first pass (DEF_PRIORITY); the last pass has priority 0", "v1 30", ge=0, le=30
     )
 
+    pcp_owned_pageblocks: bool = _key(
+        "let each CPU take and own whole pageblocks, whose pages are freed back to it", "v1 02"
+    )
+    pcp_adopts_partial: bool = _key(
+        "let a refill for unmovable or reclaimable pages adopt a partly free pageblock in tainted "
+        "superpageblocks",
+        "v1 22",
+    )
+    pcp_stays_in_tainted: bool = _key(
+        "go on in tainted superpageblocks when the owned pageblock is used up", "v1 28"
+    )
+    bulk_nofragment: bool = _key(
+        "bulk refills carry NOFRAGMENT, and take movable whole pageblocks from the fullest clean "
+        "superpageblock",
+        "v1 13",
+    )
+    watermark_boost: bool = _key(
+        "a fragmenting claim raises the watermarks for a while", "mainline; v1 06 drops it"
+    )
+    highatomic_reserve: bool = _key(
+        "atomic requests of order above 0 may reserve their pageblock for such requests", "mainline"
+    )
+    claim_prefers_tainted: bool = _key(
+        "claims look at the first 8 entries of a list for one in a tainted superpageblock; for free lists "
+        "that are not kept per superpageblock",
+        "v1 12",
+    )
+    claim_evacuation: bool = _key("move what is left movable out of a claimed pageblock", "v1 07")
+    compact_within_superpageblock: bool = _key(
+        "compact movable pages inside clean superpageblocks to make free pageblocks", "v1 17"
+    )
+    compaction_skips_immovable: bool = _key(
+        "compaction passes over tainted superpageblocks without movable content", "v2 38"
+    )
+    nowarn_lower_order_fails: bool = _key(
+        "atomic requests that do not warn fail rather than taint where lower orders are to be had", "v2 35"
+    )
+    kvmalloc_noretry: bool = _key("large kvmalloc requests give up early and use single pages", "v1 37")
+    extent_buffers_movable: bool = _key("btrfs tree pages attached to extent buffers are movable", "v1 41")
+    choose_by_bitmap: bool = _key(
+        "choose a superpageblock by address from bitmaps per order, not by walking lists",
+        "list mail, the replacement proposed for the walk",
+    )
+
     def canonical(self) -> dict[str, Any]:
         """Every switch; the preset's name is left out, since only what it stands for matters."""
         values = super().canonical()
