@@ -162,6 +162,10 @@ if INTERPRETED:
         """The processor's time-stamp counter; for profiles only, 0 when interpreted."""
         return 0
 
+    def pick(items: tuple[Any, ...], i: int) -> Any:
+        """Item number i of a tuple of equal types; i must be in range."""
+        return items[i]
+
 else:
 
     @intrinsic
@@ -206,6 +210,19 @@ else:
     ctz = _bit_intrinsic(_emit_ctz)
     bit_length = _bit_intrinsic(_emit_bit_length)
     popcount = _bit_intrinsic(lambda builder, word: builder.ctpop(word))
+
+    @intrinsic
+    def pick(typingctx, items, i):  # type: ignore[no-untyped-def]
+        """Item number i of a tuple of equal types; i must be in range. No branch, no exception."""
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            found = builder.extract_value(args[0], 0)
+            for number in range(1, signature.args[0].count):
+                here = builder.icmp_signed("==", args[1], args[1].type(number))
+                found = builder.select(here, builder.extract_value(args[0], number), found)
+            return found
+
+        return items.dtype(items, types.int64), codegen
 
     @intrinsic
     def read_cycles(typingctx):  # type: ignore[no-untyped-def]

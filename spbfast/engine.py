@@ -17,12 +17,12 @@ import numpy as np
 
 from spbfast.constants import NR_ORDERS, Err, Mt
 from spbfast.errors import SimulationError
-from spbfast.loop.record import Ga, Samples, make_samples
+from spbfast.loop.record import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, make_samples
 from spbfast.loop.replay import boot_zone
 from spbfast.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
-from spbfast.lowering.machine import Lowered, lower_scenario, state_nbytes
+from spbfast.lowering.machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
 from spbfast.state.build import boot_chunks, first_usable
-from spbfast.state.node import VM_NAMES, Now, Ph, V
+from spbfast.state.node import VM_NAMES, N, Now, Ph, V
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +51,7 @@ class ReplicateResult:
     data : dict of str to ndarray
         By registered variable name, without point and replicate dimensions.
     coords : dict of str to ndarray
-        time (s), migratetype, order, counter.
+        time (s), migratetype, order, counter, zone.
     wall_s, boot_s : float
         Wall time in all and of building and booting.
     events : int
@@ -86,26 +86,45 @@ def _check(code: int, run: Lowered, seed: int) -> None:
 
 def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] | None = None) -> bool:
     """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way."""
-    world, zone = run.world, run.world.zone
-    boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
+    for world in run.worlds:
+        zone = world.zone
+        boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
     step, done = 0, False
     while not done:
-        code, done = boot_steps(world, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS)
+        code, done = boot_steps(
+            run.worlds, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS
+        )
         _check(code, run, seed)
         step += BOOT_STEPS
         if stop is not None and stop():
             return False
-    done = not scenario.boot.fill_page_cache
-    while not done:
-        done = boot_page_cache(world, run.policy, run.boot_key, run.folio_chances, BOOT_FOLIOS)
-        if stop is not None and stop():
-            return False
-    end_boot(world)
+    if scenario.boot.fill_page_cache and not _fill_page_cache(run, scenario, stop):
+        return False
+    for world in run.worlds:
+        end_boot(world)
+    return True
+
+
+def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] | None) -> bool:
+    """Page cache in every zone down to what its watermark and reserve keep; False if stopped on the way."""
+    for number, world in enumerate(run.worlds):
+        keep = int(world.node.conf[N.WMARK_HIGH])
+        if number >= scenario.machine.nodes:
+            keep += lowmem_reserve(scenario)
+        done = False
+        while not done:
+            done = boot_page_cache(world, run.policy, run.boot_key, run.folio_chances, BOOT_FOLIOS, keep)
+            if stop is not None and stop():
+                return False
     return True
 
 
 def simulate_ticks(
-    run: Lowered, samples: Samples, until_tick: int, seed: int, stop: Callable[[], bool] | None = None
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    until_tick: int,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
 ) -> bool:
     """Simulate up to a tick in quanta; False if stopped on the way."""
     quantum = 16
@@ -113,7 +132,7 @@ def simulate_ticks(
     while tick < until_tick:
         start = time.perf_counter()
         target = min(tick + quantum, until_tick)
-        _check(run_steps(run.world, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
+        _check(run_steps(run.worlds, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
         wall = time.perf_counter() - start
         tick = target
         quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
@@ -154,21 +173,23 @@ def run_replicate(
     run = lower_scenario(scenario, seed, replicate)
     stopped = not boot(run, scenario, seed, stop)
     boot_s = time.perf_counter() - start
-    samples = make_samples(scenario.duration // scenario.output_every + 2)
+    nr_samples = scenario.duration // scenario.output_every + 2
+    samples = tuple(make_samples(nr_samples) for _ in run.worlds)
     if not stopped:
         stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
-    finish_run(run.world, run.policy, samples)
+    finish_run(run.worlds, run.policy, samples)
     if check:
         from spbfast.state.check import check_zone
 
-        check_zone(run.world.zone, run.policy)
-    data, coords = _collect(run, samples)
+        for world in run.worlds:
+            check_zone(world.zone, run.policy)
+    data, coords = _collect(run, samples, scenario)
     return ReplicateResult(
         data=data,
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
-        events=int(run.world.node.vm[V.PAGE_EVENTS]),
+        events=sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds),
         digest=_digest(data),
         demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         stopped=stopped,
@@ -178,25 +199,35 @@ def run_replicate(
 
 def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
     """Wall time after boot, split in proportion to the cycles counted."""
-    cycles = run.world.node.cycles
+    cycles = np.sum([world.node.cycles for world in run.worlds], axis=0)
     total = max(int(cycles.sum()), 1)
     return {phase.name.lower(): wall_s * int(cycles[phase]) / total for phase in Ph}
 
 
-def _collect(run: Lowered, samples: Samples) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Samples as named arrays. A last sample at the time of the one before it replaces it."""
+def _collect(
+    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Samples of all zones as named arrays. A last sample at the time of the one before it replaces it."""
     nr = int(run.world.node.now[Now.NR_SAMPLES])
     keep = np.ones(nr, bool)
-    keep[:-1] = np.diff(samples.time[:nr]) > 0
-    data = {ga.name.lower(): samples.gauges[:nr][keep, ga] for ga in Ga}
-    data["free_pages"] = samples.free_pages[:nr][keep].T.copy()
-    data["free_blocks"] = samples.free_blocks[:nr][keep].T.copy()
-    data["vmstat"] = samples.vm[:nr][keep].T.copy()
+    keep[:-1] = np.diff(samples[0].time[:nr]) > 0
+    gauges = np.stack([one.gauges[:nr][keep] for one in samples])
+    nr_normal = scenario.machine.nodes
+    data = {
+        ga.name.lower(): gauges[: nr_normal if ga in NORMAL_GAUGES else None, :, ga].sum(axis=0) for ga in Ga
+    }
+    data |= {f"zone_{ga.name.lower()}": gauges[:, :, ga] for ga in ZONE_GAUGES}
+    free = np.stack([one.free_pages[:nr][keep] for one in samples])
+    data["free_pages"] = free.sum(axis=0).T.copy()
+    data["zone_free_pages"] = free.sum(axis=2)
+    data["free_blocks"] = np.sum([one.free_blocks[:nr][keep] for one in samples], axis=0).T.copy()
+    data["vmstat"] = np.sum([one.vm[:nr][keep] for one in samples], axis=0).T.copy()
     coords = {
-        "time": samples.time[:nr][keep] / 1e9,
+        "time": samples[0].time[:nr][keep] / 1e9,
         "migratetype": np.array([mt.name.lower() for mt in Mt], dtype=object),
         "order": np.arange(NR_ORDERS),
         "counter": np.array(VM_NAMES, dtype=object),
+        "zone": np.array([zone.name for zone in scenario.machine.zones()], dtype=object),
     }
     return data, coords
 

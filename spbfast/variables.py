@@ -94,12 +94,14 @@ def _register_coords() -> None:
         ("migratetype", "O", "1", "migrate type", "what the pages may be used for"),
         ("order", "i8", "1", "block order", "a block holds 2^order pages"),
         ("counter", "O", "1", "event counter", "the kernel's own counter names, as in /proc/vmstat"),
+        ("zone", "O", "1", "memory zone", "Normal, or node and zone where there are several; DMA32 last"),
     )
     for name, dtype, units, long_name, meaning in rows:
         COORDS[name] = Var(name, (name,), dtype, units, long_name, meaning)
 
 
 _T = ("time",)
+_ZT = ("zone", "time")
 _ROWS: tuple[tuple[Any, ...], ...] = (
     (
         "spb_tainted",
@@ -202,6 +204,19 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "1 GiB pages that could be had after moving what can be moved",
         HIGHER,
     ),
+    (
+        "zone_spb_tainted",
+        _ZT,
+        "i4",
+        "1",
+        "tainted superpageblocks by zone",
+        "spb_tainted, zone by zone",
+        LOWER,
+    ),
+    ("zone_spb_clean", _ZT, "i4", "1", "clean superpageblocks by zone", "spb_clean, zone by zone", HIGHER),
+    ("zone_spb_empty", _ZT, "i4", "1", "empty superpageblocks by zone", "spb_empty, zone by zone", HIGHER),
+    ("zone_pagecache_pages", _ZT, "i8", "1", "page cache pages by zone", "pages that hold file data"),
+    ("zone_free_pages", _ZT, "i8", "1", "free pages by zone", "pages on the buddy lists of each zone"),
     (
         "tainted_end",
         (),

@@ -27,7 +27,7 @@ def test_flagship_machine_by_mainline_formulas():
     floor = machine.min_pages()
     assert floor == 15_671  # isqrt(managed kB * 16) / 4
     assert machine.watermarks(10) == (floor, floor + low_gap, floor + 2 * low_gap)
-    batch, high_min, high_max = Pcp().sizes(machine, floor + low_gap)
+    batch, high_min, high_max = Pcp().sizes(machine.nr_managed, machine.cpus, floor + low_gap)
     assert batch == 63
     assert high_min == (floor + low_gap) // 32
     assert high_max == machine.nr_managed // 8 // 32
@@ -43,7 +43,7 @@ def test_given_values_replace_the_formulas():
     machine = Machine(min_free="64MiB")
     assert machine.min_pages() == 16_384
     pcp = Pcp(batch=7, high_min=20, high_max=10)
-    assert pcp.sizes(machine, 1000) == (7, 20, 20)
+    assert pcp.sizes(machine.nr_managed, machine.cpus, 1000) == (7, 20, 20)
 
 
 @pytest.mark.parametrize(

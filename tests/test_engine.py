@@ -47,10 +47,10 @@ def test_state_agrees_and_no_page_is_lost(policy):
     busy = [item.name for item in Wk if world.node.due[item] != NEVER]
     assert set(busy) <= {"PCP_DECAY", "KSWAPD"}
     before = held_pages(world)
-    samples = make_samples(64)
+    samples = (make_samples(64),)
     given = scenario(policy=policy, duration=SPAN)
     assert simulate_ticks(machine.run, samples, given.duration // 10**6, 1)
-    finish_run(world, machine.policy, samples)
+    finish_run(machine.run.worlds, machine.policy, samples)
     machine.check()
     assert machine.vm("pgalloc_normal") - machine.vm("pgfree") == held_pages(world) - before
     assert machine.vm("page_events") > 1000
@@ -108,12 +108,12 @@ def test_quanta_decide_nothing(step):
     whole = run_replicate(given, 1, 0)
     run = lower_scenario(given, 1, 0)
     assert boot(run, given, 1)
-    samples = make_samples(given.duration // given.output_every + 2)
+    samples = (make_samples(given.duration // given.output_every + 2),)
     last = given.duration // 10**6
     for until in (*range(step, last, step), last):
         assert simulate_ticks(run, samples, until, 1)
-    finish_run(run.world, run.policy, samples)
-    assert engine._digest(engine._collect(run, samples)[0]) == whole.digest
+    finish_run(run.worlds, run.policy, samples)
+    assert engine._digest(engine._collect(run, samples, given)[0]) == whole.digest
     assert len(whole.coords["time"]) == 11
 
 
@@ -180,7 +180,7 @@ def test_kernel_errors_name_tick_and_seed():
     machine = booted()
     short = machine.run._replace(rows=machine.run.rows[:1])
     with pytest.raises(SimulationError, match="more rows") as caught:
-        simulate_ticks(short, make_samples(4), 50, 77)
+        simulate_ticks(short, (make_samples(4),), 50, 77)
     assert caught.value.seed == 77
 
 
@@ -193,10 +193,10 @@ def test_too_little_room_at_boot_is_an_error_too():
 
 def test_samples_stop_where_their_room_ends():
     machine = booted(output__every="1ms")
-    samples = make_samples(3)
+    samples = (make_samples(3),)
     assert simulate_ticks(machine.run, samples, 10, 1)
     assert machine.world.node.now[Now.NR_SAMPLES] == 3
-    assert samples.time.tolist() == [0, 10**6, 2 * 10**6]
+    assert samples[0].time.tolist() == [0, 10**6, 2 * 10**6]
 
 
 def test_a_machine_driven_full_fails_requests_and_ends():
@@ -236,7 +236,7 @@ def test_pcp_may_be_off_and_the_cache_unfilled():
     machine = booted(pcp__enabled=False, boot__fill_page_cache=False)
     assert machine.world.zone.geo.nr_cpus == 0
     assert machine.world.node.cache[:6].tolist() == [0] * 6
-    assert simulate_ticks(machine.run, make_samples(4), 60, 1)
+    assert simulate_ticks(machine.run, (make_samples(4),), 60, 1)
     machine.check()
     assert machine.world.zone.count[C.PCP_PAGES] == 0
 

@@ -9,6 +9,7 @@ simulates; spbfast/lowering turns the models into arrays.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
@@ -73,8 +74,25 @@ def _floor_pow2(n: int) -> int:
     return 1 << (n.bit_length() - 1)
 
 
+@dataclass(frozen=True)
+class ZoneShape:
+    """One zone of a machine, sizes in pages. Names are those of /proc/zoneinfo, with the node in front
+    where there are several."""
+
+    name: str
+    node: int
+    nr_pages: int
+    start_pfn: int
+    nr_reserved: int
+
+    @property
+    def nr_managed(self) -> int:
+        """Pages that the allocator manages."""
+        return self.nr_pages - self.nr_reserved
+
+
 class Machine(Model):
-    """One node with one zone Normal."""
+    """Nodes with a zone Normal each, and perhaps a zone DMA32 on the first."""
 
     memory: Size = _key(
         238 << 30,
@@ -83,6 +101,20 @@ class Machine(Model):
     )
     start_pfn: int = _key(
         0x100000, "first page frame of the zone; 0x100000 is 4 GiB, where Normal begins", "x86-64", ge=0
+    )
+    nodes: int = _key(
+        1,
+        "NUMA nodes that share memory and CPUs evenly; each has workers and page cache of its own",
+        "seed: one",
+        ge=1,
+        le=4,
+    )
+    dma32: Size = _key(
+        0,
+        "memory of zone DMA32 below 4GiB, on node 0: serves what zone Normal cannot; 0B leaves it out",
+        "series: left out of all counts",
+        ge=0,
+        le=4 << 30,
     )
     spb_size: Size = _key(1 << 30, "size of a superpageblock: a power of two, at least 4MiB", "v1: PUD size")
     cpus: int = _key(
@@ -110,28 +142,66 @@ class Machine(Model):
                 f"memory: must hold at least one superpageblock of {format_size(self.spb_size)}, "
                 f"got {format_size(self.memory)}; give more memory or a smaller machine.spb_size"
             )
-        if self.nr_reserved >= self.nr_pages:
+        if self.memory < self.nodes * self.spb_size:
+            raise ValueError(
+                f"nodes: each needs a superpageblock of {format_size(self.spb_size)}, and memory is "
+                f"{format_size(self.memory)} for {self.nodes} nodes"
+            )
+        if any(zone.nr_reserved >= zone.nr_pages for zone in self.normal_zones()):
             raise ValueError("memory: smaller than what is reserved at boot; lower machine.kernel_image")
+        if self.dma32 // PAGE > self.start_pfn:
+            raise ValueError(
+                f"dma32: {format_size(self.dma32)} do not fit below page frame {self.start_pfn:#x}, "
+                f"where zone Normal begins (machine.start_pfn)"
+            )
+        if self.cpus < self.nodes:
+            raise ValueError(f"cpus: {self.nodes} nodes need a CPU each, got {self.cpus}")
         return self
 
     @property
     def nr_pages(self) -> int:
-        """Pages of the zone, in whole blocks of 4 MiB: 247 GB is no whole number of pages."""
+        """Pages of all zones Normal, in whole blocks of 4 MiB: 247 GB is no whole number of pages."""
         return self.memory // BLOCK * (BLOCK // PAGE)
 
     @property
     def nr_reserved(self) -> int:
-        """Pages at the zone's start that never reach the allocator."""
-        reserved = self.nr_pages * self.memmap_bytes_per_page + self.kernel_image
-        return -(-reserved // PAGE)
+        """Pages at the zones' starts that never reach the allocator; DMA32 aside."""
+        return sum(zone.nr_reserved for zone in self.normal_zones())
 
     @property
     def nr_managed(self) -> int:
-        """Pages that the allocator manages."""
+        """Pages that the allocator manages in zones Normal."""
         return self.nr_pages - self.nr_reserved
 
+    def _reserved(self, nr_pages: int, extra: int = 0) -> int:
+        return -(-(nr_pages * self.memmap_bytes_per_page + extra) // PAGE)
+
+    def normal_zones(self) -> list[ZoneShape]:
+        """The zones Normal, one a node: whole superpageblocks each, the last one the rest."""
+        spb_pages = self.spb_size // PAGE
+        share = self.nr_pages // spb_pages // self.nodes * spb_pages
+        zones = []
+        start = self.start_pfn
+        for node in range(self.nodes):
+            nr = share if node + 1 < self.nodes else self.nr_pages - share * node
+            name = "Normal" if self.nodes == 1 else f"node{node}.Normal"
+            zones.append(
+                ZoneShape(name, node, nr, start, self._reserved(nr, self.kernel_image if node == 0 else 0))
+            )
+            start += nr
+        return zones
+
+    def zones(self) -> list[ZoneShape]:
+        """Every zone: Normal by node, then DMA32 if there is one. It ends where the first Normal begins."""
+        zones = self.normal_zones()
+        nr = self.dma32 // BLOCK * (BLOCK // PAGE)
+        if nr:
+            name = "DMA32" if self.nodes == 1 else "node0.DMA32"
+            zones.append(ZoneShape(name, 0, nr, self.start_pfn - nr, self._reserved(nr)))
+        return zones
+
     def min_pages(self) -> int:
-        """The min watermark in pages.
+        """The min watermark of all zones Normal together, in pages.
 
         Source: calculate_min_free_kbytes, set_recommended_min_free_kbytes (THP on, one zone).
         """
@@ -142,13 +212,17 @@ class Machine(Model):
         recommended = min(512 * 2 + 512 * 3 * 3, self.nr_managed // 20)
         return max(pages, recommended)
 
-    def watermarks(self, scale: int) -> tuple[int, int, int]:
+    def watermarks(self, scale: int, zone: ZoneShape | None = None) -> tuple[int, int, int]:
         """Watermarks min, low, high in pages; `scale` is reclaim.watermark_scale.
 
+        Of one zone, whose part of min is that of its managed pages, or as if all Normal were one.
         Source: __setup_per_zone_wmarks (mm/page_alloc.c).
         """
-        low_gap = max(self.min_pages() >> 2, self.nr_managed * scale // 10_000)
-        return self.min_pages(), self.min_pages() + low_gap, self.min_pages() + 2 * low_gap
+        managed = self.nr_managed if zone is None else zone.nr_managed
+        total = sum(z.nr_managed for z in self.zones()) if zone is not None else managed
+        least = self.min_pages() * managed // total
+        low_gap = max(least >> 2, managed * scale // 10_000)
+        return least, least + low_gap, least + 2 * low_gap
 
 
 class Boot(Model):
@@ -179,18 +253,17 @@ class Pcp(Model):
         False, "owned pageblocks per CPU; the only value so far is false: classic lists", "v1 02"
     )
 
-    def sizes(self, machine: Machine, low_pages: int) -> tuple[int, int, int]:
-        """Batch, high_min and high_max in pages, with `low_pages` the low watermark.
+    def sizes(self, managed: int, cpus: int, low_pages: int) -> tuple[int, int, int]:
+        """Batch, high_min and high_max in pages of a zone with `managed` pages and low watermark `low_pages`.
 
         Source: zone_batchsize, zone_highsize (mm/page_alloc.c), no percpu_pagelist_high_fraction.
         """
-        managed = machine.nr_managed
         batch = self.batch
         if isinstance(batch, str):
             quarter = max(min(managed >> 10, (1 << 20) // PAGE) // 4, 1)
             batch = max(_floor_pow2(quarter + quarter // 2) - 1, 1)
-        low_high = low_pages // machine.cpus if isinstance(self.high_min, str) else self.high_min
-        top_high = managed // 8 // machine.cpus if isinstance(self.high_max, str) else self.high_max
+        low_high = low_pages // cpus if isinstance(self.high_min, str) else self.high_min
+        top_high = managed // 8 // cpus if isinstance(self.high_max, str) else self.high_max
         high_min = low_high if isinstance(self.high_min, int) else max(low_high, 4 * batch)
         high_max = top_high if isinstance(self.high_max, int) else max(top_high, 4 * batch)
         return batch, high_min, max(high_min, high_max)

@@ -44,6 +44,20 @@ class Ga(enum.IntEnum):
     CONTIG_1G_POSSIBLE = 11
 
 
+# Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
+NORMAL_GAUGES = (
+    Ga.SPB_TAINTED,
+    Ga.SPB_CLEAN,
+    Ga.SPB_EMPTY,
+    Ga.SPB_ISOLATED,
+    Ga.FREE_PAGES_STRANDED_IN_TAINTED,
+    Ga.CONTIG_1G_NOW,
+    Ga.CONTIG_1G_POSSIBLE,
+)
+# What is also given zone by zone.
+ZONE_GAUGES = (Ga.SPB_TAINTED, Ga.SPB_CLEAN, Ga.SPB_EMPTY, Ga.PAGECACHE_PAGES)
+
+
 @by_reference
 class Samples(NamedTuple):
     """Rows of samples: gauges, free pages by migratetype, free blocks by order, counters; times in ns."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import entry_kernel, kernel, read_cycles
+from spbfast._jit import entry_kernel, kernel, pick, read_cycles
 from spbfast.constants import CLS_BLOCKING, NS_PER_TICK, C, Err
 from spbfast.demand.actors import generate_boot, generate_tick
 from spbfast.demand.rows import fold_rows
 from spbfast.holders.draws import below, draw
-from spbfast.loop.execute import add_to_cache, run_rows
+from spbfast.loop.execute import add_to_cache
 from spbfast.loop.record import record_if_due, record_sample
+from spbfast.loop.zonelist import run_rows_in_zones
 from spbfast.state.node import NEVER, Df, N, Now, Ph, V, Wk
 from spbfast.workers.due import run_due_work
 from spbfast.workers.shrink import W
@@ -24,33 +25,49 @@ ROWS_FULL = int(Err.ROWS_FULL)
 
 
 @kernel
-def run_tick(w, policy, actors, rows, key):
+def nr_slab_cycles(worlds):
+    """Cycles that slab rows took so far, in all worlds."""
+    cycles = np.int64(0)
+    for i in range(len(worlds)):
+        cycles += pick(worlds, i).node.cycles[Ph.SLAB]
+    return cycles
+
+
+@kernel
+def run_tick(worlds, policy, actors, rows, key):
     """The demand of the current tick."""
-    node = w.node
+    node = pick(worlds, 0).node
     start = read_cycles()
     n = generate_tick(actors, key, node.now[Now.TICK], rows)
     if n < 0:
         return ROWS_FULL
     node.now[Now.DIGEST] = fold_rows(node.now[Now.DIGEST], rows, n)
     generated = read_cycles()
-    slab = node.cycles[Ph.SLAB]
-    err = run_rows(w, policy, rows, n)
+    slab = nr_slab_cycles(worlds)
+    err = run_rows_in_zones(worlds, policy, rows, n)
     node.cycles[Ph.GENERATION] += generated - start
-    node.cycles[Ph.ALLOCATOR] += read_cycles() - generated - (node.cycles[Ph.SLAB] - slab)
+    node.cycles[Ph.ALLOCATOR] += read_cycles() - generated - (nr_slab_cycles(worlds) - slab)
     return err
 
 
+@kernel
+def run_work(w, policy, now_ns):
+    """What is due in one world."""
+    start = read_cycles()
+    run_due_work(w.zone, policy, w.node, w.slab, w.standins, w.shrink, now_ns)
+    w.node.cycles[Ph.WORKERS] += read_cycles() - start
+
+
 @entry_kernel
-def run_steps(w, policy, actors, rows, key, samples, until_tick):
-    """Simulate ticks up to `until_tick`; an error code."""
-    node = w.node
+def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
+    """Simulate ticks up to `until_tick`; an error code. `samples` has one item a world."""
+    node = pick(worlds, 0).node
     while node.now[Now.TICK] < until_tick:
         now_ns = node.now[Now.TICK] * NS_PER_TICK
-        start = read_cycles()
-        run_due_work(w.zone, policy, node, w.slab, w.standins, w.shrink, now_ns)
-        node.cycles[Ph.WORKERS] += read_cycles() - start
-        record_if_due(w, samples)
-        err = run_tick(w, policy, actors, rows, key)
+        for i in range(len(worlds)):
+            run_work(pick(worlds, i), policy, now_ns)
+            record_if_due(pick(worlds, i), pick(samples, i))
+        err = run_tick(worlds, policy, actors, rows, key)
         if err != OK:
             return err
         node.now[Now.TICK] += 1
@@ -58,16 +75,16 @@ def run_steps(w, policy, actors, rows, key, samples, until_tick):
 
 
 @entry_kernel
-def finish_run(w, policy, samples):
+def finish_run(worlds, policy, samples):
     """Run what is due at the end and take the last sample."""
-    node = w.node
-    end_ns = node.now[Now.TICK] * NS_PER_TICK
-    run_due_work(w.zone, policy, node, w.slab, w.standins, w.shrink, end_ns)
-    record_sample(w, samples)
+    end_ns = pick(worlds, 0).node.now[Now.TICK] * NS_PER_TICK
+    for i in range(len(worlds)):
+        run_work(pick(worlds, i), policy, end_ns)
+        record_sample(pick(worlds, i), pick(samples, i))
 
 
 @entry_kernel
-def boot_steps(w, policy, actors, rows, key, first, last):
+def boot_steps(worlds, policy, actors, rows, key, first, last):
     """Boot-time demand of steps first..last-1. Returns (error code, whether demand is complete)."""
     for step in range(first, last):
         n = generate_boot(actors, key, step, rows)
@@ -75,24 +92,23 @@ def boot_steps(w, policy, actors, rows, key, first, last):
             return ROWS_FULL, True
         if n == 0:
             return OK, True
-        err = run_rows(w, policy, rows, n)
+        err = run_rows_in_zones(worlds, policy, rows, n)
         if err != OK:
             return err, True
     return OK, False
 
 
 @entry_kernel
-def boot_page_cache(w, policy, key, cumulative, nr):
-    """Up to `nr` folios of page cache, until free memory is down to the high watermark.
+def boot_page_cache(w, policy, key, cumulative, nr, keep):
+    """Up to `nr` folios of page cache, until `keep` free pages are left.
 
     It also ends when a folio had to be reclaimed for: what is still free then lies where the policy
     lets no movable page in. `cumulative` holds the chances of folio orders, summed up, out of 2^31.
     Returns whether it is done.
     """
-    high = w.node.conf[N.WMARK_HIGH]
     cpu = np.int64(0)
     for _ in range(nr):
-        if w.zone.count[C.FREE_PAGES] <= high:
+        if w.zone.count[C.FREE_PAGES] <= keep:
             return True
         x = below(draw(key, w.node.now[Now.BOOT_FOLIOS]), (1 << 31) - 1)
         w.node.now[Now.BOOT_FOLIOS] += 1

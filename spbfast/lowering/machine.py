@@ -1,7 +1,7 @@
 """Machine sections of a scenario to a zone's shape and a node's configuration.
 
-Owns the numbering of owners (page-cache rings, slab caches, actors), the sizes of their slot ranges and
-the units of `Node.conf`. Builds a whole `World`, unbooted.
+Owns the numbering of owners (page-cache rings, slab caches, actors), the sizes of their slot ranges, the
+zonelists and the units of `Node.conf`. Builds a `World` for every zone, unbooted.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spbfast.constants import NR_ORDERS, PB_PAGES, Noise
+from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.demand.layout import Actors
 from spbfast.demand.request import World
 from spbfast.demand.rows import DIGEST0
 from spbfast.holders.draws import key_of, threshold_32
+from spbfast.holders.slab_layout import no_slab
 from spbfast.holders.standins import no_standins
 from spbfast.lowering.demand import DemandPlan, lower_actors
 from spbfast.lowering.policy import policy_array
 from spbfast.lowering.slab import lower_slab, owner_slots
 from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.state.node import FIRST_SLAB_OWNER, N, Node, Now, make_node
+from spbfast.workers.shrink import no_shrink
 
 if TYPE_CHECKING:
+    from spbfast.config.machine import Slab, ZoneShape
     from spbfast.config.models import Scenario
 
 RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007
 UNLIMITED_ROUNDS = 1 << 40
 RING_SLACK = 1.12  # large folios may fall back to single pages
+LOWMEM_RESERVE_RATIO = 256  # sysctl_lowmem_reserve_ratio of DMA32
 
 
 class Lowered(NamedTuple):
-    """A scenario as arrays: the world, its policy, its demand, and the keys of its draws."""
+    """A scenario as arrays: its worlds (one a zone), its policy, its demand, and the keys of its draws."""
 
-    world: World
+    worlds: tuple[World, ...]
     policy: np.ndarray
     actors: Actors
     rows: np.ndarray
@@ -41,6 +45,11 @@ class Lowered(NamedTuple):
     boot_key: int
     folio_chances: np.ndarray
     base: int
+
+    @property
+    def world(self) -> World:
+        """The first node's zone Normal: all there is in most machines."""
+        return self.worlds[0]
 
 
 def _folio_weights(scenario: Scenario) -> list[tuple[float, ...]]:
@@ -52,10 +61,10 @@ def _folios_per_page(weights: tuple[float, ...]) -> float:
     return sum(w / (1 << order) for order, w in enumerate(weights)) / sum(weights)
 
 
-def _ring_slots(scenario: Scenario) -> tuple[int, int]:
-    """Slots of the cold and the hot ring."""
+def _ring_slots(scenario: Scenario, zone: ZoneShape) -> tuple[int, int]:
+    """Slots of a zone's cold and hot ring."""
     densest = max(_folios_per_page(weights) for weights in _folio_weights(scenario))
-    folios = scenario.machine.nr_managed * min(densest * RING_SLACK, 1.0)
+    folios = zone.nr_managed * min(densest * RING_SLACK, 1.0)
     hot = scenario.pagecache.hot_share
     return int(folios * (1 - hot)) + 1024, int(folios * hot) + 1024
 
@@ -72,36 +81,60 @@ def folio_chances(weights: tuple[float, ...]) -> np.ndarray:
     return np.round(np.cumsum(folios) / folios.sum() * (1 << 31)).astype(np.int64)
 
 
-def zone_spec(scenario: Scenario, plan: DemandPlan) -> ZoneSpec:
-    """Shape of the scenario's zone."""
+def zone_spec(scenario: Scenario, zone: ZoneShape, plan: DemandPlan) -> ZoneSpec:
+    """Shape of one of the scenario's zones."""
     machine = scenario.machine
     pcp = None
     if scenario.pcp.enabled:
-        batch, high_min, high_max = scenario.pcp.sizes(
-            machine, machine.watermarks(scenario.reclaim.watermark_scale)[1]
-        )
-        pcp = PcpConf(batch, high_min, high_max)
-    slots = (*_ring_slots(scenario), *owner_slots(scenario.slab, machine.nr_pages), *plan.owner_slots)
+        low = machine.watermarks(scenario.reclaim.watermark_scale, zone)[1]
+        cpus = max(machine.cpus // machine.nodes, 1)
+        pcp = PcpConf(*scenario.pcp.sizes(zone.nr_managed, cpus, low))
+    slab_slots = owner_slots(_node_slab(scenario), zone.nr_pages)
     return ZoneSpec(
-        zone_pages=machine.nr_pages,
-        start_pfn=machine.start_pfn,
-        spb_pb=machine.spb_size // (PB_PAGES * 4096),
+        zone_pages=zone.nr_pages,
+        start_pfn=zone.start_pfn,
+        spb_pb=machine.spb_size // (PB_PAGES * PAGE_SIZE),
         superpageblocks=scenario.policy.superpageblocks,
         nr_cpus=machine.cpus if pcp else 0,
         pcp=pcp,
-        reserved_pages=machine.nr_reserved,
-        owner_slots=slots,
+        reserved_pages=zone.nr_reserved,
+        owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
     )
 
 
-def _node_conf(scenario: Scenario, seed: int, replicate: int) -> dict[int, int]:
+def _node_slab(scenario: Scenario) -> Slab:
+    """The slab section as one node's share of it."""
+    slab = scenario.slab
+    nodes = scenario.machine.nodes
+    return slab if nodes == 1 else slab.model_copy(update={"objects_max": -(-slab.objects_max // nodes)})
+
+
+def lowmem_reserve(scenario: Scenario) -> int:
+    """Pages of DMA32 that requests which could use zone Normal leave alone.
+
+    Source: setup_per_zone_lowmem_reserve with the default ratio of 256.
+    """
+    return scenario.machine.normal_zones()[0].nr_managed // LOWMEM_RESERVE_RATIO
+
+
+def _zonelist(scenario: Scenario, node: int) -> list[tuple[int, int]]:
+    """Worlds that serve a node's requests and what is left there: its own zones, then the other nodes'."""
+    zones = scenario.machine.zones()
+    order = sorted(range(len(zones)), key=lambda i: ((zones[i].node - node) % scenario.machine.nodes, i))
+    reserve = lowmem_reserve(scenario)
+    return [(i, reserve if i >= scenario.machine.nodes else 0) for i in order]
+
+
+def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, replicate: int) -> dict[int, int]:
     machine, reclaim, workers, cache = (
         scenario.machine,
         scenario.reclaim,
         scenario.workers,
         scenario.pagecache,
     )
-    low_mark = machine.watermarks(reclaim.watermark_scale)
+    low_mark = machine.watermarks(reclaim.watermark_scale, zone)
+    # The first zone's keys are those of a machine with one zone: more nodes do not change its draws.
+    stream = (number,) if number else ()
     rounds = reclaim.rounds_max
     rate = reclaim.compact_rate if reclaim.compact_candidates else 0
     conf: dict[Any, int] = {
@@ -124,21 +157,25 @@ def _node_conf(scenario: Scenario, seed: int, replicate: int) -> dict[int, int]:
         N.HOT_SHARE: round(cache.hot_share * (1 << 16)),
         N.LRU_MIX_32: threshold_32(cache.lru_mix),
         N.RECLAIM_RUN: cache.reclaim_run,
-        N.RECLAIM_KEY: key_of(seed, replicate, RECLAIM_STREAM),
+        N.RECLAIM_KEY: key_of(seed, replicate, RECLAIM_STREAM, *stream),
         N.COMPACT_CANDIDATES: reclaim.compact_candidates,
         N.COMPACT_INTERVAL: 10**9 // rate if rate else 0,
         N.PINNED_32: threshold_32(workers.pinned_share),
-        N.PIN_KEY: key_of(seed, replicate, PIN_STREAM),
+        N.PIN_KEY: key_of(seed, replicate, PIN_STREAM, *stream),
         N.SAMPLE_EVERY: scenario.output_every,
+        N.NR_CPUS: machine.cpus,
+        N.NR_NODES: machine.nodes,
     }
     return {int(k): int(v) for k, v in conf.items()}
 
 
-def make_configured_node(scenario: Scenario, nr_spb: int, seed: int, replicate: int) -> Node:
-    """A node at time 0 with the scenario's numbers."""
-    node = make_node(nr_spb, scenario.workers.evacuation_descriptors)
-    for index, value in _node_conf(scenario, seed, replicate).items():
+def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
+    """The node state of zone `number` at time 0, with the scenario's numbers."""
+    zones = scenario.machine.zones()
+    node = make_node(nr_spb, scenario.workers.evacuation_descriptors, len(zones))
+    for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
+    node.zonelist[:] = _zonelist(scenario, zones[number].node)
     node.now[Now.DIGEST] = DIGEST0
     return node
 
@@ -146,6 +183,20 @@ def make_configured_node(scenario: Scenario, nr_spb: int, seed: int, replicate: 
 def first_demand_owner(scenario: Scenario) -> int:
     """Number of the first owner that is an actor's."""
     return FIRST_SLAB_OWNER + len(scenario.slab.caches)
+
+
+def _world(scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int) -> tuple[World, int]:
+    """Zone `number` with all that works on it, unbooted; and its base pfn."""
+    shape = scenario.machine.zones()[number]
+    zone, base = build_zone(zone_spec(scenario, shape, plan))
+    zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
+    node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate)
+    if number < scenario.machine.nodes:
+        # Nodes hold different files: the draws of each are its own.
+        stream = key_of(seed, number) if number else seed
+        slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, stream, replicate)
+        return World(zone, node, slab.slab, no_standins(), slab.shrink), base
+    return World(zone, node, no_slab(), no_standins(), no_shrink()), base
 
 
 def lower_scenario(scenario: Scenario, seed: int, replicate: int) -> Lowered:
@@ -157,39 +208,38 @@ def lower_scenario(scenario: Scenario, seed: int, replicate: int) -> Lowered:
         Sizes or rates beyond what the tables can hold.
     """
     plan = lower_actors(scenario, first_demand_owner(scenario))
-    zone, base = build_zone(zone_spec(scenario, plan))
-    zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
-    node = make_configured_node(scenario, zone.geo.nr_spb, seed, replicate)
-    slab = lower_slab(scenario.slab, scenario.machine.nr_pages, FIRST_SLAB_OWNER, seed, replicate)
     weights = scenario.pagecache.folio_weights
     if len(weights) > NR_ORDERS:
         raise ValueError(f"pagecache.folio_weights has {len(weights)} orders, at most {NR_ORDERS} exist")
+    worlds = [
+        _world(scenario, number, plan, seed, replicate) for number in range(len(scenario.machine.zones()))
+    ]
     return Lowered(
-        world=World(zone, node, slab.slab, no_standins(), slab.shrink),
+        worlds=tuple(world for world, _ in worlds),
         policy=policy_array(scenario.policy),
         actors=plan.actors,
         rows=np.zeros((plan.rows_cap, 9), np.int32),
         key=key_of(seed, replicate),
         boot_key=key_of(seed, replicate, BOOT_STREAM),
         folio_chances=folio_chances(weights),
-        base=base,
+        base=worlds[0][1],
     )
 
 
 def state_nbytes(scenario: Scenario) -> dict[str, int]:
-    """Bytes of state that a run will allocate: pages, slots, slab, and the rest."""
+    """Bytes of state that a run will allocate: pages, slots, slab, and the rest; all zones together."""
     plan = lower_actors(scenario, first_demand_owner(scenario))
-    fields = nbytes_of(zone_spec(scenario, plan))
-    slab = lower_slab(scenario.slab, scenario.machine.nr_pages, FIRST_SLAB_OWNER)
-    slab_bytes = _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)
-    pages = sum(n for path, n in fields.items() if path.startswith("page."))
-    slots = fields["slots.pfn"]
-    return {
-        "pages": pages,
-        "slots": slots,
-        "slab": slab_bytes,
-        "other": sum(fields.values()) - pages - slots,
-    }
+    out = dict.fromkeys(("pages", "slots", "slab", "other"), 0)
+    for number, shape in enumerate(scenario.machine.zones()):
+        fields = nbytes_of(zone_spec(scenario, shape, plan))
+        pages = sum(n for path, n in fields.items() if path.startswith("page."))
+        out["pages"] += pages
+        out["slots"] += fields["slots.pfn"]
+        out["other"] += sum(fields.values()) - pages - fields["slots.pfn"]
+        if number < scenario.machine.nodes:
+            slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER)
+            out["slab"] += _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)
+    return out
 
 
 def _tuple_nbytes(part: Any) -> int:

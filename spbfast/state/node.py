@@ -45,6 +45,15 @@ class N(enum.IntEnum):
     PINNED_32 = 22
     PIN_KEY = 23
     SAMPLE_EVERY = 24
+    NR_CPUS = 25
+    NR_NODES = 26
+
+
+class Zl(enum.IntEnum):
+    """Columns of `Node.zonelist`: zones that serve this node's requests, in order of preference."""
+
+    WORLD = 0
+    RESERVE = 1  # pages that this node's requests leave there above the low watermark (lowmem_reserve)
 
 
 class Now(enum.IntEnum):
@@ -196,9 +205,10 @@ class Node(NamedTuple):
     evac: np.ndarray  # int64 (descriptors,): migratetype of each queued evacuation
     vm: np.ndarray  # int64 (V,)
     cycles: np.ndarray  # int64 (Ph,)
+    zonelist: np.ndarray  # int64 (zones, Zl)
 
 
-def make_node(nr_spb: int, evac_pool: int) -> Node:
+def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
         conf=np.zeros(len(N), np.int64),
@@ -209,6 +219,7 @@ def make_node(nr_spb: int, evac_pool: int) -> Node:
         evac=np.zeros(evac_pool, np.int64),
         vm=np.zeros(NR_VM, np.int64),
         cycles=np.zeros(len(Ph), np.int64),
+        zonelist=np.zeros((nr_zones, len(Zl)), np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1

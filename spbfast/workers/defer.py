@@ -24,7 +24,7 @@ from spbfast.constants import (
     P,
 )
 from spbfast.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, N, Now, V, Wk
-from spbfast.workers.shrink import PENDING, QUEUED, queue_shrink
+from spbfast.workers.shrink import PENDING, QUEUED, THROTTLED, queue_shrink
 
 EVACUATE_BITS = REQ_EVACUATE_FALLTHROUGH | REQ_EVACUATE_CLAIM
 DEFRAG_BITS = REQ_DEFRAG_LIST_CHANGE | REQ_DEFRAG_HIGH_WATER | REQ_DEFRAG_BEFORE_EMPTY
@@ -80,7 +80,7 @@ def queue_slab_shrink(policy, node, shrink, trigger):
             node.due[Wk.SHRINK] = node.now[Now.NS] + node.conf[N.WQ_DELAY]
     elif result == PENDING:
         node.vm[V.SPB_SLAB_SHRINK_PENDING] += 1
-    else:
+    elif result == THROTTLED:
         node.vm[V.SPB_SLAB_SHRINK_THROTTLED] += 1
 
 

@@ -135,6 +135,11 @@ def make_shrink(
     )
 
 
+def no_shrink() -> Shrink:
+    """Shrinkers of a zone whose node's slab lies elsewhere: none, and no work queue."""
+    return make_shrink(np.zeros((0, NR_TABLE)), np.ones(1), np.zeros(1))
+
+
 @kernel
 def queue_shrink(s, node, now_ns, throttle_ns):
     """Ask for a run on a node: THROTTLED, QUEUED, PENDING (already) or NO_WORKQUEUE.
