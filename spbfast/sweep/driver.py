@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from spbfast.config.units import parse_duration
 from spbfast.errors import ConfigError, ResultsError
 from spbfast.sweep import worker
 from spbfast.sweep.conduct import POLL_S, Conductor
@@ -112,7 +113,10 @@ def run_sweep(
         )
     executor = job.executor
     if max_failures is not None:
-        executor = type(executor).model_validate({"max_failures": max_failures})
+        try:
+            executor = type(executor).model_validate({"max_failures": max_failures})
+        except ValueError as error:
+            raise ConfigError(f"--max-failures: {_first_words(error)}") from None
     plan = make_plan(job, int(importlib.import_module(engine).MODEL_VERSION))
     policy = FailurePolicy(fail_fast, executor.allowed_failures(len(plan.cells)))
     key = uuid.uuid4().hex
@@ -151,19 +155,40 @@ def share_name(shard_of: tuple[int, int] | None) -> str:
     return f"{i}-of-{n}"
 
 
-def parse_share(text: str) -> tuple[int, int]:
-    """The parts of I/N.
+def parse_share(text: str | None) -> tuple[int, int] | None:
+    """The numbers of I/N.
 
     Raises
     ------
     ConfigError
         When it is nothing of the kind.
     """
+    if text is None:
+        return None
     i, _, n = text.partition("/")
-    if not (i.isdigit() and n.isdigit()):
+    if not (i.isdecimal() and n.isdecimal()):
         raise ConfigError(f"--shard-of: must be I/N with 0 <= I < N, e.g. 0/8; got {text}")
     share_name((int(i), int(n)))
     return int(i), int(n)
+
+
+def parse_limit(text: str | None) -> float | None:
+    """Seconds of a duration such as 2h.
+
+    Raises
+    ------
+    ConfigError
+        When it is none.
+    """
+    try:
+        return None if text is None else parse_duration(text) / 1e9
+    except ValueError as error:
+        raise ConfigError(f"--time-limit: {error}") from None
+
+
+def parse_failures(text: str | None) -> int | str | None:
+    """A number of runs, or a share such as 5%; the executor section checks which."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 class _Sweep:
@@ -242,8 +267,8 @@ class _Sweep:
         before = f", {len(cells) - len(todo)} of them done before" if len(todo) < len(cells) else ""
         part = f" (part {self.store.share}: {len(cells)} of them)" if self.shard_of else ""
         display.message(
-            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {len(plan.cells)} runs{part}"
-            f"{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
+            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {len(plan.cells)} runs"
+            f"{part}{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
         )
         if not todo:
             return
@@ -305,6 +330,11 @@ class _Sweep:
         for line in closing_words(outcome, self.store, consolidated=not hurry):
             conductor.display.message(line)
         return outcome
+
+
+def _first_words(error: ValueError) -> str:
+    problems = error.errors() if hasattr(error, "errors") else []
+    return str(problems[0]["ctx"]["error"]) if problems and "ctx" in problems[0] else str(error)
 
 
 def _obituary(holder: dict[str, Any], runs: int) -> str:

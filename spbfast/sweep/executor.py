@@ -26,6 +26,7 @@ MIB = 1 << 20
 # What a worker process takes besides the states of its runs: Python, libraries, compiled kernels.
 PROCESS_BYTES = 400 * MIB
 ROLL_CALL_S = 5.0
+FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
@@ -141,6 +142,8 @@ class DaskPool:
         The workers are threads or children of this process.
     separate : bool
         Every worker process does one run at a time.
+    say : callable
+        Tells the user something.
     """
 
     def __init__(
@@ -154,6 +157,7 @@ class DaskPool:
         trouble: Callable[[], str] = str,
         local: bool = True,
         separate: bool = False,
+        say: Callable[[str], None] = print,
     ) -> None:
         self.threads, self.window = threads, 2 * threads
         # Where a process does one run at a time, its death says which one it was.
@@ -162,8 +166,10 @@ class DaskPool:
         self._budget, self._trouble, self._local = budget, trouble, local
         self._done: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
+        self._say = say
         self._sent = 0
         self._last_call = 0.0
+        self._next_word = time.monotonic() + FIRST_WORD_S
 
     def submit(self, batch: Batch, need_bytes: int) -> None:
         """Send a batch to a worker that has the memory for it."""
@@ -214,6 +220,9 @@ class DaskPool:
         self.threads = sum(w["nthreads"] for w in workers.values())
         if not workers and (trouble := self._trouble()):
             raise SetupError(trouble)
+        if not workers and time.monotonic() >= self._next_word:
+            self._next_word = time.monotonic() + NEXT_WORD_S
+            self._say("no worker yet; its job may be waiting in the queue")
 
 
 def _quietly(call: Callable[[], Any]) -> None:
@@ -250,8 +259,7 @@ def open_pool(request: Request, run: Run, sweep: str) -> Iterator[Pool]:
         from spbfast.sweep.clusters import address_client
 
         with address_client(request) as client:
-            threads = sum(client.nthreads().values())
-            yield DaskPool(client, max(1, threads), run, sweep, local=False)
+            yield _pool_of(client, request, run, sweep)
     else:
         from spbfast.sweep.jobqueue import job_client
 
@@ -267,7 +275,24 @@ def open_pool(request: Request, run: Run, sweep: str) -> Iterator[Pool]:
                 trouble=trouble,
                 local=False,
                 separate=options.cores == options.processes,
+                say=request.say,
             )
+
+
+def _pool_of(client: Any, request: Request, run: Run, sweep: str) -> DaskPool:
+    """A pool of workers that others have started; memory counts if all of them declare "mem" (MiB)."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    budgets = [int(w["resources"].get("mem", 0)) * MIB for w in workers]
+    return DaskPool(
+        client,
+        max(1, sum(w["nthreads"] for w in workers)),
+        run,
+        sweep,
+        budget=min(budgets) if budgets and min(budgets) > 0 else None,
+        local=False,
+        separate=all(w["nthreads"] == 1 for w in workers),
+        say=request.say,
+    )
 
 
 def worker_budget(options: Any) -> int:

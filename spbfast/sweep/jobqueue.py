@@ -14,17 +14,15 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
 from spbfast.sweep.clusters import LOOPBACK, dask_settings, tell_dashboard
-from spbfast.sweep.executor import MIB, worker_budget
+from spbfast.sweep.executor import MIB, Request, worker_budget
 from spbfast.sweep.security import INSECURE_WARNING, shared_credentials
-
-if TYPE_CHECKING:
-    from spbfast.sweep.executor import Request
 
 # kind -> (class in dask_jobqueue, command that submits, its keyword for who pays)
 _SYSTEMS = {
@@ -184,6 +182,22 @@ def _clock(kind: str, seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
+def print_script(job: Any, directory: Path, put: Callable[[str], None]) -> None:
+    """Print the script of one of a sweep's jobs.
+
+    Raises
+    ------
+    ConfigError
+        When the executor is no batch system.
+    """
+    if job.executor.kind not in _SYSTEMS:
+        raise ConfigError(
+            f"--print-job-script: executor.kind {job.executor.kind} has no job script; "
+            f"those have: {', '.join(_SYSTEMS)}"
+        )
+    put(job_script(Request(job.executor, directory, 1, 0), directory.resolve() / ".tls"))
+
+
 def job_script(request: Request, credentials: Path) -> str:
     """The script of one job, with the place where credentials would be: for `--print-job-script`."""
     from distributed.security import Security
@@ -196,7 +210,10 @@ def job_script(request: Request, credentials: Path) -> str:
             require_encryption=True, **{f"tls_{k}": str(credentials / v) for k, v in paths.items()}
         )
     options = job_options(request, security)
-    options.pop("scheduler_options")
-    protocol = options["protocol"]
-    job = cluster_class.job_cls(f"{protocol}<scheduler>:0", name="worker", **options)
-    return str(job.job_script())
+    del options["scheduler_options"]
+    # dask-jobqueue makes the directory of logs as soon as it hears of it; printing must leave nothing.
+    logs = options.pop("log_directory")
+    with tempfile.TemporaryDirectory() as stand_in:
+        address = f"{options['protocol']}<scheduler>:0"
+        job = cluster_class.job_cls(address, name="worker", log_directory=stand_in, **options)
+        return str(job.job_script()).replace(stand_in, logs)
