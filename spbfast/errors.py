@@ -186,3 +186,18 @@ class ResultsError(SpbfastError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.path)
+
+
+class StorageError(ResultsError):
+    """Results that cannot be written or seen where they should be: a full disk, no permission, no share.
+
+    Nothing is wrong with the job or its directory; the same command continues once the place is in order.
+    """
+
+    exit_code = 5
+
+
+class SetupError(SpbfastError):
+    """Something that a command needs from its surroundings: a package, a program, a scheduler, a worker."""
+
+    exit_code = 5

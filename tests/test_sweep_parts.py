@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spbfast.errors import ResultsError
 from spbfast.sweep.design import build_design, coord_name, lookup
-from spbfast.sweep.executor import choose_workers, usable_cpus, usable_memory
-from spbfast.sweep.files import atomic_file, hostname
-from spbfast.sweep.lock import DirectoryLock, is_stale
+from spbfast.sweep.files import atomic_file
 from spbfast.sweep.plan import Cell, auto_batch_size, canonical_json, make_plan, pending_cells, point_identity
 from spbfast.sweep.progress import Lines, format_seconds
+from spbfast.sweep.provenance import diff_trees
 from spbfast.sweep.shards import CellResult, read_shard, union_coords, write_shard
-from spbfast.sweep.store import diff_trees
 from tests.sweep_tools import make_job
 
 
@@ -131,58 +123,6 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_half()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_unwritable_directories_are_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="cannot create"), DirectoryLock(tmp_path / "file" / "out"):
-        pass
-
-
-def test_lock_excludes_a_second_driver(tmp_path: Path) -> None:
-    with DirectoryLock(tmp_path):
-        holder = json.loads((tmp_path / "lock").read_text())
-        assert holder["pid"] == os.getpid()
-        with pytest.raises(ResultsError, match="in use by process"), DirectoryLock(tmp_path):
-            pass
-        assert (tmp_path / "lock").exists()
-    assert not (tmp_path / "lock").exists()
-
-
-def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-    text = json.dumps({"host": hostname(), "pid": int(dead.stdout), "key": "x"})
-    (tmp_path / "lock").write_text(text)
-    with DirectoryLock(tmp_path) as lock:
-        assert json.loads((tmp_path / "lock").read_text())["key"] == lock.key
-    (tmp_path / "lock").write_text('{"host": "elsewhere", "pid": 1, "key": "x"}')
-    with pytest.raises(ResultsError, match="on elsewhere"), DirectoryLock(tmp_path):
-        pass
-    long_ago = time.time() - 200
-    os.utime(tmp_path / "lock", (long_ago, long_ago))
-    with DirectoryLock(tmp_path):
-        assert (tmp_path / "lock").exists()
-
-
-def test_staleness() -> None:
-    mine = {"host": hostname(), "pid": os.getpid(), "key": "of a predecessor with the same process id"}
-    assert is_stale(mine, 1.0)
-    assert not is_stale({"host": hostname(), "pid": os.getppid(), "key": "x"}, 1.0)
-    assert is_stale({}, 121.0)
-    assert not is_stale({}, 5.0)
-
-
-def test_workers_follow_cpus_memory_and_work() -> None:
-    cpus = usable_cpus()
-    assert 1 <= cpus <= os.cpu_count()
-    assert choose_workers("auto", 1 << 20, 1000) == (cpus, "")
-    assert choose_workers("auto", 1 << 20, 1)[0] == 1
-    assert choose_workers(3, 1 << 20, 1000) == (3, "")
-    count, remark = choose_workers("auto", usable_memory(), 1000)
-    assert count == 1
-    assert bool(remark) == (cpus > 1)
 
 
 def test_lines_are_rare_and_end_with_all() -> None:

@@ -81,7 +81,32 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the points; touch no file")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed point")] = False,
+    max_failures: Annotated[
+        str | None,
+        typer.Option("--max-failures", metavar="N|P%", help="stop when more runs than this have failed"),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option("--time-limit", metavar="TIME", help="stop after e.g. 2h, with exit code 75"),
+    ] = None,
+    shard_of: Annotated[
+        str | None,
+        typer.Option("--shard-of", metavar="I/N", help="do one of N parts (from 0), as a job array's task"),
+    ] = None,
+    steal_lock: Annotated[
+        bool, typer.Option("--steal-lock", help="take the directory from a driver that is surely gone")
+    ] = False,
+    force_new: Annotated[
+        bool, typer.Option("--force-new", help="move results in the directory aside and begin anew")
+    ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="serve Dask's dashboard on this machine's loopback address")
+    ] = False,
+    print_job_script: Annotated[
+        bool, typer.Option("--print-job-script", help="print the script of a batch job; run nothing")
+    ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
+    json_lines: Annotated[bool, typer.Option("--json-lines", help="progress as JSON, one per line")] = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Run every point of a sweep; the same command continues what was interrupted."""
@@ -92,10 +117,28 @@ def sweep(
     if dry_run:
         _print_points(job, outdir)
         return
-    from spbfast.sweep.driver import run_sweep
+    if print_job_script:
+        from spbfast.sweep.jobqueue import print_script
 
-    outcome = run_sweep(job, outdir, retry_failed=retry_failed, fail_fast=fail_fast, quiet=quiet)
-    if outcome.exit_code in (0, EXIT_SOME_FAILED):
+        print_script(job, outdir, typer.echo)
+        return
+    from spbfast.sweep import driver
+
+    outcome = driver.run_sweep(
+        job,
+        outdir,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        max_failures=driver.parse_failures(max_failures),
+        time_limit_s=driver.parse_limit(time_limit),
+        shard_of=driver.parse_share(shard_of),
+        steal_lock=steal_lock,
+        force_new=force_new,
+        dashboard=dashboard,
+        json_lines=json_lines,
+        quiet=quiet,
+    )
+    if outcome.exit_code in (0, EXIT_SOME_FAILED) and shard_of is None:
         if not no_report:
             build_report_page(outdir, prefix="report: ")
         if not quiet:

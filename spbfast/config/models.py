@@ -2,7 +2,7 @@
 
 Scenario is the part that decides results and therefore identities; its `canonical()` is what hashes cover.
 JobFile is the shape of a YAML file, Job what `load_config` returns. The machine's and actors' own models
-live in machine.py and actors.py, the policy in policy.py.
+live in machine.py and actors.py, the policy in policy.py, the executor in executor.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from spbfast.config.actors import Actors, check_boot_fits
 from spbfast.config.base import Model
+from spbfast.config.executor import Executor
 from spbfast.config.machine import PAGE, Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
-
-
-def _auto_or_count(value: Any) -> Any:
-    if value == "auto":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"must be 'auto' or a whole number >= 1, got {value!r}")
-    return value
 
 
 def _whole_ticks(value: int) -> int:
@@ -52,11 +45,6 @@ def _plain_name(value: str) -> str:
     return value
 
 
-AutoOrCount = Annotated[
-    int | str,
-    BeforeValidator(_auto_or_count),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
-]
 Span = Annotated[Duration, AfterValidator(_whole_ticks)]
 Name = Annotated[
     str,
@@ -89,14 +77,6 @@ class Output(Model):
         "series", description="summary: scalars; series: and samples over time; spb: and per superpageblock"
     )
     every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
-
-
-class Executor(Model):
-    """What runs the points; never part of a result's identity."""
-
-    kind: Literal["threads", "processes", "serial"] = Field("threads", description="kind of Dask workers")
-    workers: AutoOrCount = Field("auto", description="how many; auto is one per usable CPU")
-    batch: AutoOrCount = Field("auto", description="replicates per task; auto aims at a few seconds")
 
 
 class ScenarioFields(Model):

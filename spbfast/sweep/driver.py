@@ -1,8 +1,8 @@
 """The one who runs a sweep from start to end.
 
-Owns the order of things: plan, directory, lock, executor, a bounded window of batches in flight, journal,
-retries of what infrastructure lost, stopping on signals, consolidation, the words at the end. Bulk data
-never comes here: workers write shards and send receipts.
+Owns the order of things: plan, directory, lock, kernels, executor, the loop (conduct.py), consolidation, the
+words at the end. What is on disk when it is killed at any moment is a valid directory that the same command
+continues.
 """
 
 from __future__ import annotations
@@ -12,36 +12,32 @@ import importlib
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from spbfast.errors import ResultsError
+from spbfast.config.units import parse_duration
+from spbfast.errors import ConfigError, ResultsError
 from spbfast.sweep import worker
+from spbfast.sweep.conduct import POLL_S, Conductor
 from spbfast.sweep.consolidate import consolidate
-from spbfast.sweep.executor import Outcome, Pool, choose_workers, open_pool
-from spbfast.sweep.files import write_json
+from spbfast.sweep.executor import Request, Run, open_pool
+from spbfast.sweep.failures import FailurePolicy
+from spbfast.sweep.limits import seconds_to_use
 from spbfast.sweep.lock import DirectoryLock
-from spbfast.sweep.outcome import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_TIME_LIMIT,
-    SweepOutcome,
-    closing_words,
-    resume_command,
-)
-from spbfast.sweep.plan import Batch, Cell, Plan, auto_batch_size, make_plan, pending_cells
-from spbfast.sweep.progress import Progress, format_seconds, make_progress
-from spbfast.sweep.shards import LOST, OK, CellResult, write_shard
+from spbfast.sweep.needs import Needs
+from spbfast.sweep.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_words, make_outcome
+from spbfast.sweep.plain import open_plain
+from spbfast.sweep.plan import Cell, Plan, make_plan, pending_cells
+from spbfast.sweep.progress import Logged, Progress, format_seconds, make_progress
+from spbfast.sweep.provenance import default_command
+from spbfast.sweep.running import clear_notes, read_notes
+from spbfast.sweep.security import remove_stale
 from spbfast.sweep.signals import StopRequest
-from spbfast.sweep.store import Store, count, default_command, settled
+from spbfast.sweep.store import Store, settled
 
-GRACE_S = 20.0
-LOST_TRIES = 3
-STATUS_EVERY_S = 60.0
-POLL_S = 0.2
+# A batch job about to end has better uses for its last seconds than a large results.nc; shards are enough.
+CONSOLIDATE_IN_A_HURRY = 10_000
 
 
 def run_sweep(
@@ -49,9 +45,15 @@ def run_sweep(
     outdir: str | Path,
     *,
     fail_fast: bool = False,
+    max_failures: int | str | None = None,
     retry_failed: bool = False,
     time_limit_s: float | None = None,
+    shard_of: tuple[int, int] | None = None,
+    steal_lock: bool = False,
+    force_new: bool = False,
+    dashboard: bool = False,
     quiet: bool = False,
+    json_lines: bool = False,
     progress: Progress | None = None,
     stream: TextIO | None = None,
     engine: str = "spbfast.engine",
@@ -68,10 +70,25 @@ def run_sweep(
         Results directory; created if needed.
     fail_fast : bool
         Stop at the first failing run.
+    max_failures : int or str, optional
+        Stop when more runs than this have failed, a number or a share such as "5%"; by default what the
+        executor section says.
     retry_failed : bool
         Run those again that failed before.
     time_limit_s : float, optional
-        Stop after this many seconds, as a signal would, with exit code 75.
+        Stop after this many seconds, as a signal would, with exit code 75. The end of a SLURM job around
+        this process stops it as well.
+    shard_of : (int, int), optional
+        Do only the i-th (from 0) of n disjoint parts, without Dask and without writing results.nc: a task
+        of a job array. `spbfast.sweep.consolidate` joins what the parts have done.
+    steal_lock : bool
+        Take the directory from a driver that seems to hold it.
+    force_new : bool
+        Move results that are in the directory aside and begin anew.
+    dashboard : bool
+        Serve Dask's dashboard on the loopback address while the sweep runs.
+    json_lines : bool
+        Show progress as one JSON object per line.
     progress : Progress, optional
         Replaces the display on `stream` (standard error).
     engine : str
@@ -80,123 +97,212 @@ def run_sweep(
     Raises
     ------
     ResultsError
-        When the directory belongs to another job or cannot be written.
+        When the directory belongs to another job or another driver.
+    StorageError
+        When results cannot be written.
+    SetupError
+        When the executor cannot work here.
     ConfigError
-        When a point of the grid is invalid or the executor is unknown.
+        When a point of the grid or an option is invalid.
     """
     start = time.monotonic()
+    share = share_name(shard_of)
+    if share and force_new:
+        raise ConfigError(
+            "--force-new and --shard-of exclude each other: one task would move away the others'"
+        )
+    executor = job.executor
+    if max_failures is not None:
+        try:
+            executor = type(executor).model_validate({"max_failures": max_failures})
+        except ValueError as error:
+            raise ConfigError(f"--max-failures: {_first_words(error)}") from None
     plan = make_plan(job, int(importlib.import_module(engine).MODEL_VERSION))
-    store = Store(outdir)
+    policy = FailurePolicy(fail_fast, executor.allowed_failures(len(plan.cells)))
     key = uuid.uuid4().hex
     stop = StopRequest(lambda: worker.request_stop(key))
-    with (
-        stop.listening(),
-        DirectoryLock(store.dir),
-        progress or make_progress(quiet, stream) as display,
-    ):
-        status, attempts = store.open_for(plan, job, default_command())
-        sweep = _Sweep(job, plan, store, status, attempts, display, stop, key, engine)
-        sweep.fail_fast = fail_fast
-        sweep.deadline = None if time_limit_s is None else start + time_limit_s
-        try:
-            sweep.run(settled(status, retry_failed=retry_failed))
-        except BaseException:
-            # Results are in the shards; making results.nc now could hide the error or take long.
-            with suppress(ResultsError):
-                sweep.write_status("broken off")
-            raise
-        finally:
-            worker.forget_stop(key)
-        consolidate(store.dir)
-        sweep.write_status("stopped" if sweep.stopped_by else "finished")
-        return sweep.outcome(time.monotonic() - start)
+    sweep = _Sweep(job, plan, Store(outdir, share), key, engine, shard_of, dashboard)
+    with ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        stack.callback(worker.forget_stop, key)
+        if force_new:
+            sweep.move_aside(steal_lock)
+        lock = stack.enter_context(
+            DirectoryLock(sweep.store.dir, share=share, steal=steal_lock, on_lost=sweep.usurp)
+        )
+        shown = progress or make_progress(quiet, stream, json_lines=json_lines)
+        display = stack.enter_context(Logged(shown, sweep.store.logs / f"sweep{share and '.' + share}.log"))
+        conductor = sweep.begin(lock, display, stop, policy)
+        limit_s, conductor.deadline_name = seconds_to_use(time_limit_s)
+        conductor.deadline = None if limit_s is None else start + limit_s
+        sweep.run(conductor, retry_failed)
+        return sweep.finish(conductor, start)
+
+
+def share_name(shard_of: tuple[int, int] | None) -> str:
+    """K-of-N for the K-th of N parts, "" for the whole.
+
+    Raises
+    ------
+    ConfigError
+        When K is not below N.
+    """
+    if shard_of is None:
+        return ""
+    i, n = shard_of
+    if not 0 <= i < n:
+        raise ConfigError(f"--shard-of: must be I/N with 0 <= I < N, e.g. 0/8; got {i}/{n}")
+    return f"{i}-of-{n}"
+
+
+def parse_share(text: str | None) -> tuple[int, int] | None:
+    """The numbers of I/N.
+
+    Raises
+    ------
+    ConfigError
+        When it is nothing of the kind.
+    """
+    if text is None:
+        return None
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal()):
+        raise ConfigError(f"--shard-of: must be I/N with 0 <= I < N, e.g. 0/8; got {text}")
+    share_name((int(i), int(n)))
+    return int(i), int(n)
+
+
+def parse_limit(text: str | None) -> float | None:
+    """Seconds of a duration such as 2h.
+
+    Raises
+    ------
+    ConfigError
+        When it is none.
+    """
+    try:
+        return None if text is None else parse_duration(text) / 1e9
+    except ValueError as error:
+        raise ConfigError(f"--time-limit: {error}") from None
+
+
+def parse_failures(text: str | None) -> int | str | None:
+    """A number of runs, or a share such as 5%; the executor section checks which."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 class _Sweep:
-    """State of one running sweep."""
+    """One call of run_sweep: what it is about, and its steps."""
 
     def __init__(
         self,
         job: Any,
         plan: Plan,
         store: Store,
-        status: dict[Cell, int],
-        attempts: dict[Cell, int],
-        display: Progress,
-        stop: StopRequest,
         key: str,
         engine: str,
+        shard_of: tuple[int, int] | None,
+        dashboard: bool,
     ) -> None:
-        self.job, self.plan, self.store, self.status = job, plan, store, status
-        self.attempts, self.display, self.stop = attempts, display, stop
-        self.key, self.engine = key, engine
-        self.fail_fast = False
-        self.deadline: float | None = None
-        self.failing = False
-        self.todo: deque[Cell] = deque()
-        self.lost: dict[Cell, int] = {}
-        self.flying = 0
-        self.n_new = 0
-        self.events = 0
-        self.busy_s = 0.0
-        self.started = time.monotonic()
-        self.last_status = 0.0
+        self.job, self.plan, self.store, self.key, self.engine = job, plan, store, key, engine
+        self.shard_of, self.dashboard = shard_of, dashboard
+        self.conductor: Conductor | None = None
+        self.moved: Path | None = None
 
-    @property
-    def stopped_by(self) -> str:
-        """Why no more runs are started."""
-        if self.stop.signum:
-            return self.stop.name
-        if self.fail_fast and self.failing:
-            return "fail-fast"
-        return "time limit" if self.deadline is not None and time.monotonic() >= self.deadline else ""
+    def usurp(self) -> None:
+        """Somebody else has taken the directory: start nothing more."""
+        if self.conductor is not None:
+            self.conductor.usurped = True
+        worker.request_stop(self.key)
 
-    def run(self, done: set[Cell]) -> None:
-        """Run every cell that is not done."""
-        todo = pending_cells(self.plan, done)
+    def move_aside(self, steal_lock: bool) -> None:
+        """Make room for new results, unless a living driver is at work here."""
+        if self.store.dir.is_dir():
+            with DirectoryLock(self.store.dir, steal=steal_lock):
+                pass
+            self.moved = self.store.move_aside()
+
+    def begin(
+        self, lock: DirectoryLock, display: Progress, stop: StopRequest, policy: FailurePolicy
+    ) -> Conductor:
+        """Open the directory and say what is found there."""
+        store = self.store
+        if self.moved is not None:
+            display.message(f"moved the old results to {self.moved}")
+        status, attempts = store.open_for(self.plan, self.job, default_command())
+        if not store.share:
+            remove_stale(store.dir)
+            if lock.predecessor and (notes := read_notes(store.running)):
+                display.message(_obituary(lock.predecessor, len(notes)))
+            clear_notes(store.running)
         executor = self.job.executor
-        engine = importlib.import_module(self.engine)
-        state = max(int(engine.state_bytes(p.scenario)) for p in self.plan.points)
-        workers, remark = choose_workers(executor.workers, state, len(todo))
-        self._greet(len(todo), str(executor.kind), workers)
-        if remark:
-            self.display.message(remark)
+        if unused := executor.unused_keys:
+            names = ", ".join(f"executor.{k}" for k in unused)
+            display.message(f"no effect with kind {executor.kind}: {names}")
+        self.conductor = Conductor(self.plan, store, status, attempts, display, stop, policy, executor.batch)
+        return self.conductor
+
+    def run(self, conductor: Conductor, retry_failed: bool) -> None:
+        """Run what is not done, and leave the directory valid whatever happens."""
+        store = self.store
+        try:
+            self._run(conductor, settled(conductor.status, retry_failed=retry_failed))
+        except BaseException:
+            # Results are in the shards; making results.nc now could hide the error or take long.
+            with suppress(ResultsError):
+                conductor.write_status("broken off")
+            raise
+        finally:
+            clear_notes(store.running, own=bool(store.share))
+        if conductor.usurped:
+            raise ResultsError(
+                "another driver has taken this directory with --steal-lock; this one has stopped", store.dir
+            )
+
+    def _run(self, conductor: Conductor, done: set[Cell]) -> None:
+        plan, display = self.plan, conductor.display
+        cells = plan.cells if self.shard_of is None else plan.cells[self.shard_of[0] :: self.shard_of[1]]
+        finished = done.intersection(cells)
+        todo = pending_cells(plan, done) if self.shard_of is None else [c for c in cells if c not in finished]
+        before = f", {len(cells) - len(todo)} of them done before" if len(todo) < len(cells) else ""
+        part = f" (part {self.store.share}: {len(cells)} of them)" if self.shard_of else ""
+        display.message(
+            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {len(plan.cells)} runs"
+            f"{part}{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
+        )
         if not todo:
             return
-        self._warm_up(engine.warmup)
-        if self.stopped_by:
+        self._warm_up(conductor)
+        if conductor.stopped_by:
             return
-        self.todo = deque(todo)
-        self.started = time.monotonic()
-        run = functools.partial(
+        needs = Needs(plan, importlib.import_module(self.engine).state_bytes)
+        request = Request(
+            self.job.executor, self.store.dir, len(todo), needs.largest(plan), self.dashboard, display.message
+        )
+        opened = open_plain if self.shard_of is not None else open_pool
+        with opened(request, self._runner(), self.key) as pool:
+            display.message(f"{pool.threads} {'run' if pool.threads == 1 else 'runs'} at a time")
+            conductor.run(todo, pool, needs)
+
+    def _runner(self) -> Run:
+        timeout = self.job.executor.timeout
+        return functools.partial(
             worker.run_batch,
             directory=str(self.store.dir.resolve()),
             engine=self.engine,
             level=self.plan.level,
             sweep=self.key,
-        )
-        with open_pool(executor.kind, workers, run, self.key) as pool:
-            self._loop(pool, executor.batch)
-
-    def _greet(self, n_todo: int, kind: str, workers: int) -> None:
-        plan = self.plan
-        total = len(plan.cells)
-        before = f", {total - n_todo} of them done before" if n_todo < total else ""
-        where = (
-            "this thread" if kind == "serial" else f"{workers} {kind if workers > 1 else kind.rstrip('es')}"
-        )
-        self.display.message(
-            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {total} runs{before}; "
-            f"on {where}; results in {self.store.dir}"
+            timeout_s=None if timeout is None else timeout / 1e9,
+            expected=worker.fingerprint(),
         )
 
-    def _warm_up(self, warmup: Callable[[], float]) -> None:
+    def _warm_up(self, conductor: Conductor) -> None:
         """Compile before the fan-out, in a thread so that signals are heard."""
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                warmup()
+                worker.prepare(self.engine)
             except BaseException as error:
                 errors.append(error)
 
@@ -205,137 +311,35 @@ class _Sweep:
         thread.start()
         thread.join(1.0)
         if thread.is_alive():
-            self.display.message("compiling the kernels (once per version, about a minute) ...")
-        while thread.is_alive() and not self.stopped_by:
+            conductor.display.message("compiling the kernels (once per version, about a minute) ...")
+        while thread.is_alive() and not conductor.stopped_by:
             thread.join(POLL_S)
         if errors:
             raise errors[0]
-        if time.monotonic() - begin > 1.0 and not self.stopped_by:
-            self.display.message(f"kernels ready after {format_seconds(time.monotonic() - begin)}")
+        if time.monotonic() - begin > 1.0 and not conductor.stopped_by:
+            conductor.display.message(f"kernels ready after {format_seconds(time.monotonic() - begin)}")
 
-    def _loop(self, pool: Pool, batch: Any) -> None:
-        window = 2 * pool.threads
-        deadline = None
-        self._show(pool.threads)
-        while self.todo or self.flying:
-            if self.stopped_by and deadline is None:
-                deadline = time.monotonic() + GRACE_S
-                self.todo.clear()
-                pool.stop()
-                self.display.message(f"stopping ({self.stopped_by}): running batches end at the next quantum")
-            while self.todo and self.flying < window:
-                pool.submit(self._next_batch(batch, pool.threads))
-                self.flying += 1
-            for outcome in pool.wait(POLL_S):
-                self.flying -= 1
-                self._take(outcome)
-            self._show(pool.threads)
-            if deadline is not None and time.monotonic() > deadline:
-                break
+    def finish(self, conductor: Conductor, start: float) -> SweepOutcome:
+        """Write results.nc and status.json, and say how it went."""
+        outcome = make_outcome(self.job, self.store, self.plan, conductor, self.shard_of)
+        hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
+        if not self.store.share and not hurry:
+            consolidate(self.store.dir)
+        conductor.write_status("stopped" if conductor.stopped_by else "finished")
+        outcome = outcome.after(time.monotonic() - start)
+        for line in closing_words(outcome, self.store, consolidated=not hurry):
+            conductor.display.message(line)
+        return outcome
 
-    def _next_batch(self, batch: Any, threads: int) -> Batch:
-        """The next cells, as many as make about five seconds; a cell that was lost before goes alone."""
-        if batch == "auto":
-            done = max(1, self.n_new)
-            size = auto_batch_size(self.busy_s / done, len(self.todo), threads) if self.n_new else 1
-        else:
-            size = int(batch)
-        cells = [self.todo.popleft()]
-        while (
-            self.todo and len(cells) < size and not (self.lost.get(cells[0]) or self.lost.get(self.todo[0]))
-        ):
-            cells.append(self.todo.popleft())
-        return Batch(tuple(self.plan.task(c, self.attempts.get(c, 0)) for c in cells))
 
-    def _take(self, outcome: Outcome) -> None:
-        batch, receipt = outcome
-        if isinstance(receipt, ResultsError):
-            raise receipt
-        if isinstance(receipt, BaseException):
-            self._take_loss(batch, receipt)
-            return
-        codes = [int(c) for c in receipt["statuses"]]
-        ended = [(t.cell, c) for t, c in zip(batch.tasks, codes, strict=True) if c != worker.INTERRUPTED]
-        if ended:
-            record = {**receipt, "statuses": "".join(str(c) for _, c in ended)}
-            self.store.append(record, [cell for cell, _ in ended])
-        for cell, code in ended:
-            self.status[cell] = code
-            self.failing |= code != OK
-        self.n_new += len(ended)
-        self.events += int(receipt["events"])
-        self.busy_s += float(receipt["wall_s"])
+def _first_words(error: ValueError) -> str:
+    problems = error.errors() if hasattr(error, "errors") else []
+    return str(problems[0]["ctx"]["error"]) if problems and "ctx" in problems[0] else str(error)
 
-    def _take_loss(self, batch: Batch, error: BaseException) -> None:
-        """A worker died or could not be reached: try its cells again, each alone, then give them up."""
-        if self.stopped_by:
-            return
-        given_up = []
-        for task in batch.tasks:
-            self.lost[task.cell] = self.lost.get(task.cell, 0) + 1
-            if self.lost[task.cell] < LOST_TRIES:
-                self.todo.appendleft(task.cell)
-            else:
-                given_up.append(task)
-        if not given_up:
-            return
-        self.display.message(f"gave up after {LOST_TRIES} tries: {len(given_up)} runs, {error}")
-        shard = Batch(tuple(given_up))
-        results = [CellResult(t.cell, LOST, {"seed": t.seed}) for t in given_up]
-        write_shard(self.store.shard_path(shard.batch_id), results)
-        receipt = {"batch": shard.batch_id, "statuses": str(LOST) * len(given_up), "wall_s": 0.0, "events": 0}
-        for task in given_up:
-            write_json(self.store.failure_path(task.cell), worker.failure_account(task, error))
-            self.status[task.cell] = LOST
-        self.store.append(receipt, [t.cell for t in given_up])
-        self.failing = True
 
-    def _show(self, threads: int) -> None:
-        n = count(self.plan, self.status)
-        elapsed = time.monotonic() - self.started
-        eta = self.busy_s / self.n_new * n["missing"] / threads if self.n_new else None
-        rate = self.events / elapsed if elapsed > 0 else 0.0
-        self.display.update(n["ok"] + n["failed"], n["total"], n["failed"], eta, rate)
-        if elapsed - self.last_status > STATUS_EVERY_S:
-            self.last_status = elapsed
-            self.write_status("running")
-
-    def write_status(self, state: str) -> None:
-        """Rewrite status.json."""
-        write_json(
-            self.store.status_path,
-            {
-                "state": state,
-                **count(self.plan, self.status),
-                "new": self.n_new,
-                "stopped_by": self.stopped_by,
-                "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            },
-        )
-
-    def outcome(self, wall_s: float) -> SweepOutcome:
-        """Sum up, and say it."""
-        n = count(self.plan, self.status)
-        reason = self.stopped_by if n["missing"] else ""
-        code = EXIT_FAILED if n["failed"] else EXIT_OK
-        if reason == "time limit":
-            code = EXIT_TIME_LIMIT
-        elif reason and self.stop.signum:
-            code = 128 + self.stop.signum
-        result = SweepOutcome(
-            code,
-            self.store.dir,
-            self.store.results_path,
-            len(self.plan.points),
-            n["total"],
-            n["ok"],
-            n["failed"],
-            n["missing"],
-            self.n_new,
-            wall_s,
-            reason,
-            resume_command(self.job, self.store.dir),
-        )
-        for line in closing_words(result, self.store):
-            self.display.message(line)
-        return result
+def _obituary(holder: dict[str, Any], runs: int) -> str:
+    return (
+        f"the driver before this one (process {holder.get('pid', '?')} on {holder.get('host', '?')}) died "
+        f"without a word while {runs} runs were being worked on; if a run kills its process, executor.kind: "
+        "processes survives it and finds out which"
+    )

@@ -1,57 +1,84 @@
-"""Where batches run: in this thread, in threads or in processes of this machine.
+"""Where batches run, behind one small interface: this thread, threads, processes, or machines of a cluster.
 
-Owns the pools behind one small interface, and all use of Dask. Every pool binds to the loopback address
-only, shows no dashboard, and ships nothing but batches and receipts. Knows nothing of results. A new kind of
-executor is one more function in `open_pool`.
+Owns the pools and the choice among them. Everything but `serial` is one distributed.Client, whose making is
+in clusters.py (this machine, a running scheduler) and jobqueue.py (batch systems). Ships nothing but batches
+and receipts, and knows nothing of results.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import multiprocessing
-import os
 import queue
-import signal
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from spbfast.errors import ConfigError, SpbfastError
+from spbfast.errors import SetupError
 from spbfast.sweep import worker
+from spbfast.sweep.limits import choose_workers, memory_for_runs
 from spbfast.sweep.plan import Batch
 
-LOOPBACK = "127.0.0.1"
-_DASK_SETTINGS = {
-    # Only a task that was running when its worker died may be blamed for it; the driver decides what
-    # happens next, so Dask itself tries nothing twice.
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-}
+MIB = 1 << 20
+# What a worker process takes besides the states of its runs: Python, libraries, compiled kernels.
+PROCESS_BYTES = 400 * MIB
+ROLL_CALL_S = 5.0
+FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
 
 
-class WorkerLostError(SpbfastError):
-    """A worker process died under a batch: a crash, a kill, no memory left."""
+@dataclass(frozen=True)
+class Request:
+    """What a sweep asks of an executor.
+
+    Attributes
+    ----------
+    options : Executor
+        The `executor` section.
+    directory : Path
+        The results directory, where credentials and logs of jobs go.
+    cells : int
+        Runs to do.
+    need_bytes : int
+        Memory of the largest run.
+    dashboard : bool
+        Serve Dask's dashboard on the loopback address.
+    say : callable
+        Tells the user something.
+    """
+
+    options: Any
+    directory: Path
+    cells: int
+    need_bytes: int
+    dashboard: bool = False
+    say: Callable[[str], None] = lambda text: None
 
 
 class Pool(Protocol):
-    """What the driver needs from an executor."""
+    """What the driver needs from an executor.
+
+    Attributes
+    ----------
+    threads : int
+        Runs at a time, as far as known now.
+    window : int
+        Batches that should be on their way at a time.
+    suspects : int
+        How many of them may be runs that are suspected of killing their worker.
+    """
 
     threads: int
+    window: int
+    suspects: int
 
-    def submit(self, batch: Batch) -> None:
-        """Queue a batch."""
+    def submit(self, batch: Batch, need_bytes: int) -> None:
+        """Queue a batch of which each run takes `need_bytes` of memory."""
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Batches that ended since the last call, waiting for at most `timeout_s` if there are none."""
@@ -59,17 +86,20 @@ class Pool(Protocol):
     def stop(self) -> None:
         """Have queued batches dropped and running ones end early."""
 
+    def check(self) -> None:
+        """Raise SetupError when no batch will ever run."""
+
 
 class SerialPool:
     """Runs batches in the calling thread, one per call of `wait`: for debuggers and tests."""
 
-    threads = 1
+    threads = window = suspects = 1
 
     def __init__(self, run: Run, sweep: str) -> None:
         self._run, self._sweep = run, sweep
         self._waiting: list[Batch] = []
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, batch: Batch, need_bytes: int) -> None:
         """Queue a batch."""
         self._waiting.append(batch)
 
@@ -88,19 +118,69 @@ class SerialPool:
         """Have the remaining batches return at once."""
         worker.request_stop(self._sweep)
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
 
 class DaskPool:
-    """Runs batches on the workers of a distributed.Client."""
+    """Runs batches on the workers of a distributed.Client.
 
-    def __init__(self, client: Any, threads: int, run: Run, sweep: str) -> None:
-        self.threads = threads
+    Parameters
+    ----------
+    client : distributed.Client
+    threads : int
+        Most runs at a time.
+    run : callable
+        Batch -> receipt; importable by name on the workers.
+    sweep : str
+        Key of the stop flag.
+    budget : int, optional
+        Bytes that one worker may spend on runs, if its workers declare the resource "mem" (MiB).
+    trouble : callable, optional
+        Says why no worker can come, "" while all is well.
+    local : bool
+        The workers are threads or children of this process.
+    separate : bool
+        Every worker process does one run at a time.
+    say : callable
+        Tells the user something.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        threads: int,
+        run: Run,
+        sweep: str,
+        *,
+        budget: int | None = None,
+        trouble: Callable[[], str] = str,
+        local: bool = True,
+        separate: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.threads, self.window = threads, 2 * threads
+        # Where a process does one run at a time, its death says which one it was.
+        self.suspects = self.window if separate else 1
         self._client, self._run, self._sweep = client, run, sweep
+        self._budget, self._trouble, self._local = budget, trouble, local
         self._done: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
+        self._say = say
+        self._sent = 0
+        self._last_call = 0.0
+        self._next_word = time.monotonic() + FIRST_WORD_S
 
-    def submit(self, batch: Batch) -> None:
-        """Send a batch to a worker."""
-        future = self._client.submit(self._run, batch, pure=False, key=f"batch-{batch.batch_id}")
+    def submit(self, batch: Batch, need_bytes: int) -> None:
+        """Send a batch to a worker that has the memory for it."""
+        self._sent += 1
+        resources = None
+        if self._budget is not None:
+            # A run larger than any worker goes to one that does nothing else.
+            resources = {"mem": min(-(-need_bytes // MIB), self._budget // MIB)}
+        future = self._client.submit(
+            self._run, batch, pure=False, key=f"batch-{batch.batch_id}-{self._sent}", resources=resources
+        )
         self._running[id(future)] = future
         future.add_done_callback(lambda f, b=batch: self._done.put((b, f)))
 
@@ -119,129 +199,124 @@ class DaskPool:
             receipt: dict[str, Any] = future.result()
             return receipt
         error = None if future.status == "cancelled" else future.exception()
-        if error is None or type(error).__name__ == "KilledWorker":
-            return WorkerLostError("the worker process died: a crash, a kill, or no memory left")
+        if error is None or type(error).__name__ in ("KilledWorker", "FutureCancelledError"):
+            return worker.WorkerLostError("the worker process died: a crash, a kill, or no memory left")
         known: BaseException = error
         return known
 
     def stop(self) -> None:
         """Set the stop flag in every worker process, not waiting for those that do not answer."""
         call = functools.partial(self._client.run, worker.request_stop, self._sweep, on_error="ignore")
-        threading.Thread(target=call, name="spbfast-stop", daemon=True).start()
+        threading.Thread(target=_quietly, args=(call,), name="spbfast-stop", daemon=True).start()
+
+    def check(self) -> None:
+        """Count the workers of other machines now and then; complain when none can come."""
+        if self._local or time.monotonic() - self._last_call < ROLL_CALL_S:
+            return
+        self._last_call = time.monotonic()
+        if self._client.status not in ("running", "connecting"):
+            raise SetupError("the scheduler cannot be reached any more; what is done is saved")
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        self.threads = sum(w["nthreads"] for w in workers.values())
+        if not workers and (trouble := self._trouble()):
+            raise SetupError(trouble)
+        if not workers and time.monotonic() >= self._next_word:
+            self._next_word = time.monotonic() + NEXT_WORD_S
+            self._say("no worker yet; its job may be waiting in the queue")
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    with contextlib.suppress(Exception):
+        call()
 
 
 @contextlib.contextmanager
-def open_pool(kind: str, workers: int, run: Run, sweep: str) -> Iterator[Pool]:
+def open_pool(request: Request, run: Run, sweep: str) -> Iterator[Pool]:
     """Start an executor and close it afterwards.
 
     Parameters
     ----------
-    kind : {"serial", "threads", "processes"}
-    workers : int
-        Threads or processes.
+    request : Request
     run : callable
-        Batch -> receipt; importable by name for `processes`.
+        Batch -> receipt; importable by name for everything but `serial` and `threads`.
     sweep : str
         Key of the stop flag.
 
     Raises
     ------
     ConfigError
-        For an unknown kind, or when `processes` is used from a script without a main guard.
+        When the options cannot work, or `processes` is used from a script without a main guard.
+    SetupError
+        When something outside is missing: a package, a command, a scheduler.
     """
+    kind = request.options.kind
     if kind == "serial":
         yield SerialPool(run, sweep)
     elif kind in ("threads", "processes"):
-        with _local_client(kind == "threads", workers) as client:
-            yield DaskPool(client, workers, run, sweep)
+        with _local_pool(request, run, sweep) as pool:
+            yield pool
+    elif kind == "address":
+        from spbfast.sweep.clusters import address_client
+
+        with address_client(request) as client:
+            yield _pool_of(client, request, run, sweep)
     else:
-        raise ConfigError(f"executor.kind: {kind!r} is unknown; choose serial, threads or processes")
+        from spbfast.sweep.jobqueue import job_client
+
+        options = request.options
+        jobs = options.adapt.max if options.adapt else options.jobs
+        with job_client(request) as (client, trouble):
+            yield DaskPool(
+                client,
+                jobs * options.cores,
+                run,
+                sweep,
+                budget=worker_budget(options),
+                trouble=trouble,
+                local=False,
+                separate=options.cores == options.processes,
+                say=request.say,
+            )
+
+
+def _pool_of(client: Any, request: Request, run: Run, sweep: str) -> DaskPool:
+    """A pool of workers that others have started; memory counts if all of them declare "mem" (MiB)."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    budgets = [int(w["resources"].get("mem", 0)) * MIB for w in workers]
+    return DaskPool(
+        client,
+        max(1, sum(w["nthreads"] for w in workers)),
+        run,
+        sweep,
+        budget=min(budgets) if budgets and min(budgets) > 0 else None,
+        local=False,
+        separate=all(w["nthreads"] == 1 for w in workers),
+        say=request.say,
+    )
+
+
+def worker_budget(options: Any) -> int:
+    """Bytes for runs in one worker process of a batch job."""
+    return max(MIB, options.memory // options.processes - PROCESS_BYTES)
 
 
 @contextlib.contextmanager
-def _local_client(threads: bool, workers: int) -> Iterator[Any]:
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "executor.kind: processes starts this script again in each worker; put the call of sweep() "
-            'under  if __name__ == "__main__":  or use executor.kind: threads'
+def _local_pool(request: Request, run: Run, sweep: str) -> Iterator[Pool]:
+    from spbfast.sweep.clusters import local_client
+
+    options = request.options
+    threads = options.kind == "threads"
+    budget = memory_for_runs(options.memory)
+    need = request.need_bytes + (0 if threads else PROCESS_BYTES)
+    count, remark = choose_workers(options.workers, need, request.cells, budget)
+    if remark:
+        request.say(remark)
+    share = budget if threads else budget // count
+    room = share if threads else max(MIB, share - PROCESS_BYTES)
+    if request.need_bytes > room:
+        request.say(
+            f"warning: the largest run needs {request.need_bytes // MIB} MiB, but there are only "
+            f"{room // MIB} MiB for it; it may run out of memory"
         )
-    import dask
-    from distributed import Client, LocalCluster
-
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    # distributed serves HTTP whether or not there is a dashboard, and on all interfaces unless told.
-    address = f"{LOOPBACK}:0"
-    shape: dict[str, Any] = {"n_workers": 1, "threads_per_worker": workers}
-    if not threads:
-        shape = {"n_workers": workers, "threads_per_worker": 1, "host": LOOPBACK}
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="spbfast-") as scratch,
-            dask.config.set(_DASK_SETTINGS),
-            _start(
-                LocalCluster,
-                **shape,
-                processes=not threads,
-                protocol="inproc://" if threads else "tcp://",
-                dashboard_address=address,
-                worker_dashboard_address=address,
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
-    finally:
-        logger.setLevel(level)
-
-
-def _start(cluster: Callable[..., Any], **options: Any) -> Any:
-    """Start a cluster whose processes do not hear Ctrl-C, which a terminal sends to all of them at once.
-
-    Threads and processes inherit the mask. The resource tracker has to run before, because starting it
-    clears the mask; a signal that arrives meanwhile is delivered afterwards.
-    """
-    resource_tracker.ensure_running()
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return cluster(**options)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use: affinity, the control group's quota and SLURM's grant."""
-    count = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    with contextlib.suppress(KeyError, ValueError):
-        count = min(count, max(1, int(os.environ["SLURM_CPUS_PER_TASK"])))
-    return max(1, count)
-
-
-def usable_memory() -> int:
-    """Bytes that may still be allocated: what the system has available, within the control group."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
-    return max(0, free)
-
-
-def choose_workers(wanted: Any, state_bytes: int, cells: int) -> tuple[int, str]:
-    """How many runs go at a time, and a remark when memory allows fewer than there are CPUs."""
-    cpus = usable_cpus() if wanted == "auto" else int(wanted)
-    fitting = max(1, int(0.8 * usable_memory()) // max(1, state_bytes))
-    count = max(1, min(cpus, cells))
-    if wanted == "auto" and fitting < count:
-        return fitting, f"memory for {fitting} runs of {state_bytes >> 20} MiB at a time ({cpus} CPUs)"
-    return count, ""
+    with local_client(threads, count, share, room, request) as client:
+        yield DaskPool(client, count, run, sweep, budget=room, separate=not threads)

@@ -7,6 +7,7 @@ which this process uses the netCDF library. Knows nothing of sweeps.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spbfast.errors import ResultsError
+from spbfast.errors import ResultsError, StorageError
 
 
 def _netcdf_lock() -> Any:
@@ -33,6 +34,13 @@ def _netcdf_lock() -> Any:
 
 NETCDF_LOCK = _netcdf_lock()
 FULL_BYTES = 1 << 18
+_FULL = "no space left on the disk"
+_ADVICE = {
+    _FULL: "; free some and give the same command again, what is done is kept",
+    "Permission denied": "; choose a directory of your own with -o",
+    "Read-only file system": "; choose another place with -o",
+    "Disk quota exceeded": "; free some space and give the same command again, what is done is kept",
+}
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")
 
 
@@ -54,8 +62,17 @@ def _reason(error: OSError | RuntimeError, directory: Path) -> str:
     """Why writing failed; the netCDF library reports a full disk as anything but that."""
     with contextlib.suppress(OSError):
         if shutil.disk_usage(directory).free < FULL_BYTES:
-            return "no space left on the disk"
+            return _FULL
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return _FULL
     return getattr(error, "strerror", None) or str(error)
+
+
+def write_failed(error: OSError | RuntimeError, path: Path, what: str = "cannot write") -> StorageError:
+    """The error for a file or directory that cannot be written, with its reason and what to do."""
+    here = path if path.is_dir() else path.parent
+    reason = _reason(error, here)
+    return StorageError(f"{what}: {reason}{_ADVICE.get(reason, '')}", path)
 
 
 @contextlib.contextmanager
@@ -67,7 +84,7 @@ def atomic_file(final: Path) -> Iterator[Path]:
 
     Raises
     ------
-    ResultsError
+    StorageError
         When the directory cannot be written (full, read-only, gone).
     """
     tmp = final.with_name(f".{final.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
@@ -78,7 +95,7 @@ def atomic_file(final: Path) -> Iterator[Path]:
         os.replace(tmp, final)
         fsync_path(final.parent)
     except (OSError, RuntimeError) as err:
-        raise ResultsError(f"cannot write: {_reason(err, final.parent)}", final) from err
+        raise write_failed(err, final) from err
     finally:
         with contextlib.suppress(OSError):
             tmp.unlink(missing_ok=True)

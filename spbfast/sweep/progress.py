@@ -6,8 +6,11 @@ garbage). Knows only counts and times.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
@@ -137,9 +140,63 @@ class Bar(Quiet):
         self._bar.stop()
 
 
-def make_progress(quiet: bool, stream: TextIO | None = None) -> Progress:
+class JsonLines(Quiet):
+    """One JSON object per line: messages as they come, counts once a second at most."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last = (-1, 0.0)
+
+    def _put(self, **facts: Any) -> None:
+        print(json.dumps({"time": round(time.time(), 3), **facts}), file=self._stream, flush=True)
+
+    def message(self, text: str) -> None:
+        """Print a message."""
+        self._put(message=text)
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Print the counts if they have changed."""
+        now = time.monotonic()
+        if done == self._last[0] or (done < total and now - self._last[1] < LINE_PAUSE_S):
+            return
+        self._last = (done, now)
+        eta = None if eta_s is None else round(eta_s, 1)
+        self._put(done=done, total=total, failed=failed, eta_s=eta, events_per_s=round(events_per_s))
+
+
+class Logged:
+    """Another display, its messages kept in a file with their time as well."""
+
+    def __init__(self, inner: Progress, path: Path) -> None:
+        self._inner, self._path = inner, path
+
+    def message(self, text: str) -> None:
+        """Print a line and keep it; a log that cannot be written is no reason to stop."""
+        self._inner.message(text)
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "a", encoding="utf-8") as f:
+                f.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
+        """Show the counts."""
+        self._inner.update(done, total, failed, eta_s, events_per_s)
+
+    def __enter__(self) -> Progress:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(kind, error, trace)
+
+
+def make_progress(quiet: bool, stream: TextIO | None = None, *, json_lines: bool = False) -> Progress:
     """The progress display that fits the stream (standard error by default)."""
     stream = stream or sys.stderr
     if quiet:
         return Quiet()
+    if json_lines:
+        return JsonLines(stream)
     return Bar(stream) if stream.isatty() else Lines(stream)

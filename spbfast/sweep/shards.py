@@ -40,13 +40,14 @@ VOLATILE_FACTS = ("wall_time", "boot_time")
 
 @dataclass(slots=True)
 class CellResult:
-    """What one run left behind; `data` is empty unless `status` is OK."""
+    """What one run left behind; `data` is empty unless `status` is OK, `account` says what went wrong."""
 
     cell: Cell
     status: int
     facts: dict[str, int | float] = field(default_factory=dict)
     data: dict[str, np.ndarray] = field(default_factory=dict)
     coords: dict[str, np.ndarray] = field(default_factory=dict)
+    account: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """Stopping on request.
 
-Owns the handlers of SIGINT and SIGTERM while a sweep runs. The first signal asks for an orderly end, the
-second one interrupts. Knows nothing of what is being stopped.
+Owns the handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR1 while a sweep runs. The first signal asks for an
+orderly end, the second one interrupts; SIGUSR1 is how batch systems announce the end of a job, so it never
+interrupts. Knows nothing of what is being stopped.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
@@ -27,17 +30,24 @@ class StopRequest:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.signum:
+            if signum == signal.SIGUSR1:
+                return
             raise KeyboardInterrupt
         self.signum = signum
         self._on_stop()
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Handle SIGINT and SIGTERM, if this is the main thread; a shell may have set SIGINT to ignored."""
+        """Handle the signals, if this is the main thread.
+
+        A shell starts background commands with SIGINT ignored, so it is handled all the same; SIGHUP that
+        `nohup` ignores stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        old = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [s for s in HANDLED if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
+        old = {s: signal.signal(s, self) for s in wanted}
         try:
             yield self
         finally:

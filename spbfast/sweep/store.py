@@ -9,26 +9,29 @@ time: lock.py.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import platform
-import subprocess
-import sys
-import time
-from collections.abc import Iterable, Mapping
-from importlib import metadata
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.files import hostname, is_leftover, read_json, remove_leftovers, write_json, write_text
+from spbfast.sweep.files import (
+    is_leftover,
+    read_json,
+    remove_leftovers,
+    write_failed,
+    write_json,
+    write_text,
+)
 from spbfast.sweep.plan import Cell, Plan
+from spbfast.sweep.provenance import IDENTITY, diff_trees, identity, make_manifest, resolved
 from spbfast.sweep.shards import FAILED, OK, SETTLED, read_shard
 
-FORMAT = 1
-# A difference in one of these makes results incomparable.
-IDENTITY = ("format", "model_version", "root_seed", "output_level")
-PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
+# What may lie in a directory before it has a manifest.
+_OURS = re.compile(r"lock(\.[0-9]+-of-[0-9]+)?|logs|running")
 
 
 class Store:
@@ -38,17 +41,23 @@ class Store:
     ----------
     directory : path
         Created by `open_for`; may exist.
+    share : str
+        K-of-N for a task of a job array, which keeps a journal and a status of its own.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, share: str = "") -> None:
         self.dir = Path(directory)
+        self.share = share
+        mark = f".{share}" if share else ""
         self.manifest_path = self.dir / "manifest.json"
         self.points_path = self.dir / "points.nc"
         self.results_path = self.dir / "results.nc"
-        self.journal_path = self.dir / "journal.jsonl"
-        self.status_path = self.dir / "status.json"
+        self.journal_path = self.dir / f"journal{mark}.jsonl"
+        self.status_path = self.dir / f"status{mark}.json"
         self.shards = self.dir / "shards"
         self.failures = self.dir / "failures"
+        self.running = self.dir / "running"
+        self.logs = self.dir / "logs"
 
     def shard_path(self, batch_id: str) -> Path:
         """Where the shard of a batch lies (two-digit fan-out keeps directories small)."""
@@ -81,16 +90,12 @@ class Store:
                 torn = f.tell() > 0 and _last_byte(self.journal_path) != b"\n"
                 f.write((b"\n" if torn else b"") + line.encode() + b"\n")
         except OSError as err:
-            raise ResultsError(f"cannot write: {err.strerror}", self.journal_path) from err
+            raise write_failed(err, self.journal_path) from err
 
     def receipts(self) -> list[dict[str, Any]]:
-        """Journal lines that are whole and whose shard exists, oldest first."""
-        try:
-            text = self.journal_path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
+        """Whole lines of all journals whose shard exists; oldest first within each journal."""
         found = []
-        for line in text.splitlines():
+        for line in self._lines():
             try:
                 receipt = json.loads(line)
                 ok = len(receipt["cells"]) == len(receipt["statuses"])
@@ -100,11 +105,17 @@ class Store:
                 found.append(receipt)
         return found
 
+    def _lines(self) -> Iterator[str]:
+        for path in sorted(self.dir.glob("journal*.jsonl")):
+            with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as f:
+                yield from f
+
     def scan(self) -> tuple[dict[Cell, int], dict[Cell, int]]:
         """Status of every cell that any shard holds, and how often each was tried.
 
         Shards that the journal lacks (the driver died between rename and journal) are read and added to
-        it. Unreadable ones are renamed, so that their cells run again.
+        it. Unreadable ones are renamed, so that their cells run again. A task of an array looks for such
+        shards only when it is continued: the others' newest are theirs.
         """
         status: dict[Cell, int] = {}
         attempts: dict[Cell, int] = {}
@@ -113,7 +124,7 @@ class Store:
         for receipt in receipts:
             known.add(receipt["batch"])
             _merge(status, attempts, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
-        for path in sorted(self.shards.glob("??/*.nc")):
+        for path in self._shard_files() if not self.share or self.journal_path.exists() else []:
             if path.stem in known:
                 continue
             try:
@@ -127,6 +138,9 @@ class Store:
             )
             _merge(status, attempts, shard.cells, codes)
         return status, attempts
+
+    def _shard_files(self) -> list[Path]:
+        return sorted(self.shards.glob("??/*.nc"))
 
     # -- starting or continuing a sweep --------------------------------------------------------------
 
@@ -142,38 +156,74 @@ class Store:
         from spbfast.sweep.consolidate import write_points
 
         manifest = make_manifest(plan, job, command)
-        if self.manifest_path.exists():
+        status: dict[Cell, int] = {}
+        attempts: dict[Cell, int] = {}
+        if self.manifest_path.exists() or not self._is_free():
+            old = self.manifest()
             self.refuse_identity(plan)
-            manifest["created"] = self.manifest().get("created", manifest["created"])
+            manifest["created"] = old.get("created", manifest["created"])
             status, attempts = self.scan()
             self._refuse_foreign(plan, status)
-        else:
-            self._refuse_occupied()
-            status, attempts = {}, {}
-        remove_leftovers(self.dir)
-        # The manifest goes first: it is what makes the directory ours, should we be killed in between.
-        write_json(self.manifest_path, manifest)
+            if self.share and old.get("plan") == manifest["plan"]:
+                # Another task of the array wrote all this; a thousand of them need not do it again.
+                return status, attempts
+        if not self.share:
+            remove_leftovers(self.dir)
+        # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
+        # goes again at the end, when its mark of the plan is true.
+        write_json(self.manifest_path, manifest | {"plan": ""})
         write_text(self.dir / "config.yaml", str(job.source_text or ""))
         if job.base_text:
             write_text(self.dir / "config.base.yaml", str(job.base_text))
         write_json(self.dir / "config.resolved.json", resolved(plan))
         write_points(self.points_path, plan)
+        write_json(self.manifest_path, manifest)
         return status, attempts
 
-    def _refuse_occupied(self) -> None:
+    def move_aside(self) -> Path | None:
+        """Rename the directory if it holds results; returns its new name. The caller has seen its lock.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be renamed.
+        """
+        if not self.manifest_path.is_file():
+            return None
+        number = next(
+            n for n in itertools.count(1) if not self.dir.with_name(f"{self.dir.name}.old{n}").exists()
+        )
+        target = self.dir.with_name(f"{self.dir.name}.old{number}")
+        try:
+            self.dir.rename(target)
+        except OSError as err:
+            raise write_failed(err, self.dir, "cannot move aside") from err
+        return target
+
+    def _is_free(self) -> bool:
+        """Whether nothing is here; False when another task of the array was faster than us.
+
+        Raises
+        ------
+        ResultsError
+            When somebody else's files are here.
+        """
         if self.dir.exists() and not self.dir.is_dir():
             raise ResultsError("is a file, not a directory; choose another one with -o", self.dir)
         others = (
             []
             if not self.dir.exists()
-            else [p.name for p in self.dir.iterdir() if p.name != "lock" and not is_leftover(p)]
+            else [p.name for p in self.dir.iterdir() if not _OURS.fullmatch(p.name) and not is_leftover(p)]
         )
+        if others and self.manifest_path.exists():
+            return False
         if others:
             shown = ", ".join(sorted(others)[:5])
             raise ResultsError(
                 f"holds other files ({shown}) and no manifest.json; choose an empty directory with -o",
                 self.dir,
             )
+        return True
 
     def refuse_identity(self, plan: Plan) -> None:
         """Raise ResultsError when the directory's results cannot be continued by `plan`."""
@@ -184,7 +234,8 @@ class Store:
             raise ResultsError(
                 "holds results that cannot be continued by this job:\n"
                 + "\n".join(diff)
-                + "\nChoose another directory with -o, or restore these settings to continue.",
+                + "\nChoose another directory with -o, restore these settings to continue, or give "
+                "--force-new, which moves the old results aside.",
                 self.dir,
             )
 
@@ -200,7 +251,7 @@ class Store:
         shown = "\n".join(f"  {line}" for line in lines[:12] + more)
         raise ResultsError(
             f"holds results of a different job:\n{shown}\n"
-            "Choose another directory with -o, or move this one away.",
+            "Choose another directory with -o, or give --force-new, which moves the old results aside.",
             self.dir,
         )
 
@@ -232,107 +283,10 @@ def settled(status: Mapping[Cell, int], *, retry_failed: bool = False) -> set[Ce
     return {c for c, code in status.items() if code in keep}
 
 
-def count(plan: Plan, status: Mapping[Cell, int]) -> dict[str, int]:
-    """Cells of the plan that are ok, failed and not there yet."""
-    codes = [status.get(c) for c in plan.cells]
+def count(plan: Plan, status: Mapping[Cell, int], shard_of: tuple[int, int] | None = None) -> dict[str, int]:
+    """Cells of the plan, or of one part of it, that are ok, failed and not there yet."""
+    first, step = shard_of or (0, 1)
+    codes = [status.get(c) for c in plan.cells[first::step]]
     ok = sum(c == OK for c in codes)
     failed = sum(c is not None and c >= FAILED for c in codes)
     return {"total": len(codes), "ok": ok, "failed": failed, "missing": len(codes) - ok - failed}
-
-
-def resolved(plan: Plan) -> dict[str, Any]:
-    """The job as understood: the first point in full, then what each point sets."""
-    base = plan.points[0]
-    return {
-        "base": base.scenario.canonical(),
-        "points": [
-            {"point_id": f"{p.point_id:016x}", "baseline": p.baseline, "values": p.design.values}
-            for p in plan.points
-        ],
-    }
-
-
-def diff_trees(old: Any, new: Any, path: str = "") -> list[str]:
-    """Leaves that differ between two trees, one line each."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = dict.fromkeys([*old, *new])
-        return [
-            line
-            for k in keys
-            for line in diff_trees(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))
-        ]
-    return [] if old == new else [f"{path}: {json.dumps(old)} there, {json.dumps(new)} now"]
-
-
-def identity(plan: Plan) -> dict[str, Any]:
-    """The settings that all results of one directory share."""
-    return {
-        "format": FORMAT,
-        "model_version": plan.model_version,
-        "root_seed": plan.seed,
-        "output_level": plan.level,
-    }
-
-
-def make_manifest(plan: Plan, job: Any, command: str) -> dict[str, Any]:
-    """Who made these results, from what and with what."""
-    return {
-        **identity(plan),
-        "name": plan.name,
-        "n_points": len(plan.points),
-        "replicates": plan.replicates,
-        "config_path": str(job.path or ""),
-        "overrides": list(job.overrides),
-        "command": command,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "host": hostname(),
-        "cpu": _cpu(),
-        "python": platform.python_version(),
-        "versions": {
-            n: _version(n) for n in ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
-        },
-        **_git(),
-    }
-
-
-def _version(name: str) -> str:
-    if name == "spbfast":
-        import spbfast
-
-        return spbfast.__version__
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git() -> dict[str, Any]:
-    """Commit of the source tree this package runs from, if it is one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return {"git_sha": "", "git_dirty": False}
-
-    def ask(*args: str) -> str:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    sha = ask("rev-parse", "HEAD")
-    return {"git_sha": sha, "git_dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
-
-
-def default_command() -> str:
-    """This process's command line, for provenance and the resume hint."""
-    import shlex
-
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv and sys.argv[0] else "python"

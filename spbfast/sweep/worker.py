@@ -6,28 +6,53 @@ everything here is importable by name; no bulk data leaves through the return va
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
+import re
+import shlex
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spbfast.errors import ResultsError
+from spbfast.errors import ResultsError, SetupError, SpbfastError
 from spbfast.sweep.files import hostname, write_json
 from spbfast.sweep.plan import Batch, Task
-from spbfast.sweep.shards import FAILED, INTERRUPTED, OK, CellResult, read_shard, write_shard
-from spbfast.sweep.store import Store
+from spbfast.sweep.running import note
+from spbfast.sweep.shards import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    OK,
+    TIMEOUT,
+    CellResult,
+    read_shard,
+    write_shard,
+)
+from spbfast.sweep.store import Store, quarantine
 from spbfast.variables import VARIABLES, add_summaries, at_level, check_run
 
 TRACEBACK_CHARS = 8000
+SAID, SAID_CHARS = 3, 160
 _stops: dict[str, threading.Event] = {}
 _stops_guard = threading.Lock()
+_prepared: set[str] = set()
+_prepare_guard = threading.Lock()
+
+
+class RunTimeoutError(SpbfastError):
+    """A run that took longer than it was given."""
+
+
+class WorkerLostError(SpbfastError):
+    """A worker process died under a batch: a crash, a kill, no memory left."""
 
 
 def stop_flag(sweep: str) -> threading.Event:
@@ -47,7 +72,38 @@ def forget_stop(sweep: str) -> None:
         _stops.pop(sweep, None)
 
 
-def run_batch(batch: Batch, directory: str, engine: str, level: str, sweep: str) -> dict[str, Any]:
+@functools.cache
+def fingerprint() -> str:
+    """The spbfast of this process: its version and a hash of its sources."""
+    import spbfast
+
+    root = Path(spbfast.__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{spbfast.__version__} ({digest.hexdigest()})"
+
+
+def prepare(engine: str) -> Any:
+    """The engine, its kernels compiled or loaded once in this process."""
+    module = importlib.import_module(engine)
+    with _prepare_guard:
+        if engine not in _prepared:
+            module.warmup()
+            _prepared.add(engine)
+    return module
+
+
+def run_batch(
+    batch: Batch,
+    directory: str,
+    engine: str,
+    level: str,
+    sweep: str,
+    *,
+    timeout_s: float | None = None,
+    expected: str = "",
+) -> dict[str, Any]:
     """Run the cells of a batch, write those that ended as one shard, return a receipt of less than 1 kB.
 
     Parameters
@@ -58,34 +114,55 @@ def run_batch(batch: Batch, directory: str, engine: str, level: str, sweep: str)
         Output level: summary, series or spb.
     sweep : str
         Key of the stop flag.
+    timeout_s : float, optional
+        Longest time of one run.
+    expected : str
+        Fingerprint that this process must have, "" for any.
 
     Returns
     -------
     dict
-        batch (id of the shard, "" if none was written), statuses (one digit a cell, interrupted ones
-        included), wall_s, events, host, pid.
+        batch (id of the shard, "" if none was written), statuses (one digit a cell, those without a row
+        in the shard included), wall_s, events, host, pid, and `said`: the first errors by place in the batch.
 
     Raises
     ------
-    ResultsError
+    StorageError
         When the shard cannot be written; a failing simulation does not raise.
+    SetupError
+        When this process runs another spbfast than the driver.
     """
+    if expected and fingerprint() != expected:
+        raise SetupError(f"the worker on {hostname()} has spbfast {fingerprint()}, the driver has {expected}")
     store = Store(directory)
     path = store.shard_path(batch.batch_id)
     if path.is_file():
-        return _receipt_of_existing(path, batch)
-    stop = stop_flag(sweep).is_set
-    run = importlib.import_module(engine).run_replicate
+        with suppress(ResultsError):
+            return _receipt_of_existing(path, batch)
+        quarantine(path)
+    run = prepare(engine).run_replicate
+    flag = stop_flag(sweep)
     start = time.perf_counter()
-    results = [run_cell(task, run, level, stop) for task in batch.tasks]
-    for task, result in zip(batch.tasks, results, strict=True):
+    at = note(store.running)
+    results = []
+    for task in batch.tasks:
+        at.put(batch.batch_id, task.cell)
+        results.append(run_cell(task, run, level, flag.is_set, timeout_s))
+    said: dict[int, dict[str, str]] = {}
+    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
+        account = result.account
+        if account is not None and len(said) < SAID:
+            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
         if result.status == FAILED:
-            write_json(store.failure_path(task.cell), result.facts.pop("failure"))
-    ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status != INTERRUPTED]
+            write_json(
+                store.failure_path(task.cell), {**(account or {}), "rerun": rerun_command(task, directory)}
+            )
+    ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
     # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
     shard = Batch(tuple(t for t, _ in ended))
     if ended:
         write_shard(store.shard_path(shard.batch_id), [r for _, r in ended])
+    at.put(batch.batch_id, None)
     return {
         "batch": shard.batch_id if ended else "",
         "statuses": "".join(str(r.status) for r in results),
@@ -93,6 +170,7 @@ def run_batch(batch: Batch, directory: str, engine: str, level: str, sweep: str)
         "events": int(sum(r.facts.get("events", 0) for r in results)),
         "host": hostname(),
         "pid": os.getpid(),
+        **({"said": said} if said else {}),
     }
 
 
@@ -110,26 +188,39 @@ def _receipt_of_existing(path: Path, batch: Batch) -> dict[str, Any]:
     }
 
 
-def run_cell(task: Task, run: Callable[..., Any], level: str, stop: Callable[[], bool]) -> CellResult:
-    """One replicate of one point; an exception becomes status `failed` with its account."""
+def run_cell(
+    task: Task,
+    run: Callable[..., Any],
+    level: str,
+    stop: Callable[[], bool],
+    timeout_s: float | None = None,
+) -> CellResult:
+    """One replicate of one point; an exception becomes a status with its account.
+
+    A simulation error is `failed`. Too little memory or time is no fault of the simulation: `lost` and
+    `timeout` leave no row in the shard, the driver tries them again.
+    """
     if stop():
         return CellResult(task.cell, INTERRUPTED)
     start = time.perf_counter()
+
+    def late() -> bool:
+        return timeout_s is not None and time.perf_counter() - start > timeout_s
+
     try:
-        result = run(task.scenario, task.seed, task.cell.replicate, stop=stop)
-        if result.stopped:
+        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late())
+        if result.stopped and stop():
             return CellResult(task.cell, INTERRUPTED)
+        if result.stopped:
+            raise RunTimeoutError(f"the run took longer than executor.timeout ({timeout_s:g} s)")
         problems = check_run(result.data, result.coords)
         if problems:
             raise ResultsError("the engine's output is malformed: " + "; ".join(problems))
         return _ok(task, result, level)
     except Exception as error:
-        facts: dict[str, Any] = {
-            "seed": task.seed,
-            "wall_time": time.perf_counter() - start,
-            "failure": failure_account(task, error),
-        }
-        return CellResult(task.cell, FAILED, facts)
+        kind = {RunTimeoutError: TIMEOUT, MemoryError: LOST}.get(type(error), FAILED)
+        facts: dict[str, int | float] = {"seed": task.seed, "wall_time": time.perf_counter() - start}
+        return CellResult(task.cell, kind, facts, account=failure_account(task, error))
 
 
 def _ok(task: Task, result: Any, level: str) -> CellResult:
@@ -148,6 +239,17 @@ def _ok(task: Task, result: Any, level: str) -> CellResult:
     return CellResult(task.cell, OK, facts, data, coords)
 
 
+def signature(error: BaseException) -> str:
+    """8 hex digits, the same for errors that differ only in numbers such as step and seed."""
+    text = re.sub(r"[0-9]+", "#", f"{type(error).__name__}: {error}")
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def rerun_command(task: Task, directory: str | Path) -> str:
+    """The command that runs a point of a results directory again."""
+    return shlex.join(["spbfast", "rerun", str(directory), f"{task.cell.point_id:016x}"])
+
+
 def failure_account(task: Task, error: BaseException) -> dict[str, Any]:
     """What happened, where, and with which scenario; goes to failures/ as JSON."""
     trace = "".join(traceback.format_exception(error))
@@ -161,6 +263,6 @@ def failure_account(task: Task, error: BaseException) -> dict[str, Any]:
         "message": str(error)[:2000],
         "host": hostname(),
         "traceback": trace[-TRACEBACK_CHARS:],
-        "signature": hashlib.blake2b(f"{type(error).__name__}{error}".encode(), digest_size=4).hexdigest(),
+        "signature": signature(error),
         "scenario": task.scenario.canonical(),
     }
