@@ -21,6 +21,8 @@ _LAZY = {
     "cube": "spbfast.results",
     "compare": "spbfast.results",
     "fragmentation_scores": "spbfast.scores",
+    "presets": "spbfast.config",
+    "explain": "spbfast.config.schema",
 }
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "__version__",
     "compare",
     "cube",
+    "explain",
     "fragmentation_scores",
     "load_config",
     "open_results",
+    "presets",
     "simulate",
     "sweep",
 ]

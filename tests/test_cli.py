@@ -230,6 +230,6 @@ def test_version_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_presets_show_the_ladder(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(["presets"], capsys)
+    code, out, _ = call(["presets", "--steps"], capsys)
     assert code == 0
     assert "v1@30     slab_shrink on" in out.splitlines()

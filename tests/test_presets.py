@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+import spbfast as sf
 from spbfast.config import load_config, presets
 from spbfast.config.showpresets import difference_data, difference_text, matrix_data, matrix_text
 from spbfast.errors import ConfigError
@@ -141,3 +143,34 @@ def test_misspelt_own_preset_is_suggested(tmp_path: Path) -> None:
     path = write(tmp_path, "duration: 1s\npresets: {gentle: v1}\npolicy: gentel\n")
     with pytest.raises(ConfigError, match=r"job.yaml:3:9: error: policy.preset: .*did you mean 'gentle'"):
         load_config(path)
+
+
+def test_presets_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spbfast import cli
+
+    def call(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["presets", *args])
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, _ = call()
+    assert (code, out) == (0, matrix_text(120) + "\n")
+    code, out, _ = call("--json", "--all")
+    assert json.loads(out) == matrix_data(everything=True)
+    code, out, _ = call("--diff", "v1@30", "v1@31")
+    assert out.splitlines()[1].split() == ["borrow_nonmovable", "off", "on"]
+    code, out, _ = call("--diff", "v1@30", "v1@31", "--json")
+    assert json.loads(out) == {"borrow_nonmovable": {"v1@30": False, "v1@31": True}}
+    code, out, _ = call("--steps")
+    assert "v1@31     borrow_nonmovable on" in out.splitlines()
+    code, _, err = call("--diff", "v1@30", "v3")
+    assert code == 2
+    assert "unknown preset 'v3'" in err
+
+
+def test_presets_from_python() -> None:
+    assert sf.presets.matrix()["slab_shrink"]["v1@30"] is True
+    assert "patches: v1 30" in sf.explain("policy.slab_shrink")

@@ -5,12 +5,14 @@ Owns `validate`, `schema`, `presets` and `explain`. Nothing here imports the sim
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spbfast.cli.options import SetOpt, app
+from spbfast.cli.options import JsonOpt, SetOpt, app
 
 
 @app.command()
@@ -48,12 +50,34 @@ def schema() -> None:
 
 
 @app.command()
-def presets() -> None:
-    """List the policy presets and what each step of the series changes."""
-    from spbfast.config.presets import preset_steps
+def presets(
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--diff", metavar="A B", help="only the switches in which two presets differ"),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="also the switches that are the same in every preset")
+    ] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="what each preset changes, a line each")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Show the policy presets: which switch has which value at which step of the series."""
+    from spbfast.config import presets as table
+    from spbfast.config import showpresets as show
 
-    for name, changes in preset_steps():
-        typer.echo(f"{name:<9} {changes}")
+    if diff is not None:
+        try:
+            shown = show.difference_data(*diff) if as_json else show.difference_text(*diff)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--diff") from None
+    elif steps:
+        changes = table.preset_steps()
+        shown = dict(changes) if as_json else "\n".join(f"{name:<9} {text}" for name, text in changes)
+    elif as_json:
+        shown = show.matrix_data(everything=everything)
+    else:
+        shown = show.matrix_text(shutil.get_terminal_size().columns, everything=everything)
+    typer.echo(json.dumps(shown, indent=1) if as_json else shown)
 
 
 @app.command()
