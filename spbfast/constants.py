@@ -96,6 +96,7 @@ class Outcome(enum.IntEnum):
 
 
 NR_OUTCOMES = 16
+WALK_SEARCHED, WALK_VISITED = 0, 1  # rows of `z.walks`, one column a rung
 
 
 class Req(enum.IntFlag):
@@ -291,9 +292,10 @@ class C(enum.IntEnum):
     UNTAINTS = 8
     EXTFRAG = 9
     PCP_PAGES = 10
+    HINTS_USED = 11
 
 
-NR_ZONE_COUNTS = 11
+NR_ZONE_COUNTS = 12
 
 
 class Pc(enum.IntEnum):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import ctz, inline_kernel, kernel
+from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import take_first
+from spbfast.allocator.choose import count_visits, find_next, nr_stepped
 from spbfast.allocator.claim import claim_block
 from spbfast.allocator.freelist import first_block
-from spbfast.allocator.pick import fallback_of, first_list, mask_of, nr_lists, rank_of
+from spbfast.allocator.pick import fallback_of, mask_of
 from spbfast.allocator.spb import rate_reserve
 from spbfast.constants import (
     ALLOC_NOFRAG_TAINTED_OK,
@@ -44,19 +45,6 @@ def search_category(mt, i):
     return TAINTED if i == 0 else CLEAN
 
 
-@kernel
-def find_either_fit(index, lst, mt_a, mt_b, order, slot):
-    """First slot >= `slot` with a free block of at least `order` of either type, or -1."""
-    nr_words = (np.int64(index.tail[lst]) + 63) >> 6
-    above = np.int64(-1) << (slot & 63)
-    for word in range(slot >> 6, nr_words):
-        bits = (index.fit[lst, mt_a, order, word] | index.fit[lst, mt_b, order, word]) & above
-        if bits:
-            return (word << 6) + ctz(bits)
-        above = np.int64(-1)
-    return -1
-
-
 @inline_kernel
 def is_reserved(z, policy, category, mt, spb):
     """Whether the reserve of a tainted superpageblock keeps movable requests out."""
@@ -66,24 +54,24 @@ def is_reserved(z, policy, category, mt, spb):
 
 
 @kernel
-def find_fallback(z, policy, category, order, mt, mt_a, mt_b):
+def find_fallback(z, policy, category, order, mt, mt_a, mt_b, rung):
     """First superpageblock with a free block of exactly `order` of type mt_a, else mt_b.
 
     Returns (superpageblock or -1, the type found).
     """
-    first = first_list(category)
-    for lst in range(first, first + nr_lists(category)):
-        slot = find_either_fit(z.index, lst, mt_a, mt_b, order, 0)
-        while slot >= 0:
-            spb = np.int64(z.index.spb[lst, slot])
-            in_a = (mask_of(z, spb, mt_a) >> order) & 1
-            in_b = (mask_of(z, spb, mt_b) >> order) & 1
-            if in_a | in_b and not is_reserved(z, policy, category, mt, spb):
-                z.ev[Ev.VISITED_FALLBACK] += rank_of(z.index, lst, slot) + 1
-                return spb, mt_a if in_a else mt_b
-            slot = find_either_fit(z.index, lst, mt_a, mt_b, order, slot + 1)
-        z.ev[Ev.VISITED_FALLBACK] += z.index.len[lst]
-    return np.int64(-1), mt_a
+    looked = 0
+    in_a = 0
+    place, spb = find_next(z, policy, category, mt_a, mt_b, order, 0)
+    while place >= 0:
+        looked += 1
+        in_a = (mask_of(z, spb, mt_a) >> order) & 1
+        in_b = (mask_of(z, spb, mt_b) >> order) & 1
+        if in_a | in_b and not is_reserved(z, policy, category, mt, spb):
+            break
+        place, spb = find_next(z, policy, category, mt_a, mt_b, order, place + 1)
+    visited = nr_stepped(z, policy, category, place, looked)
+    count_visits(z, rung, visited, Ev.VISITED_FALLBACK)
+    return spb, mt_a if in_a else mt_b
 
 
 @inline_kernel
@@ -116,7 +104,9 @@ def claim_in_category(z, policy, order, mt, flags, i):
     for high in range(MAX_ORDER, low - 1, -1):
         if mt == MOVABLE and high < PB_ORDER // 2:
             return -1
-        spb, other = find_fallback(z, policy, category, high, mt, fallback_of(mt, 0), fallback_of(mt, 1))
+        mt_a, mt_b = fallback_of(mt, 0), fallback_of(mt, 1)
+        rung = CLAIM_FALLBACK_PREFERRED + i
+        spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, rung)
         if spb < 0:
             continue
         if mt != MOVABLE and i > 0:
@@ -149,7 +139,7 @@ def steal_fallback(z, policy, order, mt):
     for i in range(3):
         category = search_category(mt, i)
         for high in range(order, MAX_ORDER + 1):
-            spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b)
+            spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, STEAL_FALLBACK)
             if spb >= 0:
                 z.ev[Ev.OUTCOME] = STEAL_FALLBACK
                 return take_first(z, spb, high, order, other)

@@ -10,24 +10,24 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import free_pieces, take_first
+from spbfast.allocator.choose import find_next
 from spbfast.allocator.claim import block_order, code_of
 from spbfast.allocator.free import free_block, hand_out
 from spbfast.allocator.freelist import has_block
 from spbfast.allocator.mainline import take_smallest
 from spbfast.allocator.pfn import spb_of
-from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_fit, find_own_order, mask_of
+from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, mask_of
 from spbfast.allocator.prefetch import prefetch_slot
 from spbfast.allocator.record import record_move
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, clear_content
 from spbfast.constants import (
+    CLEAN,
     CODE_MOVABLE,
     CODE_PINNED,
-    LIST_CLEAN,
-    LIST_EMPTY,
+    EMPTY,
     MAX_ORDER,
     MOVABLE,
-    NR_BUCKETS,
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
@@ -43,28 +43,25 @@ SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
 def take_target_in_clean(z, policy, order, source, part):
     """A movable block from the fullest clean superpageblock that has one, not the source's, or -1."""
     whole_first = policy[P.whole_pageblock_first]
-    for lst in range(LIST_CLEAN, LIST_CLEAN + NR_BUCKETS):
-        slot = find_fit(z.index, lst, MOVABLE, order, 0)
-        while slot >= 0:
-            spb = np.int64(z.index.spb[lst, slot])
-            high = find_own_order(mask_of(z, spb, MOVABLE), order, part, whole_first)
-            if spb != source and high >= 0:
-                return take_first(z, spb, high, order, MOVABLE)
-            slot = find_fit(z.index, lst, MOVABLE, order, slot + 1)
-    return -1
+    place, spb = find_next(z, policy, CLEAN, MOVABLE, MOVABLE, order, 0)
+    while place >= 0:
+        high = find_own_order(mask_of(z, spb, MOVABLE), order, part, whole_first)
+        if spb != source and high >= 0:
+            return take_first(z, spb, high, order, MOVABLE)
+        place, spb = find_next(z, policy, CLEAN, MOVABLE, MOVABLE, order, place + 1)
+    return np.int64(-1)
 
 
 @kernel
-def take_target_in_empty(z, order):
+def take_target_in_empty(z, policy, order):
     """A movable block from the first empty superpageblock that has one, or -1."""
-    slot = find_fit(z.index, LIST_EMPTY, MOVABLE, max(order, PB_ORDER), 0)
-    if slot < 0:
-        return -1
-    spb = np.int64(z.index.spb[LIST_EMPTY, slot])
+    place, spb = find_next(z, policy, EMPTY, MOVABLE, MOVABLE, max(order, PB_ORDER), 0)
+    if place < 0:
+        return np.int64(-1)
     for high in range(max(order, PB_ORDER), MAX_ORDER + 1):
         if has_block(z, spb, high, MOVABLE):
             return take_first(z, spb, high, order, MOVABLE)
-    return -1
+    return np.int64(-1)
 
 
 @kernel
@@ -84,7 +81,7 @@ def take_target_mainline(z, order, source):
 @kernel
 def take_target(z, policy, order, source):
     """A block to migrate to, accounted as movable, or -1; `source` is the page to be moved."""
-    pfn = -1
+    pfn = np.int64(-1)
     if z.geo.set_mask == 0:
         pfn = take_target_mainline(z, order, source)
     elif policy[P.per_superpageblock_take]:
@@ -94,7 +91,7 @@ def take_target(z, policy, order, source):
         if pfn < 0 and order < PB_ORDER:
             pfn = take_target_in_clean(z, policy, order, spb_of(z.geo, source), FRAGMENTS)
     if pfn < 0:
-        pfn = take_target_in_empty(z, order)
+        pfn = take_target_in_empty(z, policy, order)
     if pfn >= 0:
         add_used(z, pfn, order, MOVABLE)
         settle(z, policy, pfn)

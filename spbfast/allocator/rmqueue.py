@@ -12,16 +12,14 @@ import numpy as np
 
 from spbfast._jit import ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import take_first
+from spbfast.allocator.choose import choose_first, count_search, count_visits, find_next
 from spbfast.allocator.claim import claim_partial, claim_whole
 from spbfast.allocator.freelist import first_block, has_block
 from spbfast.allocator.pick import (
     BOTH,
-    find_fit,
     find_own_order,
     mask_of,
     other_nonmovable,
-    rank_of,
-    walk_first_fit,
 )
 from spbfast.allocator.spb import (
     category_of_list,
@@ -34,7 +32,7 @@ from spbfast.constants import (
     ALLOC_NOFRAG_TAINTED_OK,
     ALLOC_NOFRAGMENT,
     CLEAN,
-    LIST_EMPTY,
+    EMPTY,
     LIST_TAINTED,
     MAX_ORDER,
     MOVABLE,
@@ -44,6 +42,7 @@ from spbfast.constants import (
     REQ_EVACUATE_FALLTHROUGH,
     REQ_SHRINK_FALLTHROUGH,
     TAINTED,
+    C,
     Ev,
     Outcome,
     P,
@@ -70,12 +69,12 @@ def walk_preferred(z, policy, order, mt, category):
     """Superpageblock of the preferred category that serves from own-type lists, or -1."""
     if not policy[P.per_superpageblock_take] and order < PB_ORDER:
         # Two walks: whole pageblocks anywhere first, then fragments.
-        spb, visited = walk_first_fit(z.index, category, mt, PB_ORDER)
-        z.ev[Ev.VISITED] += visited
+        spb, visited = choose_first(z, policy, category, mt, PB_ORDER)
+        count_visits(z, TAKE_PREFERRED, visited, Ev.VISITED)
         if spb >= 0:
             return spb
-    spb, visited = walk_first_fit(z.index, category, mt, order)
-    z.ev[Ev.VISITED] += visited
+    spb, visited = choose_first(z, policy, category, mt, order)
+    count_visits(z, TAKE_PREFERRED, visited, Ev.VISITED)
     return spb
 
 
@@ -86,6 +85,7 @@ def find_hint(z, policy, order, mt, category):
         return np.int64(-1)
     spb = np.int64(z.index.hint[order, mt])
     if spb >= 0 and category_of_list(z.spb.list[spb]) == category and mask_of(z, spb, mt) >> order:
+        z.count[C.HINTS_USED] += 1
         return spb
     return np.int64(-1)
 
@@ -140,8 +140,8 @@ def look_at_tainted(z, policy):
 def claim_whole_in_tainted(z, policy, order, mt):
     """Rung claim_whole_pageblock: a movable whole pageblock of a tainted superpageblock, or -1."""
     low = max(order, PB_ORDER)
-    spb, visited = walk_first_fit(z.index, TAINTED, MOVABLE, low)
-    z.ev[Ev.VISITED] += visited
+    spb, visited = choose_first(z, policy, TAINTED, MOVABLE, low)
+    count_visits(z, CLAIM_WHOLE_PAGEBLOCK, visited, Ev.VISITED)
     if spb < 0:
         return -1
     high = low + ctz(mask_of(z, spb, MOVABLE) >> low)
@@ -162,34 +162,35 @@ def claim_partial_of(z, policy, spb, order, mt):
 @kernel
 def claim_partial_in_tainted(z, policy, order, mt):
     """Rung claim_partial_pageblock: a pageblock with movable fragments, or -1."""
-    for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
-        slot = find_fit(z.index, lst, MOVABLE, order, 0)
-        while slot >= 0:
-            pfn = claim_partial_of(z, policy, np.int64(z.index.spb[lst, slot]), order, mt)
-            if pfn >= 0:
-                # A claim changes no category or bucket before the request settles: the rank holds.
-                z.ev[Ev.VISITED] += rank_of(z.index, lst, slot) + 1
-                return pfn
-            slot = find_fit(z.index, lst, MOVABLE, order, slot + 1)
-        z.ev[Ev.VISITED] += z.index.len[lst]
-    return -1
+    looked = 0
+    pfn = np.int64(-1)
+    place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, 0)
+    while place >= 0:
+        looked += 1
+        pfn = claim_partial_of(z, policy, spb, order, mt)
+        if pfn >= 0:
+            break
+        place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, place + 1)
+    # A claim changes no category or bucket before the request settles: ranks hold.
+    count_search(z, policy, TAINTED, place, looked, CLAIM_PARTIAL_PAGEBLOCK)
+    return pfn
 
 
 @kernel
-def borrow_in_tainted(z, order, mt):
+def borrow_in_tainted(z, policy, order, mt, rung):
     """Rungs borrow_*: a fragment of another type, which keeps the rest and the label, or -1."""
     below = (1 << PB_ORDER) - 1
-    for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
-        slot = find_fit(z.index, lst, mt, order, 0)
-        while slot >= 0:
-            spb = np.int64(z.index.spb[lst, slot])
-            orders = (mask_of(z, spb, mt) & below) >> order
-            if orders:
-                z.ev[Ev.VISITED] += rank_of(z.index, lst, slot) + 1
-                return take_first(z, spb, order + ctz(orders), order, mt)
-            slot = find_fit(z.index, lst, mt, order, slot + 1)
-        z.ev[Ev.VISITED] += z.index.len[lst]
-    return -1
+    looked = 0
+    orders = 0
+    place, spb = find_next(z, policy, TAINTED, mt, mt, order, 0)
+    while place >= 0:
+        looked += 1
+        orders = (mask_of(z, spb, mt) & below) >> order
+        if orders:
+            break
+        place, spb = find_next(z, policy, TAINTED, mt, mt, order, place + 1)
+    count_search(z, policy, TAINTED, place, looked, rung)
+    return take_first(z, spb, order + ctz(orders), order, mt) if place >= 0 else np.int64(-1)
 
 
 @kernel
@@ -233,12 +234,12 @@ def take_from_tainted(z, policy, order, mt, flags):
             z.ev[Ev.OUTCOME] = CLAIM_PARTIAL_PAGEBLOCK
             return pfn
     if policy[P.borrow_nonmovable]:
-        pfn = borrow_in_tainted(z, order, other_nonmovable(mt))
+        pfn = borrow_in_tainted(z, policy, order, other_nonmovable(mt), BORROW_NONMOVABLE)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = BORROW_NONMOVABLE
             return pfn
     if policy[P.borrow_movable]:
-        pfn = borrow_in_tainted(z, order, MOVABLE)
+        pfn = borrow_in_tainted(z, policy, order, MOVABLE, BORROW_MOVABLE)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = BORROW_MOVABLE
             return pfn
@@ -257,34 +258,33 @@ def is_empty_skipped(z, policy, mt, flags):
 
 
 @kernel
-def take_empty(z, order, mt):
+def take_empty(z, policy, order, mt):
     """Rung take_empty_superpageblock: own-type or, for non-movable, claimed whole blocks, or -1."""
-    for slot in range(z.index.tail[LIST_EMPTY]):
-        if not (z.index.live[LIST_EMPTY, slot >> 6] >> (slot & 63)) & 1:
-            continue
-        z.ev[Ev.VISITED] += 1
-        spb = np.int64(z.index.spb[LIST_EMPTY, slot])
-        for high in range(max(order, PB_ORDER), MAX_ORDER + 1):
-            if has_block(z, spb, high, mt):
-                return take_first(z, spb, high, order, mt)
-            if mt != MOVABLE and has_block(z, spb, high, MOVABLE):
-                return claim_whole(z, first_block(z, spb, high, MOVABLE), high, order, mt, MOVABLE)
-    return -1
+    low = max(order, PB_ORDER)
+    place, spb = find_next(z, policy, EMPTY, mt, MOVABLE, low, 0)
+    count_search(z, policy, EMPTY, place, 1 if place >= 0 else 0, TAKE_EMPTY_SUPERPAGEBLOCK)
+    if place < 0:
+        return np.int64(-1)
+    for high in range(low, MAX_ORDER + 1):
+        if has_block(z, spb, high, mt):
+            return take_first(z, spb, high, order, mt)
+        if mt != MOVABLE and has_block(z, spb, high, MOVABLE):
+            return claim_whole(z, first_block(z, spb, high, MOVABLE), high, order, mt, MOVABLE)
+    return np.int64(-1)
 
 
 @kernel
 def take_movable_into_tainted(z, policy, order):
     """Rung movable_into_tainted: own-type lists of tainted superpageblocks above their reserve, or -1."""
-    for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
-        slot = find_fit(z.index, lst, MOVABLE, order, 0)
-        while slot >= 0:
-            spb = np.int64(z.index.spb[lst, slot])
-            if z.spb.nr_free_pb[spb] > rate_reserve(policy, np.int64(z.spb.total[spb])):
-                z.ev[Ev.VISITED] += rank_of(z.index, lst, slot) + 1
-                return take_own(z, spb, order, MOVABLE, policy[P.whole_pageblock_first])
-            slot = find_fit(z.index, lst, MOVABLE, order, slot + 1)
-        z.ev[Ev.VISITED] += z.index.len[lst]
-    return -1
+    looked = 0
+    place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, 0)
+    while place >= 0:
+        looked += 1
+        if z.spb.nr_free_pb[spb] > rate_reserve(policy, np.int64(z.spb.total[spb])):
+            break
+        place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, place + 1)
+    count_search(z, policy, TAINTED, place, looked, MOVABLE_INTO_TAINTED)
+    return take_own(z, spb, order, MOVABLE, policy[P.whole_pageblock_first]) if place >= 0 else np.int64(-1)
 
 
 @kernel
@@ -297,7 +297,7 @@ def rmqueue_beyond_preferred(z, policy, order, mt, flags):
             return pfn
         queue_before_empty(z, policy)
     if not is_empty_skipped(z, policy, mt, flags):
-        pfn = take_empty(z, order, mt)
+        pfn = take_empty(z, policy, order, mt)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = TAKE_EMPTY_SUPERPAGEBLOCK
             return pfn

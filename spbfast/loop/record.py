@@ -18,13 +18,16 @@ from spbfast.constants import (
     EMPTY,
     NR_MT,
     NR_ORDERS,
+    NR_OUTCOMES,
     TAINTED,
+    WALK_SEARCHED,
+    WALK_VISITED,
     C,
 )
 from spbfast.holders.inodes import freeable_bytes
 from spbfast.holders.slab import nr_slab_pages
 from spbfast.holders.slab_layout import St
-from spbfast.state.node import NR_VM, Ca, N, Now, V
+from spbfast.state.node import NR_VM, VM_WALKS, Ca, N, Now, V
 
 
 class Ga(enum.IntEnum):
@@ -164,6 +167,10 @@ def record_sample(w, samples):
     node.now[Now.NR_SAMPLES] = i + 1
     node.vm[V.TAINTS] = z.count[C.TAINTS]
     node.vm[V.UNTAINTS] = z.count[C.UNTAINTS]
+    node.vm[V.SPB_HINT_USED] = z.count[C.HINTS_USED]
+    for rung in range(NR_OUTCOMES):
+        node.vm[VM_WALKS + rung] = z.walks[WALK_SEARCHED, rung]
+        node.vm[VM_WALKS + NR_OUTCOMES + rung] = z.walks[WALK_VISITED, rung]
     samples.time[i] = node.now[Now.NS]
     gauges = samples.gauges[i]
     gauges[Ga.SPB_TAINTED] = z.count[C.TAINTED_SPBS]

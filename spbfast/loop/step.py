@@ -145,6 +145,8 @@ def end_boot(w):
     node.cycles[:] = 0
     w.zone.count[C.TAINTS] = 0
     w.zone.count[C.UNTAINTS] = 0
+    w.zone.count[C.HINTS_USED] = 0
+    w.zone.walks[:] = 0
     if w.zone.geo.nr_cpus > 0:
         node.due[Wk.PCP_DECAY] = node.conf[N.PCP_DECAY]
     if node.due[Wk.KSWAPD] != NEVER:

@@ -15,6 +15,7 @@ import numpy as np
 
 from spbfast.constants import (
     CODE_HOLE,
+    EMPTY,
     LIST_EMPTY,
     LIST_NONE,
     MAX_EVACUATE_SPBS,
@@ -23,6 +24,7 @@ from spbfast.constants import (
     NR_EV,
     NR_MT,
     NR_ORDERS,
+    NR_OUTCOMES,
     NR_PCP_LISTS,
     NR_PCP_SCALARS,
     NR_SPB_LISTS,
@@ -132,6 +134,9 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "lists": NR_SPB_LISTS,
         "slots": geo.nr_words * 64,
         "words": geo.nr_words,
+        "spb_words": -(-geo.nr_spb // 64),
+        "two": 2,
+        "outcomes": NR_OUTCOMES,
         "orders": NR_ORDERS,
         "three": 3,
         "four": 4,
@@ -183,6 +188,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
         scratch=arrays["scratch"],
         noise=arrays["noise"],
         records=arrays["records"],
+        walks=arrays["walks"],
     )
     _fill(zone, spec)
     return zone, base
@@ -217,6 +223,11 @@ def _reserved(spec: ZoneSpec, geo: Geo) -> int:
     return min(end, geo.hi) - geo.lo
 
 
+def _bit(i: int) -> np.int64:
+    """The bit of number i in its word."""
+    return np.uint64(1 << (i % 64)).astype(np.int64)  # type: ignore[no-any-return]
+
+
 def _fill_superpageblocks(zone: Zone, first: int) -> None:
     """Every superpageblock with usable pageblocks joins EMPTY, ascending."""
     geo = zone.geo
@@ -229,7 +240,8 @@ def _fill_superpageblocks(zone: Zone, first: int) -> None:
     slot = 0
     for spb in np.flatnonzero(zone.spb.total):
         zone.index.spb[LIST_EMPTY, slot] = spb
-        zone.index.live[LIST_EMPTY, slot // 64] |= np.int64(np.uint64(1 << (slot % 64)).astype(np.int64))
+        zone.index.live[LIST_EMPTY, slot // 64] |= _bit(slot)
+        zone.index.in_category[EMPTY, spb // 64] |= _bit(int(spb))
         zone.spb.list[spb] = LIST_EMPTY
         zone.spb.slot[spb] = slot
         slot += 1

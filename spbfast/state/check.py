@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spbfast.constants import (
+    CLEAN,
+    EMPTY,
+    ISOLATED,
     LIST_CLEAN,
     LIST_EMPTY,
     LIST_ISOLATED,
@@ -28,6 +31,7 @@ from spbfast.constants import (
     PCPF_FREE_HIGH_BATCH,
     PCPF_PREV_FREE_HIGH_ORDER,
     RECLAIMABLE,
+    TAINTED,
     UNMOVABLE,
     C,
     Mt,
@@ -273,6 +277,29 @@ def _check_index(z: Zone) -> None:
             for mt in range(NR_REQUEST_MT):
                 fit[lst, mt, order, slot] = mask[spb, mt] >> order > 0
     _compare(z, "index.fit", _pack(fit), "must have a bit for every slot that can serve")
+    _check_bitmaps(z)
+
+
+def _check_bitmaps(z: Zone) -> None:
+    """What the choice by bitmap reads: bits by superpageblock number."""
+    nr_bits = z.index.serves.shape[2] * 64
+    spb = np.arange(z.geo.nr_spb)
+    serves = np.zeros((*z.index.serves.shape[:2], nr_bits), bool)
+    if z.geo.set_mask:
+        mask = z.area.mask.reshape(-1, NR_MT)[:, :NR_REQUEST_MT].T.astype(np.int64)
+        serves[:, :, spb] = mask[:, None, :] >> np.arange(NR_ORDERS)[:, None] > 0
+    _compare(z, "index.serves", _pack(serves), "must have a bit for every superpageblock that can serve")
+    category = np.full(nr_bits, -1)
+    lists = z.spb.list[spb]
+    category[spb] = np.select(
+        [lists == LIST_NONE, lists < LIST_TAINTED, lists < LIST_EMPTY, lists == LIST_EMPTY],
+        [-1, CLEAN, TAINTED, EMPTY],
+        ISOLATED,
+    )
+    inside = category == np.arange(4)[:, None]
+    _compare(
+        z, "index.in_category", _pack(inside), "must have a bit for every superpageblock of the category"
+    )
 
 
 def _unpack(words: np.ndarray) -> np.ndarray:

@@ -83,7 +83,8 @@ class Index(NamedTuple):
     """The superpageblock lists as slot arrays in list order, with an index of what each slot can serve.
 
     `fit[list, mt, order]` has a bit for every slot whose superpageblock holds a free block of type mt
-    and at least that order; a walk that skips what cannot serve is then a find-first-set.
+    and at least that order; a walk that skips what cannot serve is then a find-first-set. `serves[mt, order]`
+    and `in_category[category]` say the same by superpageblock number, for the choice by bitmap.
     """
 
     spb: np.ndarray
@@ -92,6 +93,8 @@ class Index(NamedTuple):
     tail: np.ndarray
     len: np.ndarray
     hint: np.ndarray
+    serves: np.ndarray
+    in_category: np.ndarray
 
 
 @by_reference
@@ -129,6 +132,7 @@ class Zone(NamedTuple):
     scratch: np.ndarray
     noise: np.ndarray
     records: np.ndarray
+    walks: np.ndarray
 
 
 class Field(NamedTuple):
@@ -168,6 +172,10 @@ FIELDS = (
     Field("index.tail", "int32", ("lists",), "slot", "next slot to use"),
     Field("index.len", "int32", ("lists",), "superpageblocks", "length of each list"),
     Field("index.hint", "int32", ("orders", "three"), "superpageblock", "last good one, or -1", False),
+    Field(
+        "index.serves", "int64", ("three", "orders", "spb_words"), "bit set", "superpageblocks that can serve"
+    ),
+    Field("index.in_category", "int64", ("four", "spb_words"), "bit set", "superpageblocks of each category"),
     Field("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
     Field("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
     Field("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
@@ -179,4 +187,5 @@ FIELDS = (
     Field("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),
     Field("noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False),
     Field("records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False),
+    Field("walks", "int64", ("two", "outcomes"), "superpageblocks", "searches and visits by rung", False),
 )

@@ -177,6 +177,7 @@ class V(enum.IntEnum):
     TAINTS_BY_ATOMIC = 52
     TAINTS_BY_OPTIONAL = 53
     TAINTS_BY_BLOCKING = 54
+    SPB_HINT_USED = 55
 
 
 _TRIGGER_NAMES = tuple(
@@ -185,12 +186,18 @@ _TRIGGER_NAMES = tuple(
 _OUTCOME_NAMES = tuple(f"spb_alloc_{outcome.name.lower()}" for outcome in Outcome)
 _TAINT_NAMES = tuple(f"taints_{outcome.name.lower()}" for outcome in Outcome)
 
-VM_NAMES = tuple(v.name.lower() for v in V) + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES
+# Searches for a superpageblock by rung, and superpageblocks stepped on by them.
+_WALK_NAMES = tuple(
+    f"spb_{what}_{outcome.name.lower()}" for what in ("searched", "visited") for outcome in Outcome
+)
+
+VM_NAMES = tuple(v.name.lower() for v in V) + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
 VM_QUEUED = VM_ASKED + len(Trigger)
 VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
 VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
+VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
 
 
 @by_reference

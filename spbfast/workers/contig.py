@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast._jit import kernel
 from spbfast.allocator.buddy import free_piece
+from spbfast.allocator.choose import count_visits
 from spbfast.allocator.free import hand_out
 from spbfast.allocator.freelist import del_from_free_list
 from spbfast.allocator.migrate import migrate_pageblock
@@ -101,7 +102,7 @@ def alloc_contig(z, policy, owner, slot):
         return grab_spb(z, spb, owner, slot)
     nr = find_emptiest_clean(z, policy)
     for i in range(nr):
-        z.ev[Ev.VISITED] += 1
+        count_visits(z, CONTIG_EMPTIED, 1, Ev.VISITED)
         if migrate_spb(z, policy, z.scratch[i]):
             z.ev[Ev.OUTCOME] = CONTIG_EMPTIED
             return grab_spb(z, z.scratch[i], owner, slot)

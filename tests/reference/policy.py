@@ -55,6 +55,7 @@ class Policy:
     contig_max_candidates: int = 4
     relabel_on_empty: bool = True
     sticky_content: bool = True
+    choose_by_bitmap: bool = False
 
     @classmethod
     def of(cls, switches: Mapping[str, Any]) -> Policy:

@@ -147,9 +147,9 @@ class SpbAllocator(SpbTake):
             found = self.movable_into_tainted(req)
         return found
 
-    def step(self, category: int) -> Iterable[int]:
-        """Walk a category for `smallest`; each superpageblock stepped on counts as visited."""
-        for spb in self.walk(category):
+    def step(self, category: int, order: int, *types: int) -> Iterable[int]:
+        """Search a category for `smallest`; each superpageblock looked at counts as visited."""
+        for spb in self.choose(category, order, *types):
             self.event.visited += 1
             yield spb
 
@@ -168,7 +168,8 @@ class SpbAllocator(SpbTake):
         then fragments of all.  Success is remembered as the hint.
         """
         for part in self.sweeps(req.order):
-            for spb in self.step(preferred(req.mt)):
+            least = max(req.order, PB_ORDER) if part == WHOLE else req.order
+            for spb in self.step(preferred(req.mt), least, req.mt):
                 if req.mt != MOVABLE:
                     self.observe(req, spb)
                 pfn = self.own(spb, req.order, req.mt, part)
@@ -177,6 +178,9 @@ class SpbAllocator(SpbTake):
                 if self.policy.preferred_hint:
                     self.hint[req.order, req.mt] = spb
                 return pfn, TAKE_PREFERRED
+        if req.mt != MOVABLE:
+            for spb in self.walk(TAINTED):  # bitmaps passed over them
+                self.observe(req, spb)
         return None
 
     def sweeps(self, order: int) -> tuple[str, ...]:
@@ -214,7 +218,7 @@ class SpbAllocator(SpbTake):
         return None
 
     def claim_whole_tainted(self, req: Request) -> int | None:
-        for spb in self.step(TAINTED):
+        for spb in self.step(TAINTED, max(req.order, PB_ORDER), MOVABLE):
             if not self.free_pb(spb):
                 continue
             pfn = self.claim_whole(spb, req.order, req.mt)
@@ -224,7 +228,7 @@ class SpbAllocator(SpbTake):
 
     def claim_partial_tainted(self, req: Request) -> int | None:
         """Largest movable fragment first; only the head block of each order is tried."""
-        for spb in self.step(TAINTED):
+        for spb in self.step(TAINTED, req.order, MOVABLE):
             for c in range(PB_ORDER - 1, req.order - 1, -1):
                 head = self.lists.head(spb, c, MOVABLE)
                 if head is None:
@@ -236,7 +240,7 @@ class SpbAllocator(SpbTake):
 
     def borrow(self, req: Request, lender: int) -> int | None:
         """Take a fragment of another type in tainted memory; no relabel, the remainder stays."""
-        for spb in self.step(TAINTED):
+        for spb in self.step(TAINTED, req.order, lender):
             pfn = self.take_first(spb, range(req.order, PB_ORDER), req.order, lender)
             if pfn is not None:
                 return pfn
@@ -264,7 +268,7 @@ class SpbAllocator(SpbTake):
                 return None
             if policy.optional_skips_empty and req.optional and req.saw_free_pb:
                 return None
-        for spb in self.step(EMPTY):
+        for spb in self.step(EMPTY, max(req.order, PB_ORDER), req.mt, MOVABLE):
             pfn = self.take_whole_from_empty(spb, req)
             if pfn is not None:
                 return pfn, TAKE_EMPTY_SUPERPAGEBLOCK
@@ -282,7 +286,7 @@ class SpbAllocator(SpbTake):
 
     def movable_into_tainted(self, req: Request) -> tuple[int, int] | None:
         """Movable pages into tainted superpageblocks that have more than their reserve."""
-        for spb in self.step(TAINTED):
+        for spb in self.step(TAINTED, req.order, req.mt):
             if self.free_pb(spb) <= self.reserve(spb):
                 continue
             pfn = self.own(spb, req.order, req.mt)
@@ -299,7 +303,7 @@ class SpbAllocator(SpbTake):
 
         Movable requests skip tainted superpageblocks at or below their reserve.
         """
-        for spb in self.walk(category):
+        for spb in self.choose(category, order, *types):
             self.event.visited_fallback += 1
             if mt == MOVABLE and category == TAINTED and self.free_pb(spb) <= self.reserve(spb):
                 continue

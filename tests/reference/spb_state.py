@@ -148,6 +148,23 @@ class SpbState:
             for spb in members
         ]
 
+    def choose(self, category: int, order: int, *types: int) -> list[int]:
+        """What a search for a block of at least `order` of these types looks at, in its order.
+
+        A walk steps on every superpageblock of the category. Bitmaps name, by address, only those that
+        have such a block.
+        """
+        if not self.policy.choose_by_bitmap:
+            return self.walk(category)
+        return [
+            spb
+            for spb in range(self.n_spb)
+            if self.category(spb) == category
+            and any(
+                self.lists.head(spb, c, mt) is not None for mt in types for c in range(order, MAX_ORDER + 1)
+            )
+        ]
+
     # -- category, bucket, lists -----------------------------------------------------------------
 
     def _true_place(self, spb: int) -> tuple[int, int]:

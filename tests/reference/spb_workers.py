@@ -32,11 +32,11 @@ class SpbZone(SpbAllocator):
     def target(self, order: int, source: int) -> int | None:
         """A new place for a movable block: clean superpageblocks, then empty; never the source."""
         for part in self.sweeps(order):
-            for spb in self.walk(CLEAN):
+            for spb in self.choose(CLEAN, order, MOVABLE):
                 pfn = None if spb == source else self.own(spb, order, MOVABLE, part)
                 if pfn is not None:
                     return pfn
-        for spb in self.walk(EMPTY):
+        for spb in self.choose(EMPTY, max(order, PB_ORDER), MOVABLE):
             if spb == source:
                 continue
             pfn = self.take_first(spb, range(max(order, PB_ORDER), MAX_ORDER + 1), order, MOVABLE)
