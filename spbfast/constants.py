@@ -22,6 +22,8 @@ NS_PER_TICK = 1_000_000  # HZ 1000
 DEF_PRIORITY = 12
 PCP_BATCH_SCALE_MAX = 5
 NR_PCP_LISTS = 14  # orders 0..3 by type, then order 9 unmovable+reclaimable, order 9 movable
+NR_RESTING_ORDERS = PB_ORDER + 1  # with owned pageblocks a CPU's lists are a buddy system of orders 0..9
+NR_RESTING_LISTS = NR_REQUEST_MT * NR_RESTING_ORDERS
 
 
 class Mt(enum.IntEnum):
@@ -168,7 +170,8 @@ CODE_RECLAIMABLE = 2
 CODE_PINNED = 3  # asked for as movable, cannot be migrated
 CODE_CONTIG = 4  # part of a contiguous allocation
 CODE_OFF_LRU = 5  # movable, its bulk call has not returned yet
-CODE_HOLE = 6  # outside the zone or reserved
+CODE_HOLE = 6  # outside the zone or reserved; only with the low nibble of a page that heads nothing
+CODE_OWNED = 6  # at rest with the CPU that owns its pageblock, accounted as that pageblock's label
 CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
 STATE_HOLE = (CODE_HOLE << 4) | 0x0F
 ORDER_NIBBLE = 0x0F
@@ -291,9 +294,13 @@ class C(enum.IntEnum):
     UNTAINTS = 8
     EXTFRAG = 9
     PCP_PAGES = 10
+    PCP_OWNED_PAGEBLOCKS = 11
+    PCP_PAGEBLOCKS_CLAIMED = 12
+    PCP_PAGEBLOCKS_ADOPTED = 13
+    PCP_FRAGMENTS_TAKEN_BACK = 14
 
 
-NR_ZONE_COUNTS = 11
+NR_ZONE_COUNTS = 15
 
 
 class Pc(enum.IntEnum):

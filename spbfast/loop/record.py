@@ -42,6 +42,8 @@ class Ga(enum.IntEnum):
     FREE_PAGES_STRANDED_IN_TAINTED = 9
     CONTIG_1G_NOW = 10
     CONTIG_1G_POSSIBLE = 11
+    PCP_OWNED_PAGEBLOCKS = 12
+    PCP_STRANDED_PAGES = 13
 
 
 @by_reference
@@ -87,6 +89,16 @@ def nr_stranded(z):
     for spb in range(z.geo.nr_spb):
         if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
             nr += z.spb.nr_free_pages[spb]
+    return nr
+
+
+@kernel
+def nr_resting_in_tainted(z):
+    """Pages at rest with owning CPUs inside tainted superpageblocks."""
+    nr = np.int64(0)
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
+            nr += z.spb.nr_resting_pages[spb]
     return nr
 
 
@@ -150,6 +162,9 @@ def record_sample(w, samples):
     node.now[Now.NR_SAMPLES] = i + 1
     node.vm[V.TAINTS] = z.count[C.TAINTS]
     node.vm[V.UNTAINTS] = z.count[C.UNTAINTS]
+    node.vm[V.PCP_PAGEBLOCKS_CLAIMED] = z.count[C.PCP_PAGEBLOCKS_CLAIMED]
+    node.vm[V.PCP_PAGEBLOCKS_ADOPTED] = z.count[C.PCP_PAGEBLOCKS_ADOPTED]
+    node.vm[V.PCP_FRAGMENTS_TAKEN_BACK] = z.count[C.PCP_FRAGMENTS_TAKEN_BACK]
     samples.time[i] = node.now[Now.NS]
     gauges = samples.gauges[i]
     gauges[Ga.SPB_TAINTED] = z.count[C.TAINTED_SPBS]
@@ -164,6 +179,8 @@ def record_sample(w, samples):
     gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] = nr_stranded(z)
     gauges[Ga.CONTIG_1G_NOW] = nr_contig_now(z)
     gauges[Ga.CONTIG_1G_POSSIBLE] = gauges[Ga.CONTIG_1G_NOW] + nr_contig_possible(z)
+    gauges[Ga.PCP_OWNED_PAGEBLOCKS] = z.count[C.PCP_OWNED_PAGEBLOCKS]
+    gauges[Ga.PCP_STRANDED_PAGES] = nr_resting_in_tainted(z)
     sum_free(z, samples.free_pages[i], samples.free_blocks[i])
     for counter in range(NR_VM):
         samples.vm[i, counter] = node.vm[counter]
