@@ -22,6 +22,8 @@ NS_PER_TICK = 1_000_000  # HZ 1000
 DEF_PRIORITY = 12
 PCP_BATCH_SCALE_MAX = 5
 NR_PCP_LISTS = 14  # orders 0..3 by type, then order 9 unmovable+reclaimable, order 9 movable
+NR_RESTING_ORDERS = PB_ORDER + 1  # with owned pageblocks a CPU's lists are a buddy system of orders 0..9
+NR_RESTING_LISTS = NR_REQUEST_MT * NR_RESTING_ORDERS
 
 
 class Mt(enum.IntEnum):
@@ -169,7 +171,8 @@ CODE_RECLAIMABLE = 2
 CODE_PINNED = 3  # asked for as movable, cannot be migrated
 CODE_CONTIG = 4  # part of a contiguous allocation
 CODE_OFF_LRU = 5  # movable, its bulk call has not returned yet
-CODE_HOLE = 6  # outside the zone or reserved
+CODE_HOLE = 6  # outside the zone or reserved; only with the low nibble of a page that heads nothing
+CODE_OWNED = 6  # at rest with the CPU that owns its pageblock, accounted as that pageblock's label
 CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
 STATE_HOLE = (CODE_HOLE << 4) | 0x0F
 ORDER_NIBBLE = 0x0F
@@ -293,9 +296,13 @@ class C(enum.IntEnum):
     EXTFRAG = 9
     PCP_PAGES = 10
     HINTS_USED = 11
+    PCP_OWNED_PAGEBLOCKS = 12
+    PCP_PAGEBLOCKS_CLAIMED = 13
+    PCP_PAGEBLOCKS_ADOPTED = 14
+    PCP_FRAGMENTS_TAKEN_BACK = 15
 
 
-NR_ZONE_COUNTS = 12
+NR_ZONE_COUNTS = len(C)
 
 
 class Pc(enum.IntEnum):

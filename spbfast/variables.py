@@ -178,6 +178,24 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("pagecache_pages", _T, "i8", "1", "page cache pages", "pages that hold file data"),
     ("pcp_pages", _T, "i8", "1", "pages on per-CPU lists", "free pages parked with one CPU"),
     (
+        "pcp_owned_pageblocks",
+        _T,
+        "i4",
+        "1",
+        "pageblocks owned by CPUs",
+        "pageblocks whose freed pages go back to one CPU's lists; 0 with classic lists",
+    ),
+    (
+        "pcp_stranded_pages",
+        _T,
+        "i8",
+        "1",
+        "pages resting with owning CPUs in tainted superpageblocks",
+        "the part of pcp_pages that only one CPU can use and that lies in tainted superpageblocks, the rest "
+        "in clean ones; kept with owned pageblocks only, 0 with classic lists",
+        LOWER,
+    ),
+    (
         "free_pages_stranded_in_tainted",
         _T,
         "i8",

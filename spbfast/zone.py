@@ -84,7 +84,9 @@ class Zone:
     start_pfn : int
         First page frame; with superpageblocks a multiple of 1024.
     pcp : PcpConf or mapping, optional
-        Per-CPU lists of one CPU: `batch` and `high`, or `high_min` and `high_max`, in pages.
+        Per-CPU lists: `batch` and `high`, or `high_min` and `high_max`, in pages.
+    cpus : int
+        CPUs with such lists; more than one needs `pcp`.
 
     Attributes
     ----------
@@ -109,15 +111,17 @@ class Zone:
         spb_size: str | int = "1GiB",
         start_pfn: int = 0x100000,
         pcp: PcpConf | Mapping[str, int] | None = None,
+        cpus: int = 1,
     ) -> None:
         self._set_policy(policy_array(policy))
-        spec = zone_spec(size, spb_size, start_pfn, self.policy, pcp)
+        spec = zone_spec(size, spb_size, start_pfn, self.policy, pcp, cpus)
         try:
             self.state, base = build_zone(spec)
         except ValueError as error:
             raise ZoneError(str(error)) from None
         self.start_pfn = spec.start_pfn
         self.nr_pages = spec.zone_pages
+        self.nr_cpus = spec.nr_cpus or 1
         self._base = base
         self._free_slots = np.arange(FIRST_SLOTS)[::-1].copy()
         self._nr_free_slots = FIRST_SLOTS
@@ -181,12 +185,14 @@ class Zone:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    def alloc(self, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0) -> int:
-        """Allocate 2**order pages; the first page frame number, or -1 if there is no block."""
-        return int(self.alloc_many(1, order, mt, flags)[0])
+    def alloc(self, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0, cpu: int = 0) -> int:
+        """Allocate 2**order pages on a CPU; the first page frame number, or -1 if there is no block."""
+        return int(self.alloc_many(1, order, mt, flags, cpu)[0])
 
-    def alloc_many(self, n: int, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0) -> np.ndarray:
-        """`n` single requests, one after the other.
+    def alloc_many(
+        self, n: int, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0, cpu: int = 0
+    ) -> np.ndarray:
+        """`n` single requests on a CPU, one after the other.
 
         Returns
         -------
@@ -196,12 +202,13 @@ class Zone:
         Raises
         ------
         ZoneError
-            A negative number, an order outside 0..10, a migratetype that can't be asked for, unknown flags.
+            A negative number, an order outside 0..10, a migratetype that can't be asked for, unknown flags,
+            a CPU that the zone does not have.
         """
         n = integer(n, "n")
         row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
         row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = replay.ALLOC, order_of(order), mt_of(mt)
-        row[replay.E_FLAGS] = flags_of(flags)
+        row[replay.E_FLAGS], row[replay.E_CPU] = flags_of(flags), self._cpu_of(cpu)
         if n < 0:
             raise ZoneError(f"n must not be negative, got {n}")
         pfns = np.empty(n, np.int64)
@@ -222,18 +229,19 @@ class Zone:
         self._give_slots(slots[failed][::-1])
         return np.where(failed, -1, pfns + self.start_pfn)
 
-    def free(self, pfn: int) -> None:
-        """Free the block that begins at `pfn`, of whatever order it was allocated with.
+    def free(self, pfn: int, cpu: int = 0) -> None:
+        """Free the block that begins at `pfn`, of whatever order it was allocated with, on a CPU.
 
         Raises
         ------
         ZoneError
             Nothing that was allocated and not yet freed begins there.
         """
-        self.free_many([pfn])
+        self.free_many([pfn], cpu)
 
-    def free_many(self, pfns: Any) -> None:
-        """Free blocks, one after the other; all are looked at before the first is freed."""
+    def free_many(self, pfns: Any, cpu: int = 0) -> None:
+        """Free blocks on a CPU, one after the other; all are looked at before the first is freed."""
+        of_cpu = self._cpu_of(cpu)
         given = np.asarray(pfns)
         if given.size and given.dtype.kind not in "iu":
             raise ZoneError(f"page frame numbers are integers, got {given.dtype}")
@@ -244,6 +252,7 @@ class Zone:
             part = slots[first : first + _CHUNK]
             events = np.zeros((part.size, replay.NR_EVENT_FIELDS), np.int64)
             events[:, replay.E_OP], events[:, replay.E_HANDLE] = replay.FREE, part
+            events[:, replay.E_CPU] = of_cpu
             self._run(events)
             self._give_slots(part)
 
@@ -276,12 +285,26 @@ class Zone:
         row[replay.E_OP], row[replay.E_MT] = replay.CONTIG, Mt.HIGHATOMIC
         return int(self._request(row, 1)[0])
 
-    def drain(self) -> None:
-        """Return all pages on the per-CPU lists to the free lists."""
+    def drain(self, cpu: int | None = None) -> None:
+        """Return all pages on the per-CPU lists, of one CPU or of all, to the free lists."""
+        self._on_cpus(replay.DRAIN, cpu)
+
+    def decay(self, cpu: int | None = None) -> None:
+        """Let the limit of the per-CPU lists, of one CPU or of all, decay as the vmstat tick does."""
+        self._on_cpus(replay.DECAY, cpu)
+
+    def _on_cpus(self, op: int, cpu: int | None) -> None:
+        cpus = range(self.state.geo.nr_cpus) if cpu is None else (self._cpu_of(cpu),)
         if self.state.geo.nr_cpus:
-            row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
-            row[0, replay.E_OP] = replay.DRAIN
-            self._run(row)
+            rows = np.zeros((len(cpus), replay.NR_EVENT_FIELDS), np.int64)
+            rows[:, replay.E_OP], rows[:, replay.E_CPU] = op, cpus
+            self._run(rows)
+
+    def _cpu_of(self, cpu: int) -> int:
+        number = integer(cpu, "cpu")
+        if not 0 <= number < self.nr_cpus:
+            raise ZoneError(f"cpu must be 0..{self.nr_cpus - 1}, got {number}")
+        return number
 
     # -- looking at it -----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
+from spbfast.allocator.owner import drop_owner
 from spbfast.allocator.spb import account_pages, clear_all_content
 from spbfast.constants import (
     CMA,
@@ -84,7 +85,7 @@ def free_one_page(z, pfn, order, to_tail):
     """Merge a block of order at most 9 into the free lists (__free_one_page).
 
     The type is the current one of its pageblock. A pageblock that becomes wholly free drops its
-    content bits; neighbours that merge in were free already.
+    content bits and its owner; neighbours that merge in were free already.
     """
     pb = pfn >> PB_ORDER
     mt = np.int64(z.pb.label[pb])
@@ -100,6 +101,8 @@ def free_one_page(z, pfn, order, to_tail):
         add_to_free_list(z, pfn, order, mt, to_tail or is_merge_likely(z, pfn, order))
         return
     clear_all_content(z, pb)
+    if z.pb.owner[pb]:
+        drop_owner(z, pb)
     pfn, order = merge_pageblock(z, pfn, mt)
     add_to_free_list(z, pfn, order, mt, to_tail)
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import ctz, inline_kernel, kernel
-from spbfast.allocator.buddy import expand, take_first
+from spbfast.allocator.buddy import expand, is_free_buddy, take_first
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list
 from spbfast.allocator.pfn import set_of, spb_of
 from spbfast.allocator.pick import mask_of, other_nonmovable
+from spbfast.allocator.resting import release_pageblock
+from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import account_pages, category_of_list
 from spbfast.constants import (
     CODE_MOVABLE,
     CODE_PCP,
     CODE_PINNED,
+    MAX_ORDER,
     MOVABLE,
     NR_REQUEST_MT,
     ORDER_NIBBLE,
@@ -156,6 +159,28 @@ def move_free_blocks(z, pb, from_mt, mt):
 
 
 @kernel
+def whole_block_order(z, pb):
+    """Order of the free block that covers a pageblock, or -1."""
+    for order in range(PB_ORDER, MAX_ORDER + 1):
+        if is_free_buddy(z, (pb << PB_ORDER) & -(1 << order), order):
+            return order
+    return -1
+
+
+@kernel
+def release_claimed(z, policy, pb):
+    """The owner of a pageblock about to be claimed in part gives it up; order of the whole block it became.
+
+    Model: a relabelled pageblock loses its owner, and what rests of it comes along.
+    """
+    release_pageblock(z, policy, pb)
+    if z.geo.set_mask == 0:
+        # The request may be served elsewhere, and settles only that superpageblock.
+        settle(z, policy, pb << PB_ORDER)
+    return whole_block_order(z, pb)
+
+
+@kernel
 def claim_partial(z, policy, pfn, low, mt):
     """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1."""
     pb = pfn >> PB_ORDER
@@ -166,6 +191,10 @@ def claim_partial(z, policy, pfn, low, mt):
         return -1
     if not is_threshold_waived(z, policy, pfn, mt) and not is_half_compatible(z, policy, pb, mt, label):
         return -1
+    if policy[P.pcp_owned_pageblocks] and z.pb.owner[pb]:
+        high = release_claimed(z, policy, pb)
+        if high >= 0:
+            return claim_whole(z, (pb << PB_ORDER) & -(1 << high), high, low, mt, label)
     move_free_blocks(z, pb, label, mt)
     set_ = set_of(z.geo, pfn)
     return take_first(z, set_, ctz(mask_of(z, set_, mt) >> low << low), low, mt)

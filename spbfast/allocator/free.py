@@ -11,6 +11,7 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import free_one_page, free_piece
 from spbfast.allocator.claim import code_of
+from spbfast.allocator.pcp import free_to_owner
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import del_used
 from spbfast.constants import (
@@ -20,6 +21,7 @@ from spbfast.constants import (
     ORDER_NIBBLE,
     PB_ORDER,
     STATE_TAIL,
+    P,
 )
 
 
@@ -55,7 +57,9 @@ def free_max_order(z, policy, pfn, mt):
 
 @inline_kernel
 def free_block(z, policy, pfn, order, mt):
-    """Return a block of type mt to the free lists; its head is no longer one."""
+    """Return a block of type mt to the free lists, or its pageblock's owner; its head is no longer one."""
+    if policy[P.pcp_owned_pageblocks] and free_to_owner(z, policy, pfn, order, mt):
+        return
     z.page.state[pfn] = STATE_TAIL
     if order > PB_ORDER:
         free_max_order(z, policy, pfn, mt)

@@ -19,6 +19,7 @@ from spbfast.allocator.pfn import spb_of
 from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, mask_of
 from spbfast.allocator.prefetch import prefetch_slot
 from spbfast.allocator.record import record_move
+from spbfast.allocator.resting import release_pageblock
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, clear_content
 from spbfast.constants import (
@@ -143,9 +144,12 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
     """Migrate the movable blocks whose heads lie in a pageblock, ascending.
 
     The first failed move ends it; a pinned block is passed over, or ends it too. 1 if nothing stayed
-    that could or should have moved.
+    that could or should have moved. An owned pageblock is drained first and loses its owner.
     """
     pfn = pb << PB_ORDER
+    if policy[P.pcp_owned_pageblocks] and z.pb.owner[pb]:
+        release_pageblock(z, policy, pb)
+        settle(z, policy, pfn)
     end = pfn + PB_PAGES
     while pfn < end:
         if pfn + SLOT_AHEAD < end:

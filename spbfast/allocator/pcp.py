@@ -1,6 +1,7 @@
-"""Per-CPU page lists, classic: refill, free, drain and decay as in Linux 6.19 (golden README, section 6).
+"""Per-CPU page lists: refill, free, drain and decay as in Linux 6.19 (golden README, section 6).
 
-Owns the lists' links, lengths and scalars. A block on a list stays accounted as in use under the type
+Owns the classic lists' links and lengths, and the scalars that tune them. With owned pageblocks the same
+scalars tune the lists of resting.py instead. A block on a list stays accounted as in use under the type
 that it last had; handing it to a request of another type moves it over.
 """
 
@@ -11,10 +12,14 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.freelist import link_after, unlink
-from spbfast.allocator.request import rmqueue
+from spbfast.allocator.owned import refill_owned
+from spbfast.allocator.owner import note_fragments
+from spbfast.allocator.request import rmqueue, rmqueue_in_mode
+from spbfast.allocator.resting import drain_resting, rest_freed, take_resting
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, del_used
 from spbfast.constants import (
+    ALLOC_NOFRAGMENT,
     CODE_PCP,
     MODE_NORMAL,
     MOVABLE,
@@ -28,6 +33,7 @@ from spbfast.constants import (
     STATE_TAIL,
     C,
     Ev,
+    P,
     Pc,
 )
 
@@ -98,6 +104,8 @@ def refill(z, policy, cpu, order, mt, flags):
     nr = rate_refill(z, cpu, order)
     i = pcp_list(order, mt)
     head = head_of(z, cpu, i)
+    if policy[P.bulk_nofragment]:
+        flags |= ALLOC_NOFRAGMENT
     z.ev[Ev.MODE] = MODE_NORMAL
     for _ in range(nr):
         pfn = rmqueue(z, policy, order, mt, flags)
@@ -125,15 +133,40 @@ def take_from_pcp(z, policy, cpu, order, mt, i):
     return pfn
 
 
+@kernel
+def take_past_lists(z, policy, order, mt, flags):
+    """The request by itself, where it may fragment and its refill might not, or -1 (rmqueue_buddy)."""
+    if not policy[P.bulk_nofragment] or flags & ALLOC_NOFRAGMENT:
+        return np.int64(-1)
+    return rmqueue_in_mode(z, policy, order, mt, flags, MODE_NORMAL)
+
+
+@kernel
+def pcp_alloc_owned(z, policy, cpu, order, mt, flags):
+    """`pcp_alloc` with owned pageblocks."""
+    pfn = take_resting(z, policy, cpu, order, mt)
+    if pfn >= 0:
+        return pfn
+    refill_owned(z, policy, cpu, order, mt, flags, rate_refill(z, cpu, order) << order)
+    pfn = take_resting(z, policy, cpu, order, mt)
+    if pfn >= 0:
+        return pfn
+    if order == PB_ORDER:
+        return rmqueue_in_mode(z, policy, order, mt, flags, MODE_NORMAL)
+    return take_past_lists(z, policy, order, mt, flags)
+
+
 @inline_kernel
 def pcp_alloc(z, policy, cpu, order, mt, flags):
     """A block of a per-CPU order from a CPU's lists, refilled if need be, or -1."""
     z.pcp.cpu[cpu, Pc.FREE_COUNT] >>= 1
+    if policy[P.pcp_owned_pageblocks]:
+        return pcp_alloc_owned(z, policy, cpu, order, mt, flags)
     i = pcp_list(order, mt)
     if z.pcp.nr[cpu * NR_PCP_LISTS + i] == 0:
         refill(z, policy, cpu, order, mt, flags)
         if z.pcp.nr[cpu * NR_PCP_LISTS + i] == 0:
-            return np.int64(-1)
+            return take_past_lists(z, policy, order, mt, flags)
     return take_from_pcp(z, policy, cpu, order, mt, i)
 
 
@@ -161,6 +194,10 @@ def drain_list(z, policy, cpu, i, nr):
 def drain_bulk(z, policy, cpu, nr, i):
     """Free up to `nr` pages round-robin, beginning with list i (free_pcppages_bulk)."""
     nr = min(nr, z.pcp.cpu[cpu, Pc.COUNT])
+    if policy[P.pcp_owned_pageblocks]:
+        # A list's number modulo the types is its type, that of order 9 included.
+        drain_resting(z, policy, cpu, nr, i % NR_REQUEST_MT)
+        return
     i -= 1
     while nr > 0:
         i = 0 if i == NR_PCP_LISTS - 1 else i + 1
@@ -185,6 +222,9 @@ def decay(z, policy, cpu):
     if pcp[Pc.HIGH] > high_min:
         by_count = pcp[Pc.COUNT] - (batch << PCP_BATCH_SCALE_MAX)
         pcp[Pc.HIGH] = max(by_count, pcp[Pc.HIGH] - (pcp[Pc.HIGH] >> 3), high_min)
+        if policy[P.pcp_owned_pageblocks]:
+            # A whole pageblock claimed at once brings a CPU far above its limit.
+            pcp[Pc.HIGH] = min(pcp[Pc.HIGH], z.pcp.conf[2])
     nr = pcp[Pc.COUNT] - pcp[Pc.HIGH]
     while nr > 0:
         step = min(nr, batch)
@@ -244,18 +284,50 @@ def shrink_pcp(z, policy, cpu, i, limit, free_high):
 
 
 @inline_kernel
-def pcp_free(z, policy, cpu, pfn, order, mt):
-    """Put a block accounted as type mt on a CPU's list, by its pageblock's current type."""
-    label = np.int64(z.pb.label[pfn >> PB_ORDER])
-    i = pcp_list(order, label if label < NR_REQUEST_MT else MOVABLE)
+def limit_after_free(z, policy, cpu, i, order):
+    """Count a freed block of list i and give pages back if a CPU holds too many."""
     pcp = z.pcp.cpu[cpu]
-    pcp[Pc.ALLOC_FACTOR] >>= 1
-    set_on_pcp(z, pfn, order, mt)
-    link_after(z.page, pfn, head_of(z, cpu, i))
-    count_blocks(z, cpu, i, 1, 1 << order)
     free_high = is_free_high(z, cpu, order)
     if pcp[Pc.FREE_COUNT] < z.pcp.conf[0] << PCP_BATCH_SCALE_MAX:
         pcp[Pc.FREE_COUNT] += 1 << order
     limit = rate_limit(z, cpu, free_high)
     if pcp[Pc.COUNT] >= limit:
         shrink_pcp(z, policy, cpu, i, limit, free_high)
+
+
+@kernel
+def pcp_free_owned(z, policy, cpu, pfn, order, mt):
+    """`pcp_free` with owned pageblocks: the owner's lists take the block, or the freeing CPU's."""
+    i = pcp_list(order, mt)
+    cpu = rest_freed(z, policy, cpu, pfn, order, mt)
+    if cpu >= 0:
+        z.pcp.cpu[cpu, Pc.ALLOC_FACTOR] >>= 1
+        limit_after_free(z, policy, cpu, i, order)
+
+
+@kernel
+def free_to_owner(z, policy, pfn, order, mt):
+    """Free a block accounted as mt to the owner of its pageblock; 0 if that is for the free lists to take."""
+    pb = pfn >> PB_ORDER
+    if z.pb.owner[pb] == 0:
+        return 0
+    if not is_pcp_order(order):
+        note_fragments(z, pb)
+        return 0
+    pcp_free_owned(z, policy, np.int64(z.pb.owner[pb]) - 1, pfn, order, mt)
+    return 1
+
+
+@inline_kernel
+def pcp_free(z, policy, cpu, pfn, order, mt):
+    """Put a block accounted as type mt on a CPU's list, by its pageblock's current type."""
+    if policy[P.pcp_owned_pageblocks]:
+        pcp_free_owned(z, policy, cpu, pfn, order, mt)
+        return
+    label = np.int64(z.pb.label[pfn >> PB_ORDER])
+    i = pcp_list(order, label if label < NR_REQUEST_MT else MOVABLE)
+    z.pcp.cpu[cpu, Pc.ALLOC_FACTOR] >>= 1
+    set_on_pcp(z, pfn, order, mt)
+    link_after(z.page, pfn, head_of(z, cpu, i))
+    count_blocks(z, cpu, i, 1, 1 << order)
+    limit_after_free(z, policy, cpu, i, order)

@@ -45,6 +45,8 @@ class Ga(enum.IntEnum):
     FREE_PAGES_STRANDED_IN_TAINTED = 9
     CONTIG_1G_NOW = 10
     CONTIG_1G_POSSIBLE = 11
+    PCP_OWNED_PAGEBLOCKS = 12
+    PCP_STRANDED_PAGES = 13
 
 
 # Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
@@ -104,6 +106,16 @@ def nr_stranded(z):
     for spb in range(z.geo.nr_spb):
         if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
             nr += z.spb.nr_free_pages[spb]
+    return nr
+
+
+@kernel
+def nr_resting_in_tainted(z):
+    """Pages at rest with owning CPUs inside tainted superpageblocks."""
+    nr = np.int64(0)
+    for spb in range(z.geo.nr_spb):
+        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
+            nr += z.spb.nr_resting_pages[spb]
     return nr
 
 
@@ -171,6 +183,9 @@ def record_sample(w, samples):
     for rung in range(NR_OUTCOMES):
         node.vm[VM_WALKS + rung] = z.walks[WALK_SEARCHED, rung]
         node.vm[VM_WALKS + NR_OUTCOMES + rung] = z.walks[WALK_VISITED, rung]
+    node.vm[V.PCP_PAGEBLOCKS_CLAIMED] = z.count[C.PCP_PAGEBLOCKS_CLAIMED]
+    node.vm[V.PCP_PAGEBLOCKS_ADOPTED] = z.count[C.PCP_PAGEBLOCKS_ADOPTED]
+    node.vm[V.PCP_FRAGMENTS_TAKEN_BACK] = z.count[C.PCP_FRAGMENTS_TAKEN_BACK]
     samples.time[i] = node.now[Now.NS]
     gauges = samples.gauges[i]
     gauges[Ga.SPB_TAINTED] = z.count[C.TAINTED_SPBS]
@@ -185,6 +200,8 @@ def record_sample(w, samples):
     gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] = nr_stranded(z)
     gauges[Ga.CONTIG_1G_NOW] = nr_contig_now(z)
     gauges[Ga.CONTIG_1G_POSSIBLE] = gauges[Ga.CONTIG_1G_NOW] + nr_contig_possible(z)
+    gauges[Ga.PCP_OWNED_PAGEBLOCKS] = z.count[C.PCP_OWNED_PAGEBLOCKS]
+    gauges[Ga.PCP_STRANDED_PAGES] = nr_resting_in_tainted(z)
     sum_free(z, samples.free_pages[i], samples.free_blocks[i])
     for counter in range(NR_VM):
         samples.vm[i, counter] = node.vm[counter]

@@ -36,6 +36,7 @@ from spbfast.workers.evacuate import evacuate_for_order
 ALLOC, FREE, BULK_FIRST, BULK_NEXT, DRAIN, DECAY, EVACUATE, DEFRAG, CONTIG = range(9)
 # Columns of an event row.
 E_OP, E_HANDLE, E_ORDER, E_MT, E_FLAGS, E_ARG = range(6)
+E_CPU = E_ARG  # of requests, frees and what is done to per-CPU lists
 NR_EVENT_FIELDS = 6
 # Columns of a result row.
 (
@@ -88,7 +89,7 @@ def run_alloc(z, policy, event, pins, off_lru):
     """One ALLOC event; page index or -1."""
     order, mt, flags = event[E_ORDER], event[E_MT], event[E_FLAGS]
     if z.geo.nr_cpus > 0 and is_pcp_order(order):
-        pfn = pcp_alloc(z, policy, 0, order, mt, flags)
+        pfn = pcp_alloc(z, policy, event[E_CPU], order, mt, flags)
     else:
         pfn = rmqueue_in_mode(z, policy, order, mt, flags, z.ev[Ev.MODE])
     if pfn >= 0:
@@ -100,8 +101,8 @@ def run_alloc(z, policy, event, pins, off_lru):
 
 
 @kernel
-def run_free(z, policy, handle):
-    """One FREE event; nothing if the handle holds nothing, as after a request that failed."""
+def run_free(z, policy, handle, cpu):
+    """One FREE event on a CPU; nothing if the handle holds nothing, as after a request that failed."""
     pfn = slot_pfn(z, 0, handle)
     if pfn < 0:
         return
@@ -112,7 +113,7 @@ def run_free(z, policy, handle):
     if code == CODE_CONTIG:
         free_contig(z, policy, pfn)
     elif z.geo.nr_cpus > 0 and is_pcp_order(order):
-        pcp_free(z, policy, 0, pfn, order, mt_of_code(code))
+        pcp_free(z, policy, cpu, pfn, order, mt_of_code(code))
     else:
         free_held(z, policy, pfn)
 
@@ -140,9 +141,9 @@ def run_other(z, policy, event):
     """DRAIN, DECAY, EVACUATE or DEFRAG; 1 if it did something."""
     op = event[E_OP]
     if op == DRAIN:
-        drain_all(z, policy, 0)
+        drain_all(z, policy, event[E_CPU])
     elif op == DECAY:
-        decay(z, policy, 0)
+        decay(z, policy, event[E_CPU])
     elif op == EVACUATE:
         return evacuate_for_order(z, policy, event[E_MT])
     elif op == DEFRAG:
@@ -163,7 +164,7 @@ def run_event(z, policy, events, i, pins, out):
         out[i, R_PFN] = pfn - z.geo.lo if pfn >= 0 else -1
         out[i, R_OUTCOME] = z.ev[Ev.OUTCOME] if op == ALLOC or pfn >= 0 else 0
     elif op == FREE:
-        run_free(z, policy, events[i, E_HANDLE])
+        run_free(z, policy, events[i, E_HANDLE], events[i, E_CPU])
     else:
         out[i, R_OUTCOME] = run_other(z, policy, events[i])
 

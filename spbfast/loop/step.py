@@ -147,6 +147,9 @@ def end_boot(w):
     w.zone.count[C.UNTAINTS] = 0
     w.zone.count[C.HINTS_USED] = 0
     w.zone.walks[:] = 0
+    w.zone.count[C.PCP_PAGEBLOCKS_CLAIMED] = 0
+    w.zone.count[C.PCP_PAGEBLOCKS_ADOPTED] = 0
+    w.zone.count[C.PCP_FRAGMENTS_TAKEN_BACK] = 0
     if w.zone.geo.nr_cpus > 0:
         node.due[Wk.PCP_DECAY] = node.conf[N.PCP_DECAY]
     if node.due[Wk.KSWAPD] != NEVER:

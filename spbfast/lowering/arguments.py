@@ -27,6 +27,7 @@ for _flag in AllocFlag:
     KNOWN_FLAGS |= int(_flag)
 _PCP_KEYS = {"batch", "high", "high_min", "high_max", "flags"}
 FIRST_SLOTS = 1 << 10
+MAX_CPUS = 8192
 
 
 def integer(value: SupportsIndex, name: str) -> int:
@@ -99,13 +100,14 @@ def zone_spec(
     start_pfn: int,
     policy: np.ndarray,
     pcp: PcpConf | Mapping[str, int] | None,
+    cpus: int = 1,
 ) -> ZoneSpec:
     """Shape of a zone with one owner, whose slots are few at first.
 
     Raises
     ------
     ZoneError
-        A size, start or superpageblock size that no zone has.
+        A size, start, superpageblock size or number of CPUs that no zone has.
     """
     nbytes, spb_bytes = bytes_of(size, "size"), bytes_of(spb_size, "spb_size")
     smallest = PAGE_SIZE << MAX_ORDER
@@ -119,12 +121,17 @@ def zone_spec(
     if start < 0 or start % (whole // PAGE_SIZE):
         raise ZoneError(f"start_pfn must be a multiple of {whole // PAGE_SIZE}, got {start}")
     conf = pcp_of(pcp)
+    nr_cpus = integer(cpus, "cpus")
+    if not 1 <= nr_cpus <= MAX_CPUS:
+        raise ZoneError(f"cpus must be 1..{MAX_CPUS}, got {nr_cpus}")
+    if nr_cpus > 1 and conf is None:
+        raise ZoneError(f"cpus {nr_cpus} needs per-CPU lists: give pcp, such as {{'batch': 63, 'high': 378}}")
     return ZoneSpec(
         zone_pages=nbytes // PAGE_SIZE,
         start_pfn=start,
         spb_pb=spb_bytes // (PAGE_SIZE << PB_ORDER),
         superpageblocks=superpageblocks,
-        nr_cpus=0 if conf is None else 1,
+        nr_cpus=0 if conf is None else nr_cpus,
         pcp=conf,
         owner_slots=(FIRST_SLOTS,),
     )

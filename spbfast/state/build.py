@@ -27,6 +27,8 @@ from spbfast.constants import (
     NR_OUTCOMES,
     NR_PCP_LISTS,
     NR_PCP_SCALARS,
+    NR_REQUEST_MT,
+    NR_RESTING_LISTS,
     NR_SPB_LISTS,
     NR_ZONE_COUNTS,
     PB_ORDER,
@@ -117,6 +119,7 @@ def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
         nr_cpus=spec.nr_cpus,
         nr_words=-(-2 * nr_spb // 64),
         nr_mt=NR_MT if spec.cma else NR_MT - 1,
+        resting0=nr_pages + nr_sets * NR_ORDERS * NR_MT + spec.nr_cpus * NR_PCP_LISTS,
     )
     return geo, base
 
@@ -125,7 +128,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
     nr_sets = geo.nr_spb if spec.superpageblocks else 1
     cpu_lists = spec.nr_cpus * NR_PCP_LISTS
     return {
-        "links": geo.nr_pages + nr_sets * NR_ORDERS * NR_MT + cpu_lists,
+        "links": geo.resting0 + spec.nr_cpus * NR_RESTING_LISTS,
         "pages": geo.nr_pages,
         "set_order_mt": nr_sets * NR_ORDERS * NR_MT,
         "set_mt": nr_sets * NR_MT,
@@ -144,6 +147,9 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "pcp_scalars": NR_PCP_SCALARS,
         "cpu_lists": cpu_lists,
         "pcp_conf": 4,
+        "pb_links": geo.nr_pb + spec.nr_cpus * NR_REQUEST_MT,
+        "resting_lists": spec.nr_cpus * NR_RESTING_LISTS,
+        "cpu_types": spec.nr_cpus * NR_REQUEST_MT,
         "slots_pool": sum(spec.owner_slots),
         "owners": len(spec.owner_slots),
         "counts": NR_ZONE_COUNTS,
@@ -204,6 +210,9 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
     zone.page.next[geo.list0 :] = heads
     zone.page.prev[geo.list0 :] = heads
     zone.pb.label[:] = MOVABLE
+    for link in (zone.pb.next, zone.pb.prev):
+        link[: geo.nr_pb] = -1
+        link[geo.nr_pb :] = np.arange(geo.nr_pb, link.size)
     zone.index.hint[:] = -1
     zone.slots.pfn[:] = -1
     zone.slots.size[:] = spec.owner_slots

@@ -25,6 +25,7 @@ from spbfast.constants import (
     NR_ORDERS,
     NR_PCP_LISTS,
     NR_REQUEST_MT,
+    NR_RESTING_ORDERS,
     PB_ORDER,
     PB_PAGES,
     PCP_BATCH_SCALE_MAX,
@@ -39,9 +40,13 @@ from spbfast.constants import (
     Pc,
 )
 from spbfast.errors import InvariantError
+from spbfast.state.check_owned import check_owned
 from spbfast.state.layout import FIELDS, Zone
 from spbfast.state.scan import (
+    FREE_LISTS,
     NR_FINDING,
+    PCP_LISTS,
+    RESTING_LISTS,
     UNKNOWN,
     Rule,
     check_lists,
@@ -61,6 +66,7 @@ _TEXT = {
     Rule.OWNER: "a block in use must name an owner",
     Rule.SLOT: "a block in use must name one of its owner's slots",
     Rule.SLOT_BACK: "a block in use and its owner's slot must name each other",
+    Rule.OWNED: "a block at rest with an owner must be of an owned pageblock, on its owner's list, merged",
     Rule.CONTIG: "a contiguous allocation must hold its whole superpageblock",
 }
 
@@ -76,6 +82,7 @@ class Tally(NamedTuple):
     holes: np.ndarray  # pages by pageblock
     held: np.ndarray  # [1] blocks that name a slot
     on_cpu: np.ndarray  # [1] blocks on per-CPU lists
+    nr_resting: np.ndarray  # pages on the lists of CPUs that own pageblocks, by superpageblock
 
 
 def check_zone(z: Zone, policy: np.ndarray | None = None) -> None:
@@ -97,15 +104,19 @@ def check_zone(z: Zone, policy: np.ndarray | None = None) -> None:
     finding = np.zeros(NR_FINDING, np.int64)
     lengths = np.zeros(z.area.nr.size, np.int64)
     on_cpu = np.zeros(z.pcp.nr.size, np.int64)
-    _raise_if(z, check_lists(z.page, z.geo, z.geo.list0, False, lengths, finding), finding)
-    _raise_if(z, check_lists(z.page, z.geo, z.geo.pcp0, True, on_cpu, finding), finding)
+    resting = np.zeros(z.pcp.resting.size, np.int64)
+    _raise_if(z, check_lists(z.page, z.geo, z.geo.list0, FREE_LISTS, lengths, finding), finding)
+    _raise_if(z, check_lists(z.page, z.geo, z.geo.pcp0, PCP_LISTS, on_cpu, finding), finding)
+    _raise_if(z, check_lists(z.page, z.geo, z.geo.resting0, RESTING_LISTS, resting, finding), finding)
     tally = _new_tally(z)
     _raise_if(z, check_pages(z.page, z.pb.label, z.slots, z.geo, tally, finding), finding)
     _compare(z, "area.nr", lengths, "must be the length of its list")
     _compare(z, "area.nr", tally.nr, "every free block must be on its list")
     _raise_if(z, check_slots(z.page, z.slots, z.geo, int(tally.held[0]), finding), finding)
     _check_masks(z, lengths)
-    _check_pcp(z, on_cpu, tally)
+    _raise_if(z, check_owned(z, tally.nr_resting, finding), finding)
+    _check_pcp(z, on_cpu, resting, tally)
+    _check_owners(z, tally)
     _check_pageblocks(z, policy, tally)
     _check_superpageblocks(z, policy, tally)
     _check_index(z)
@@ -123,6 +134,7 @@ def _new_tally(z: Zone) -> Tally:
         holes=np.zeros(nr_pb, np.int64),
         held=np.zeros(1, np.int64),
         on_cpu=np.zeros(1, np.int64),
+        nr_resting=np.zeros(nr_spb, np.int64),
     )
 
 
@@ -175,9 +187,22 @@ def _check_masks(z: Zone, lengths: np.ndarray) -> None:
     _compare(z, "area.mask", mask.reshape(-1), "must have a bit for every list that is not empty")
 
 
-def _check_pcp(z: Zone, lengths: np.ndarray, tally: Tally) -> None:
+def _check_owners(z: Zone, tally: Tally) -> None:
+    owner = z.pb.owner.astype(np.int64)
+    _demand(z, "pb.owner", (owner >= 0) & (owner <= z.geo.nr_cpus), "must be a CPU + 1, or 0 for none")
+    label = z.pb.label.astype(np.int64)
+    owned = owner > 0
+    whole = (tally.whole > 0) | (tally.holes == PB_PAGES) | (label >= NR_REQUEST_MT)
+    _compare(z, "pb.owner", np.int64(0), "must be none where a pageblock is free or can't be owned", whole)
+    of = (owner - 1) * NR_REQUEST_MT + label
+    nr = np.bincount(of[owned], minlength=z.pcp.nr_owned.size)
+    _compare(z, "pcp.nr_owned", nr, "must be the pageblocks that the CPU owns, by label")
+
+
+def _check_pcp(z: Zone, lengths: np.ndarray, resting: np.ndarray, tally: Tally) -> None:
     _compare(z, "pcp.nr", lengths, "must be the length of its list")
-    found = int(lengths.sum())
+    _compare(z, "pcp.resting", resting, "must be the length of its list")
+    found = int(lengths.sum() + resting.sum())
     if found != tally.on_cpu[0]:
         raise InvariantError("blocks on per-CPU lists must say so", "page.state", int(tally.on_cpu[0]), found)
     if not z.geo.nr_cpus:
@@ -185,6 +210,8 @@ def _check_pcp(z: Zone, lengths: np.ndarray, tally: Tally) -> None:
     orders = np.where(np.arange(NR_PCP_LISTS) >= 12, PB_ORDER, np.arange(NR_PCP_LISTS) // 3)
     expected = z.pcp.cpu.copy()
     expected[:, Pc.COUNT] = (lengths.reshape(-1, NR_PCP_LISTS) << orders).sum(axis=1)
+    by_order = resting.reshape(z.geo.nr_cpus, -1, NR_RESTING_ORDERS).sum(axis=1)
+    expected[:, Pc.COUNT] += (by_order << np.arange(NR_RESTING_ORDERS)).sum(axis=1)
     batch, high_min, high_max, flags = z.pcp.conf.tolist()
     expected[:, Pc.HIGH] = np.clip(expected[:, Pc.HIGH], min(high_min, high_max), high_max)
     expected[:, Pc.ALLOC_FACTOR] = np.clip(expected[:, Pc.ALLOC_FACTOR], 0, PCP_BATCH_SCALE_MAX)
@@ -219,6 +246,7 @@ def _check_superpageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> 
     total = (tally.holes < PB_PAGES).reshape(nr_spb, per_spb).sum(axis=1)
     nr_free_pb = tally.whole.reshape(nr_spb, per_spb).sum(axis=1)
     _compare(z, "spb.nr_free_pages", tally.nr_free_pages, "must be the pages on its lists")
+    _compare(z, "spb.nr_resting_pages", tally.nr_resting, "must be the pages at rest with owning CPUs")
     _compare(z, "spb.nr_free_pb", nr_free_pb, "must be the pageblocks in free blocks of order 9 and 10")
     _compare(z, "spb.total", total, "must be the pageblocks with memory")
     _compare(z, "spb.full_length", (total == per_spb).astype(np.int64), "must say if none is missing")
@@ -324,4 +352,5 @@ def _check_gauges(z: Zone, tally: Tally) -> None:
     expected[C.EMPTY_SPBS] = lists[LIST_EMPTY]
     expected[C.ISOLATED_SPBS] = lists[LIST_ISOLATED]
     expected[C.PCP_PAGES] = z.pcp.cpu[:, Pc.COUNT].sum()
+    expected[C.PCP_OWNED_PAGEBLOCKS] = (z.pb.owner > 0).sum()
     _compare(z, "count", expected, "must be what pages and lists add up to")

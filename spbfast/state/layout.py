@@ -35,6 +35,7 @@ class Geo(NamedTuple):
     nr_cpus: int  # 0: no per-CPU lists
     nr_words: int  # words of 64 slots of a superpageblock list
     nr_mt: int  # migratetypes listed: 4, or 5 with CMA
+    resting0: int  # index of the head of the first list of a CPU that owns pageblocks
 
 
 @by_reference
@@ -56,12 +57,19 @@ class Area(NamedTuple):
 
 @by_reference
 class Pb(NamedTuple):
-    """Per pageblock: label, content bits (1 << migratetype), in-use pages by requested type, event mark."""
+    """Per pageblock: label, content bits (1 << migratetype), used pages by requested type, event mark, owner.
+
+    Pageblocks of which an owner has given fragments back to the free lists are on a circular list of that
+    CPU and label through `next`/`prev`; the heads are the entries after the last pageblock.
+    """
 
     label: np.ndarray
     bits: np.ndarray
     used: np.ndarray
     mark: np.ndarray
+    owner: np.ndarray
+    next: np.ndarray
+    prev: np.ndarray
 
 
 @by_reference
@@ -76,6 +84,7 @@ class Spb(NamedTuple):
     list: np.ndarray
     slot: np.ndarray
     defrag_mark: np.ndarray
+    nr_resting_pages: np.ndarray
 
 
 @by_reference
@@ -99,11 +108,16 @@ class Index(NamedTuple):
 
 @by_reference
 class Pcp(NamedTuple):
-    """Per-CPU page lists: scalars per CPU, blocks per list, and the zone's tunables."""
+    """Per-CPU page lists: scalars per CPU, blocks per list, and the zone's tunables.
+
+    With owned pageblocks `resting` counts the blocks by CPU, type and order instead of `nr`.
+    """
 
     cpu: np.ndarray
     nr: np.ndarray
     conf: np.ndarray
+    resting: np.ndarray
+    nr_owned: np.ndarray
 
 
 @by_reference
@@ -179,6 +193,12 @@ FIELDS = (
     Field("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
     Field("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
     Field("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
+    Field("pb.owner", "int16", ("pb",), "CPU + 1", "CPU that owns the pageblock, 0 none"),
+    Field("pb.next", "int32", ("pb_links",), "pageblock", "next with fragments to take back; -1 on no list"),
+    Field("pb.prev", "int32", ("pb_links",), "pageblock", "previous one of that list"),
+    Field("spb.nr_resting_pages", "int32", ("spb",), "pages", "pages at rest with owning CPUs"),
+    Field("pcp.resting", "int32", ("resting_lists",), "blocks", "length of each list of an owning CPU"),
+    Field("pcp.nr_owned", "int32", ("cpu_types",), "pageblocks", "pageblocks owned, by CPU and label"),
     Field("slots.pfn", "int32", ("slots_pool",), "page index", "block in each owner's slot, -1 empty"),
     Field("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
     Field("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CODE_CONTIG, CODE_PCP, MAX_ORDER, ORDER_NIBBLE
+from spbfast.constants import CODE_CONTIG, CODE_OWNED, CODE_PCP, MAX_ORDER, ORDER_NIBBLE
 from spbfast.errors import ZoneError
 from spbfast.state.layout import Zone
 
@@ -24,7 +24,7 @@ def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
         raise ZoneError(f"pfn {pfn:#x} is outside the zone, {geo.lo + base:#x}..{geo.hi - 1 + base:#x}")
     state = z.page.state[index].astype(np.int64)
     inside_grab = (state >> 4 == CODE_CONTIG) & (index & ((1 << geo.spb_shift) - 1) != 0)
-    wrong = (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (state >> 4 >= CODE_PCP) | inside_grab
+    wrong = (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (state >> 4 >= CODE_OWNED) | inside_grab
     if wrong.any():
         raise ZoneError(describe_not_held(z, base, int(index[np.argmax(wrong)])))
     _, firsts = np.unique(index, return_index=True)
@@ -40,7 +40,7 @@ def describe_not_held(z: Zone, base: int, index: int) -> str:
     for order in range(MAX_ORDER + 1):
         head = index & -(1 << order)
         state = int(z.page.state[head])
-        on_cpu = state >> 4 == CODE_PCP and state & ORDER_NIBBLE != ORDER_NIBBLE
+        on_cpu = state >> 4 in (CODE_OWNED, CODE_PCP) and state & ORDER_NIBBLE != ORDER_NIBBLE
         if on_cpu or not order <= state & ORDER_NIBBLE <= MAX_ORDER:
             if on_cpu and head == index:
                 return f"{pfn} is free, on a per-CPU list (freed twice?)"

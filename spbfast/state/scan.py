@@ -14,6 +14,7 @@ from spbfast._jit import entry_kernel, inline_kernel, kernel
 from spbfast.constants import (
     CMA,
     CODE_CONTIG,
+    CODE_OWNED,
     CODE_PCP,
     CODE_PINNED,
     FREE_BIT,
@@ -25,6 +26,7 @@ from spbfast.constants import (
     NR_ORDERS,
     NR_PCP_LISTS,
     NR_REQUEST_MT,
+    NR_RESTING_ORDERS,
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
@@ -36,6 +38,7 @@ from spbfast.state.layout import FIELDS
 
 UNKNOWN = -(1 << 62)  # expected value that nothing tells
 NR_FINDING = 5
+FREE_LISTS, PCP_LISTS, RESTING_LISTS = range(3)
 
 
 class Rule(enum.IntEnum):
@@ -53,6 +56,7 @@ class Rule(enum.IntEnum):
     SLOT = 10
     SLOT_BACK = 11
     CONTIG = 12
+    OWNED = 13
 
 
 (
@@ -68,6 +72,7 @@ class Rule(enum.IntEnum):
     SLOT,
     SLOT_BACK,
     CONTIG,
+    OWNED,
 ) = (int(rule) for rule in Rule)
 NEXT, PREV, STATE, PB_LABEL, SLOTS = (
     [field.path for field in FIELDS].index(path)
@@ -87,17 +92,22 @@ def find(finding, rule, field, index, expected, found):
 
 
 @inline_kernel
-def is_state_of_list(state, i, on_cpu):
-    """Whether a block with this state belongs on the i-th free list, or per-CPU list."""
-    if not on_cpu:
+def is_state_of_list(state, i, kind):
+    """Whether a block with this state belongs on the i-th list of a kind."""
+    if kind == FREE_LISTS:
         order = (i // NR_MT) % NR_ORDERS
         return state == STATE_FREE | (i % NR_MT) << 4 | order
+    if kind == RESTING_LISTS:
+        order = i % NR_RESTING_ORDERS
+        if state >> 4 == CODE_OWNED:
+            return state & ORDER_NIBBLE == order
+        return order <= 3 and state >> 4 == CODE_PCP and (state & ORDER_NIBBLE) // NR_REQUEST_MT == order
     place = i % NR_PCP_LISTS
     return state >> 4 == CODE_PCP and (state & ORDER_NIBBLE) // 3 == (4 if place >= 12 else place // 3)
 
 
 @kernel
-def check_link(page, geo, at, i, head, on_cpu, finding):
+def check_link(page, geo, at, i, head, kind, finding):
     """The link from `at` to the next block of the i-th list, and that block's place on it."""
     after = np.int64(page.next[at])
     nr_links = page.next.shape[0]
@@ -105,8 +115,8 @@ def check_link(page, geo, at, i, head, on_cpu, finding):
         return find(finding, LINK, NEXT, at, UNKNOWN, after)
     on_list = after == head
     if after < geo.nr_pages:
-        on_list = is_state_of_list(np.int64(page.state[after]), i, on_cpu)
-        if not on_cpu and ((after >> geo.spb_shift) & geo.set_mask) != i // (NR_ORDERS * NR_MT):
+        on_list = is_state_of_list(np.int64(page.state[after]), i, kind)
+        if kind == FREE_LISTS and ((after >> geo.spb_shift) & geo.set_mask) != i // (NR_ORDERS * NR_MT):
             on_list = False
     before = np.int64(page.prev[after])
     if before == at:
@@ -123,15 +133,15 @@ def check_link(page, geo, at, i, head, on_cpu, finding):
 
 
 @entry_kernel
-def check_lists(page, geo, head0, on_cpu, lengths, finding):
-    """Every list whose head follows link `head0`: circular, both ways, each block of the right kind."""
+def check_lists(page, geo, head0, kind, lengths, finding):
+    """Every list whose head follows link `head0`: circular, both ways, each block of the right state."""
     for i in range(lengths.shape[0]):
         head = head0 + i
         at = np.int64(head)
         nr = 0
         while True:
             # Links that agree both ways can't run into a circle that leaves the head out.
-            if check_link(page, geo, at, i, head, on_cpu, finding):
+            if check_link(page, geo, at, i, head, kind, finding):
                 return 1
             at = np.int64(page.next[at])
             if at == head:
@@ -249,13 +259,19 @@ def tally_used(used, pfn, order, mt):
 
 
 @kernel
-def check_used_block(page, slots, geo, pfn, order, tally, finding):
+def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     """A block that is not free: held by an owner, resting on a per-CPU list, or part of a grab."""
     state = np.int64(page.state[pfn])
     code = state >> 4
     if code == CODE_PCP:
         tally.on_cpu[0] += 1
         tally_used(tally.used, pfn, order, (state & ORDER_NIBBLE) % NR_REQUEST_MT)
+        return 0 if is_linked(page, pfn) else find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
+    if code == CODE_OWNED:
+        if order > PB_ORDER or label[pfn >> PB_ORDER] >= NR_REQUEST_MT:
+            return find(finding, OWNED, STATE, pfn, UNKNOWN, state)
+        tally.on_cpu[0] += 1
+        tally_used(tally.used, pfn, order, label[pfn >> PB_ORDER])
         return 0 if is_linked(page, pfn) else find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
     if code == CODE_CONTIG:
         spb = pfn >> geo.spb_shift
@@ -295,7 +311,7 @@ def check_block(page, label, slots, geo, pfn, tally, finding):
             return 1
         tally_free(geo, pfn, order, mt, tally)
         return 0
-    return check_used_block(page, slots, geo, pfn, order, tally, finding)
+    return check_used_block(page, label, slots, geo, pfn, order, tally, finding)
 
 
 @entry_kernel

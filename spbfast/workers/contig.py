@@ -14,6 +14,7 @@ from spbfast.allocator.choose import count_visits
 from spbfast.allocator.free import hand_out
 from spbfast.allocator.freelist import del_from_free_list
 from spbfast.allocator.migrate import migrate_pageblock
+from spbfast.allocator.pcp import drain_all
 from spbfast.allocator.pfn import first_page
 from spbfast.allocator.settle import place_spb
 from spbfast.allocator.spb import account_pages, move_spb, rate_list
@@ -68,12 +69,15 @@ def find_emptiest_clean(z, policy):
 
 @kernel
 def migrate_spb(z, policy, spb):
-    """Migrate everything out of a clean superpageblock; 1 if it all went."""
+    """Migrate everything out of a clean superpageblock and drain per-CPU lists; 1 if it all went."""
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
     for pb in range(spb * nr_pb, (spb + 1) * nr_pb):
         if not migrate_pageblock(z, policy, pb, True):
             return 0
-    return 1
+    # What was freed may rest on per-CPU lists, whose pages nobody can move.
+    for cpu in range(z.geo.nr_cpus):
+        drain_all(z, policy, cpu)
+    return 1 if z.spb.nr_free_pb[spb] == z.spb.total[spb] else 0
 
 
 @kernel
