@@ -390,5 +390,4 @@ CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS
 assert STATE_TAIL & ORDER_NIBBLE > MAX_ORDER
 assert len(Mt) == NR_MT
 assert len(Outcome) == NR_OUTCOMES
-assert len(C) == NR_ZONE_COUNTS
 assert len(Ev) == NR_EV

@@ -119,6 +119,12 @@ def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] 
     return True
 
 
+def room_for_samples(run: Lowered, scenario: Scenario) -> tuple[Samples, ...]:
+    """Room for all samples of a run, zone by zone."""
+    nr = scenario.duration // scenario.output_every + 2
+    return tuple(make_samples(nr) for _ in run.worlds)
+
+
 def simulate_ticks(
     run: Lowered,
     samples: tuple[Samples, ...],
@@ -173,8 +179,7 @@ def run_replicate(
     run = lower_scenario(scenario, seed, replicate)
     stopped = not boot(run, scenario, seed, stop)
     boot_s = time.perf_counter() - start
-    nr_samples = scenario.duration // scenario.output_every + 2
-    samples = tuple(make_samples(nr_samples) for _ in run.worlds)
+    samples = room_for_samples(run, scenario)
     if not stopped:
         stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
     finish_run(run.worlds, run.policy, samples)

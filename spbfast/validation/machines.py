@@ -17,7 +17,7 @@ import numpy as np
 from spbfast import engine
 from spbfast.config import load_config
 from spbfast.constants import TAINTED, Mt
-from spbfast.loop.record import Ga, make_samples
+from spbfast.loop.record import Ga
 from spbfast.loop.step import finish_run
 from spbfast.lowering.machine import lower_scenario
 from spbfast.state.check import check_zone
@@ -68,9 +68,9 @@ def age(config: Path, overrides: Sequence[str], replicate: int) -> Aged:
     run = lower_scenario(scenario, job.seed, replicate)
     engine.boot(run, scenario, job.seed)
     at_boot = _tainted(run.world.zone)
-    samples = make_samples(scenario.duration // scenario.output_every + 2)
+    samples = engine.room_for_samples(run, scenario)
     engine.simulate_ticks(run, samples, scenario.duration // engine.NS_PER_TICK, job.seed)
-    finish_run(run.world, run.policy, samples)
+    finish_run(run.worlds, run.policy, samples)
     nr = int(run.world.node.now[Now.NR_SAMPLES])
     zone = run.world.zone
     check_zone(zone, run.policy)
@@ -79,7 +79,7 @@ def age(config: Path, overrides: Sequence[str], replicate: int) -> Aged:
         tainted=_tainted(zone),
         content=zone.spb.content[:, : len(Mt)].astype(np.int64),
         vm=dict(zip(VM_NAMES, run.world.node.vm.tolist(), strict=True)),
-        tainted_over_time=samples.gauges[:nr, Ga.SPB_TAINTED].tolist(),
+        tainted_over_time=samples[0].gauges[:nr, Ga.SPB_TAINTED].tolist(),
     )
 
 
