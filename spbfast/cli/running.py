@@ -150,11 +150,9 @@ def _print_points(job: Any, outdir: Path) -> None:
     """What a sweep would run, without running or writing anything."""
     from spbfast.sweep.design import build_design
 
-    points = build_design(job.sweep)
-    for point in points:
-        job.with_values(point.values)
+    points = build_design(job)
     typer.echo(f"{job.name}: {len(points)} points x {job.replicates} replicates, into {outdir}")
-    for point in points[:DRY_RUN_SHOWN]:
+    for point in list(points)[:DRY_RUN_SHOWN]:
         shown = ", ".join(f"{k}={v}" for k, v in point.values.items()) or "the file's own point"
         typer.echo(f"  {shown}{'  (baseline)' if point.baseline else ''}")
     if len(points) > DRY_RUN_SHOWN:
