@@ -131,9 +131,11 @@ def sweep(
         return
     from spbfast.sweep import driver
 
-    outcome = driver.run_sweep(
+    code = run_and_tell(
         job,
         outdir,
+        no_report=no_report,
+        quiet=quiet,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         max_failures=driver.parse_failures(max_failures),
@@ -143,14 +145,21 @@ def sweep(
         force_new=force_new,
         dashboard=dashboard,
         json_lines=json_lines,
-        quiet=quiet,
     )
-    if outcome.exit_code in (0, EXIT_SOME_FAILED) and shard_of is None:
+    raise typer.Exit(code)
+
+
+def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **options: Any) -> int:
+    """Run a sweep, build its report, print how to open the results; returns the exit code."""
+    from spbfast.sweep.driver import run_sweep
+
+    outcome = run_sweep(job, outdir, quiet=quiet, **options)
+    if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
         if not no_report:
             build_report_page(outdir, prefix="report: ")
         if not quiet:
             typer.echo(_snippet(outdir))
-    raise typer.Exit(outcome.exit_code)
+    return outcome.exit_code
 
 
 def _snippet(outdir: Path) -> str:

@@ -30,6 +30,7 @@ def load_config(
     *,
     grid: Sequence[str] = (),
     one_point: bool = False,
+    stand_ins: Mapping[str, Path] | None = None,
 ) -> Job:
     """A validated job from a YAML file.
 
@@ -43,6 +44,8 @@ def load_config(
         Swept values such as ``policy.slab_shrink_throttle=10ms,100ms``, replacing the file's.
     one_point : bool
         Leave the sweep out: the job is the file's own point.
+    stand_ins : mapping, optional
+        Files to read in place of those that the keys ``extends`` and ``points_file`` name.
 
     Raises
     ------
@@ -51,7 +54,8 @@ def load_config(
     """
     path = Path(path)
     problems: list[Problem] = []
-    tree, texts = _read_layers(path, problems)
+    instead = dict(stand_ins or {})
+    tree, texts = _read_layers(path, problems, instead.get("extends"))
     for text in set_:
         tree = _override(tree, text, problems)
     for text in grid:
@@ -65,7 +69,7 @@ def load_config(
         userpresets.check(tree, found, validate)
     parts = SweepParts()
     if isinstance(tree.value, dict) and "sweep" in tree.value:
-        confine = functools.partial(_confined, path)
+        confine = functools.partial(_confined, path, instead=instead.get("points_file"))
         parts = check_sweep(tree, found, validate, _assign, confine, main=str(path), one_point=one_point)
     problems += found
     if problems or file is None:
@@ -196,7 +200,9 @@ def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None,
     return tree, text
 
 
-def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, str, str]]:
+def _read_layers(
+    path: Path, problems: list[Problem], instead: Path | None
+) -> tuple[Node, tuple[str, str, str]]:
     """The file laid on the one it extends; and both texts with the extended file's shown name.
 
     Raises
@@ -211,7 +217,7 @@ def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, 
     extends = tree.value.get("extends")
     if extends is None:
         return tree, (text, "", "")
-    target = _extended_path(path, extends, problems)
+    target = instead or _extended_path(path, extends, problems)
     if target is None:
         return tree, (text, "", "")
     below: list[Problem] = []
@@ -237,12 +243,16 @@ def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path |
     return target
 
 
-def _confined(path: Path, node: Node, shown: str, problems: list[Problem]) -> Path | None:
+def _confined(
+    path: Path, node: Node, shown: str, problems: list[Problem], *, instead: Path | None = None
+) -> Path | None:
     """The file that a key of the configuration `path` names; it must stay inside the job's directories.
 
     Those are the configuration's own and the `configs` directories above it. A symbolic link is judged by
     where it leads.
     """
+    if instead is not None:
+        return instead
     given = node.value
     if not isinstance(given, str) or not given:
         message = f"must be a file name relative to this file, got {messages.show(given)}"

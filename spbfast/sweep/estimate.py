@@ -22,10 +22,11 @@ import numpy as np
 from spbfast.config.units import format_duration
 from spbfast.errors import ResultsError
 from spbfast.sweep.executor import choose_workers, usable_memory
-from spbfast.sweep.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Cell, Plan, make_plan
+from spbfast.sweep.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
 from spbfast.sweep.progress import format_seconds
 from spbfast.sweep.shards import FACTS, SETTLED, read_shard
 from spbfast.sweep.store import Store
+from spbfast.sweep.view import held_runs
 from spbfast.variables import VARIABLES, add_summaries, at_level
 
 POINTS_MANY = 100_000
@@ -163,39 +164,19 @@ def estimate(
 
 
 def _look_into(store: Store, plan: Plan) -> tuple[int, RunCost | None]:
-    """Runs of the plan that a directory holds, and what a run cost there; nothing is changed."""
-    status: dict[Cell, int] = {}
-    wall, timed, known = 0.0, 0, set()
-    for receipt in store.receipts():
-        known.add(str(receipt["batch"]))
-        for text, code in zip(receipt["cells"], receipt["statuses"], strict=True):
-            status.setdefault(Cell.parse(text), int(code))
-        if float(receipt.get("wall_s", 0.0)) > 0:
-            wall += float(receipt["wall_s"])
-            timed += len(receipt["cells"])
-    sizes = []
-    first: Path | None = None
-    for path in sorted(store.shards.glob("??/*.nc")):
-        first = first or path
-        sizes.append(path.stat().st_size)
-        if path.stem in known:
-            continue
-        try:
-            shard = read_shard(path, data=False)
-        except ResultsError:
-            continue
-        for cell, code in zip(shard.cells, shard.facts["status"].tolist(), strict=True):
-            status.setdefault(cell, int(code))
+    """Runs of the plan that a directory holds, and what a run cost there."""
+    held = held_runs(store)
     settled = np.array(
-        [c.point_id for c, code in status.items() if code in SETTLED and c.replicate < plan.replicates],
+        [c.point_id for c, code in held.status.items() if code in SETTLED and c.replicate < plan.replicates],
         np.uint64,
     )
     done = int(np.isin(settled, plan.ids).sum())
-    if not timed or not sizes:
+    if not held.timed or held.sample is None:
         return done, None
-    around = _around(first) if first is not None else 0.0
-    nbytes = max(200.0, (sum(sizes) - around * len(sizes)) / max(1, len(status)))
-    return done, RunCost(wall / timed, nbytes, around, f"mean of {timed} runs in {store.dir}")
+    around = _around(held.sample)
+    nbytes = max(200.0, (held.shard_bytes - around * held.shards) / max(1, len(held.status)))
+    source = f"mean of {held.timed} runs in {store.dir}"
+    return done, RunCost(held.wall_s / held.timed, nbytes, around, source)
 
 
 def _around(path: Path) -> float:
