@@ -30,7 +30,8 @@ __all__ = [
     "sweep_params",
 ]
 
-LOAD_BYTES = 512 << 20
+# More than this is read when it is used, so that opening stays quick.
+LOAD_BYTES = 16 << 20
 
 
 def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | None = None) -> xr.Dataset:
@@ -41,7 +42,7 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     path : path
         A results directory, also of a sweep that still runs, or a results.nc.
     load : bool, optional
-        Read everything into memory; by default when it takes less than 512 MiB.
+        Read everything into memory; by default when it takes less than 16 MiB, else on use.
     chunks : int, dict or "auto", optional
         Give dask arrays, for results larger than memory; `{}` takes the chunks of the file;
         computing them on threads is safe. Nothing is loaded then.

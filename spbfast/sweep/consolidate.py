@@ -185,7 +185,8 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
     put(nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"})
     for name, labels in source.coords.items():
         nc.createDimension(name, len(labels))
-        attrs = COORDS[name].attrs() | ({"axis": "T"} if name == "time" else {})
+        # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
+        attrs = COORDS[name].attrs()
         attrs.pop("direction")
         put(
             nc,
