@@ -35,6 +35,7 @@ SHOWN = 5
 CALIBRATION_S = 3.0
 SECOND = 10**9
 FILES_ALWAYS = 8
+BUSY_SHARE = 0.8
 # Measured: what a netCDF variable of a shard takes beside its compressed values.
 VARIABLE_BYTES = 3_300
 # Measured: resident memory of a process that has imported everything and loaded the kernels.
@@ -43,9 +44,20 @@ PROCESS_BYTES = 320 << 20
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run costs: seconds, bytes in a shard, bytes of the shard around it; how that is known."""
+    """What one run costs.
+
+    Attributes
+    ----------
+    seconds, cpu_seconds : float
+        Wall time as it was; processor time, which is what it takes where nothing else runs.
+    nbytes, shard_nbytes : float
+        Bytes of its values in a shard, and of the shard around them.
+    source : str
+        How this is known.
+    """
 
     seconds: float
+    cpu_seconds: float
     nbytes: float
     shard_nbytes: float
     source: str
@@ -176,7 +188,8 @@ def _look_into(store: Store, plan: Plan) -> tuple[int, RunCost | None]:
     around = _around(held.sample)
     nbytes = max(200.0, (held.shard_bytes - around * held.shards) / max(1, len(held.status)))
     source = f"mean of {held.timed} runs in {store.dir}"
-    return done, RunCost(held.wall_s / held.timed, nbytes, around, source)
+    seconds = held.wall_s / held.timed
+    return done, RunCost(seconds, seconds, nbytes, around, source)
 
 
 def _around(path: Path) -> float:
@@ -197,7 +210,9 @@ def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
     begin = time.monotonic()
     while True:
         short = scenario.model_copy(update={"duration": simulated})
+        cpu = time.thread_time()
         result = module.run_replicate(short, plan.seed_of(plan.points[0].point_id), 0)
+        cpu = time.thread_time() - cpu
         after_boot = max(1e-6, result.wall_s - result.boot_s)
         enough = after_boot >= CALIBRATION_S or time.monotonic() - begin > 4 * CALIBRATION_S
         if simulated >= scenario.duration or enough:
@@ -210,7 +225,9 @@ def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
         source += f", extended to {format_duration(scenario.duration)}"
     names = at_level(add_summaries(result.data), plan.level)
     nr_vars = 2 + len(FACTS) + len(names) + len({d for n in names for d in VARIABLES[n].dims})
-    return RunCost(seconds, _compressed(result, plan.level, scale), VARIABLE_BYTES * nr_vars, source)
+    share = min(1.0, max(cpu, 1e-9) / max(result.wall_s, 1e-9))
+    nbytes = _compressed(result, plan.level, scale)
+    return RunCost(seconds, seconds * share, nbytes, VARIABLE_BYTES * nr_vars, source)
 
 
 def _compressed(result: Any, level: str, scale: float) -> float:
@@ -280,6 +297,12 @@ def _cautions(found: Estimate, outdir: Path, kind: str) -> list[str]:
         free = shutil.disk_usage(below).free
         if found.disk_bytes > free:
             out.append(f"only {format_bytes(free)} are free on the disk of {outdir}")
+    if found.run is not None and found.wall_s and found.run.cpu_seconds < BUSY_SHARE * found.run.seconds:
+        share = found.run.cpu_seconds / found.run.seconds
+        out.append(
+            "this machine is busy with other work; alone a run would take about "
+            f"{format_seconds(found.run.cpu_seconds)} and the sweep {format_seconds(found.wall_s * share)}"
+        )
     here = "jobs" not in kind and "scheduler" not in kind
     if here and found.memory_bytes > found.memory_free:
         out.append(
