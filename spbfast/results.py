@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -29,10 +30,11 @@ __all__ = [
     "sweep_params",
 ]
 
-LOAD_BYTES = 512 << 20
+# More than this is read when it is used, so that opening stays quick.
+LOAD_BYTES = 16 << 20
 
 
-def open_results(path: str | Path, *, load: bool | None = None) -> xr.Dataset:
+def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | None = None) -> xr.Dataset:
     """The results of a sweep as one dataset.
 
     Parameters
@@ -40,7 +42,10 @@ def open_results(path: str | Path, *, load: bool | None = None) -> xr.Dataset:
     path : path
         A results directory, also of a sweep that still runs, or a results.nc.
     load : bool, optional
-        Read everything into memory; by default when it takes less than 512 MiB.
+        Read everything into memory; by default when it takes less than 16 MiB, else on use.
+    chunks : int, dict or "auto", optional
+        Give dask arrays, for results larger than memory; `{}` takes the chunks of the file;
+        computing them on threads is safe. Nothing is loaded then.
 
     Returns
     -------
@@ -59,10 +64,15 @@ def open_results(path: str | Path, *, load: bool | None = None) -> xr.Dataset:
         store = Store(path)
         store.manifest()
         if not _is_current(store):
+            if chunks is not None:
+                raise ResultsError(
+                    f"has newer runs than results.nc; to open it in chunks run: spbfast consolidate {path}",
+                    path,
+                )
             with tempfile.TemporaryDirectory(prefix="spbfast-") as scratch:
                 return _open(consolidate(path, Path(scratch) / "results.nc"), load=True)
         path = store.results_path
-    return _open(path, load)
+    return _open(path, load, chunks)
 
 
 def _is_current(store: Store) -> bool:
@@ -74,15 +84,15 @@ def _is_current(store: Store) -> bool:
     return not store.journal_path.exists() or store.journal_path.stat().st_mtime_ns <= made
 
 
-def _open(path: Path, load: bool | None) -> xr.Dataset:
+def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Dataset:
     try:
-        ds = xr.open_dataset(path, engine="netcdf4")
+        ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks)
     except (OSError, ValueError) as err:
         raise ResultsError(f"cannot read: {err}", path) from err
     if "point_id" not in ds.variables or "status" not in ds.variables:
         ds.close()
         raise ResultsError("is not a results file of this program", path)
-    if load or (load is None and ds.nbytes < LOAD_BYTES):
+    if load or (load is None and chunks is None and ds.nbytes < LOAD_BYTES):
         with ds:
             ds = ds.load()
     validate(ds)

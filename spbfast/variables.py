@@ -307,8 +307,6 @@ def annotate(ds: xr.Dataset) -> xr.Dataset:
         var = VARIABLES.get(str(name)) or COORDS.get(str(name))
         if var is not None:
             ds[name].attrs.update(var.attrs())
-    if "time" in ds.coords:
-        ds["time"].attrs["axis"] = "T"
     return ds
 
 

@@ -88,15 +88,6 @@ def test_validate_counts_points(good: Path, capsys: pytest.CaptureFixture[str]) 
     assert out.startswith(f"{good}: ok (2 points, 1 replicates, memory ")
 
 
-def test_dry_run_lists_points_and_writes_nothing(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outdir = good.parent / "out"
-    code, out, _ = call(["sweep", str(good), "--dry-run", "-o", str(outdir)], capsys)
-    assert code == 0
-    assert "2 points x 1 replicates" in out
-    assert "policy.slab_shrink=False" in out
-    assert not outdir.exists()
-
-
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [

@@ -176,7 +176,7 @@ def test_sweep_points(tmp_path: Path) -> None:
     )
     job = load_config(path)
     assert job.sweep is not None
-    assert job.sweep.nr_points == 5
+    assert job.nr_points == 5
     assert job.sweep.grid["policy.slab_shrink_throttle"] == ["10ms", "0s"]
     point = job.with_values({"policy.slab_shrink_throttle": "10ms", "policy.tainted_reserve_pb": 4})
     assert (point.policy.slab_shrink_throttle, point.policy.reserve_shift) == (10**7, -1)

@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"verify", "bench"},
     {"zone", "engine"},
     {"sweep"},
-    {"results", "analysis", "scores", "comparison", "plots", "report"},
+    {"results", "analysis", "scores", "comparison", "plots", "report", "export", "sensitivity", "doctor"},
     {"validation"},
     {"cli"},
 ]

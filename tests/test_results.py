@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +196,46 @@ def test_public_names() -> None:
     assert spbfast.open_results is open_results
     assert spbfast.cube is cube
     assert spbfast.compare is compare
+
+
+def test_a_hundred_thousand_points_open_at_once(tmp_path: Path, ds: xr.Dataset) -> None:
+    rows = np.arange(100_000) % 5
+    many = ds.isel(point=rows, time=slice(0, 2)).assign_coords(point=np.arange(100_000))
+    many.to_netcdf(tmp_path / "results.nc", engine="netcdf4")
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        with open_results(tmp_path / "results.nc") as opened:
+            assert opened.sizes["point"] == 100_000
+            seconds.append(time.perf_counter() - begin)
+    # About 0.05 s.
+    assert min(seconds) < 0.2
+
+
+def test_results_follow_the_conventions(results: Path, tmp_path: Path) -> None:
+    """The CF conventions, as the compliance checker of IOOS reads them."""
+    pytest.importorskip("compliance_checker")
+    command = [
+        str(Path(sys.executable).with_name("compliance-checker")),
+        "--test=cf:1.11",
+        "--criteria=strict",
+    ]
+    report = tmp_path / "report.json"
+    words = [*command, "--format=json", "-o", str(report), str(results / "results.nc")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert report.exists(), done.stderr
+    found = json.loads(report.read_text())["cf:1.11"]
+    levels = ("high_priorities", "medium_priorities", "low_priorities")
+    said = {m for level in levels for check in found[level] for m in check["msgs"]}
+    # The standard name `time` is for calendar time; ours is elapsed time in seconds.
+    assert said == {"Coordinate variable 'time' should have standard_name='time', found: 'None'"}
+
+
+@pytest.mark.skipif(shutil.which("ncdump") is None, reason="needs ncdump (netcdf-bin)")
+def test_ncdump_reads_results(results: Path) -> None:
+    done = subprocess.run(
+        ["ncdump", "-h", str(results / "results.nc")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "point = 5 ;" in done.stdout
+    assert ':Conventions = "CF-1.11"' in done.stdout

@@ -113,7 +113,7 @@ def test_signals_end_in_a_valid_directory(tmp_path: Path, reference: str, number
     _, err = driver.communicate(timeout=20)
     assert time.monotonic() - begin < 5
     assert driver.returncode == code, err.decode()
-    assert b"Continue with:\n  spbfast sweep" in err
+    assert b"Continue with:\n  spbfast resume" in err
     assert not (out / "lock").exists()
     ds = xr.open_dataset(out / "results.nc")
     states = ds.status.values

@@ -16,13 +16,26 @@ from spbfast import __version__
 
 from spbfast.cli import running  # isort: skip
 from spbfast.cli import results  # isort: skip
+from spbfast.cli import directories  # isort: skip
+from spbfast.cli import planning  # isort: skip
 from spbfast.cli import proof  # isort: skip
 from spbfast.cli import configuration  # isort: skip
 from spbfast.cli import system  # isort: skip
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.errors import SpbfastError
 
-__all__ = ["__version__", "app", "configuration", "main", "proof", "results", "running", "system"]
+__all__ = [
+    "__version__",
+    "app",
+    "configuration",
+    "directories",
+    "main",
+    "planning",
+    "proof",
+    "results",
+    "running",
+    "system",
+]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -34,7 +34,7 @@ def validate(
             failed = True
             typer.echo(str(error), err=True)
         else:
-            points = job.sweep.nr_points if job.sweep else 1
+            points = job.nr_points
             memory = job.scenario.machine.memory
             shown = f"memory {memory} bytes = {memory / 2**30:.6g} GiB"
             typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates, {shown})")

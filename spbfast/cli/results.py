@@ -31,15 +31,17 @@ def compare(
     from spbfast.results import compare as compare_results
     from spbfast.results import open_results
 
-    moment = at if at in ("end", "peak", "mean") else _seconds(at)
     coord = by.replace(".", "_") if by else None
-    table = compare_results(open_results(directory), by=coord, metric=metric, at=moment).to_dataframe()
+    table = compare_results(open_results(directory), by=coord, metric=metric, at=moment(at)).to_dataframe()
     hidden = [name for name in ("point_id", "is_baseline", "in_grid") if name in table]
     typer.echo(f"{metric} at {at}")
     typer.echo(table.drop(columns=hidden).to_string(float_format="{:.6g}".format))
 
 
-def _seconds(text: str) -> float:
+def moment(text: str) -> str | float:
+    """What `--at` means: end, peak, mean, or a time in seconds."""
+    if text in ("end", "peak", "mean"):
+        return text
     try:
         return float(text)
     except ValueError:

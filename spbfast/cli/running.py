@@ -12,8 +12,6 @@ import typer
 
 from spbfast.cli.options import EXIT_SOME_FAILED, ConfigArg, QuietOpt, SetOpt, app, build_report_page
 
-DRY_RUN_SHOWN = 20
-
 
 @app.command()
 def run(
@@ -78,7 +76,14 @@ def sweep(
             "--grid", metavar="KEY=A,B", help="sweep a key, e.g. policy.slab_shrink_throttle=10ms,50ms"
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the points; touch no file")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="what it would cost; runs nothing, touches no file")
+    ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure/--no-measure", help="with --dry-run: make short runs to learn their cost"),
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="with --dry-run: machine-readable")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed point")] = False,
     max_failures: Annotated[
@@ -115,7 +120,9 @@ def sweep(
     job = load_config(config, set_ or (), grid=grid or ())
     outdir = output if output is not None else Path("results") / job.name
     if dry_run:
-        _print_points(job, outdir)
+        from spbfast.cli.planning import dry_run as print_dry_run
+
+        print_dry_run(job, outdir, as_json=as_json, measure=measure)
         return
     if print_job_script:
         from spbfast.sweep.jobqueue import print_script
@@ -124,9 +131,11 @@ def sweep(
         return
     from spbfast.sweep import driver
 
-    outcome = driver.run_sweep(
+    code = run_and_tell(
         job,
         outdir,
+        no_report=no_report,
+        quiet=quiet,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         max_failures=driver.parse_failures(max_failures),
@@ -136,29 +145,21 @@ def sweep(
         force_new=force_new,
         dashboard=dashboard,
         json_lines=json_lines,
-        quiet=quiet,
     )
-    if outcome.exit_code in (0, EXIT_SOME_FAILED) and shard_of is None:
+    raise typer.Exit(code)
+
+
+def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **options: Any) -> int:
+    """Run a sweep, build its report, print how to open the results; returns the exit code."""
+    from spbfast.sweep.driver import run_sweep
+
+    outcome = run_sweep(job, outdir, quiet=quiet, **options)
+    if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
         if not no_report:
             build_report_page(outdir, prefix="report: ")
         if not quiet:
             typer.echo(_snippet(outdir))
-    raise typer.Exit(outcome.exit_code)
-
-
-def _print_points(job: Any, outdir: Path) -> None:
-    """What a sweep would run, without running or writing anything."""
-    from spbfast.sweep.design import build_design
-
-    points = build_design(job.sweep)
-    for point in points:
-        job.with_values(point.values)
-    typer.echo(f"{job.name}: {len(points)} points x {job.replicates} replicates, into {outdir}")
-    for point in points[:DRY_RUN_SHOWN]:
-        shown = ", ".join(f"{k}={v}" for k, v in point.values.items()) or "the file's own point"
-        typer.echo(f"  {shown}{'  (baseline)' if point.baseline else ''}")
-    if len(points) > DRY_RUN_SHOWN:
-        typer.echo(f"  ... and {len(points) - DRY_RUN_SHOWN} more")
+    return outcome.exit_code
 
 
 def _snippet(outdir: Path) -> str:

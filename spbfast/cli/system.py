@@ -1,18 +1,20 @@
-"""Verbs about this installation: compile the kernels, print versions.
+"""Verbs about this installation: compile the kernels, examine it, print versions.
 
-Owns `warmup` and `version`.
+Owns `warmup`, `doctor` and `version`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from spbfast import __version__
 from spbfast.cli.options import JsonOpt, app
+
+EXIT_ENVIRONMENT = 5
 
 
 @app.command()
@@ -25,17 +27,41 @@ def warmup() -> None:
 
 
 @app.command()
+def doctor(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="a results directory to examine too", show_default=False),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="set DIR right; needs that nothing runs there")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Examine installation, machine and a results directory; exit 5 if something is wrong."""
+    from spbfast import doctor as examination
+    from spbfast.errors import ConfigError
+
+    if repair and directory is None:
+        raise ConfigError("--repair needs a results directory: spbfast doctor DIR --repair")
+    if repair and directory is not None:
+        for line in examination.repair_directory(directory) or ["nothing to repair"]:
+            typer.echo(line, err=as_json)
+    findings = list(examination.check_installation())
+    if directory is not None:
+        findings += examination.check_directory(directory)
+    if as_json:
+        typer.echo(json.dumps([asdict(f) for f in findings]))
+    else:
+        typer.echo("\n".join(map(str, findings)))
+    raise typer.Exit(EXIT_ENVIRONMENT if examination.worst(findings) == examination.BAD else 0)
+
+
+@app.command()
 def version(as_json: JsonOpt = False) -> None:
     """Print the versions of spbfast and of what its results depend on."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
+    from spbfast.doctor import versions
 
-    found: dict[str, Any] = {"spbfast": __version__, "python": sys.version.split()[0]}
-    for package in ("numba", "numpy", "xarray", "distributed", "netcdf4"):
-        try:
-            found[package] = version_of(package)
-        except PackageNotFoundError:
-            found[package] = None
+    found = versions()
     if as_json:
         typer.echo(json.dumps(found))
     else:

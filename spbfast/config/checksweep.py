@@ -1,46 +1,88 @@
 """Is every point of a sweep a valid scenario? Errors point at the swept key or value.
 
-Owns the checks of `sweep.grid` and `sweep.baseline`: that paths exist, are part of the simulated scenario
-and are not fixed or swept twice, and that each value is valid for its key.
+Owns the checks of the `sweep` section: that paths exist, are part of the simulated scenario and are not
+fixed or swept twice, that each value is valid for its key, and that values which have to be judged together
+go together. The rows of `zip`, `points` and `points_file` and the ranges of `design` are read here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from spbfast.config import messages
+from spbfast.config import messages, rows
+from spbfast.config.coupling import groups, scalar_at
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.config.policy import meant_paths
+from spbfast.config.ranges import Range, Span, read_range
+from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.tree import NO_SUCH_PLACE, Node, lookup
 from spbfast.errors import Problem
 
 Validate = Callable[[Node, list[Problem]], Any]
 Assign = Callable[[Node, str, Node, list[Problem]], Node]
+Confine = Callable[[Node, str, list[Problem]], Path | None]
+
+# Combinations judged when a file is loaded (about half a millisecond each); more are judged when planning.
+COMBINATIONS_MAX = 2000
+SHOWN_VALUES = 4
+ROW_SOURCES = ("zip", "points", "points_file", "design")
+
+
+@dataclass
+class SweepParts:
+    """What the section holds besides its model."""
+
+    rows: RowTable | None = None
+    ranges: dict[str, Range] = field(default_factory=dict)
+    points_file: PointsFile | None = None
 
 
 def check_sweep(
-    tree: Node, problems: list[Problem], validate: Validate, assign: Assign, *, main: str, one_point: bool
-) -> None:
+    tree: Node,
+    problems: list[Problem],
+    validate: Validate,
+    assign: Assign,
+    confine: Confine,
+    *,
+    main: str,
+    one_point: bool,
+) -> SweepParts:
     """Append what is wrong with the sweep of `tree` to `problems`, which holds the file's own problems."""
+    parts = SweepParts()
     section = tree.value["sweep"]
     if not isinstance(section.value, dict):
-        return
+        return parts
     checker = _Checker(tree, problems, validate, assign)
+    given = [n for n in ROW_SOURCES if n in section.value and section.value[n].value not in (None, {}, [])]
+    for name in given[1:]:
+        message = f"gives the points a second time, after {given[0]!r}; keep one of {', '.join(ROW_SOURCES)}"
+        problems.append(section.value[name].problem(f"sweep.{name}", message, at_key=True))
     grid, baseline = section.value.get("grid"), section.value.get("baseline")
-    if not (grid and grid.value) and not (baseline and baseline.value):
+    if not (grid and grid.value) and not (baseline and baseline.value) and not given:
         message = "names no point; add e.g. 'grid: {policy.slab_shrink_throttle: [50ms, 100ms]}'"
         problems.append(section.problem("sweep", message, at_key=True))
+    swept: dict[str, Node] = {}
+    checker.joint = _joint_paths(section)
     if grid is not None and isinstance(grid.value, dict):
-        usable = [k for k, n in grid.value.items() if checker.path_is_usable("sweep.grid", k, n)]
-        for path in usable:
-            if not one_point:
-                checker.check_fixed(path, grid.value[path], main)
-            checker.check_values(path, grid.value[path])
-        checker.check_twice({k: grid.value[k] for k in usable})
+        swept = checker.check_grid(grid, None if one_point else main)
+    if given and not one_point:
+        parts = checker.read_rows(given[0], section.value[given[0]], confine, main, swept)
     if baseline is not None and isinstance(baseline.value, dict):
         checker.check_baseline(baseline)
+    design = section.value.get("design")
+    if design is not None and grid is not None and grid.value and isinstance(design.value, dict):
+        kind = design.value.get("kind")
+        if kind is not None and kind.value in ("saltelli", "morris"):
+            message = f"{kind.value} cannot be combined with a grid; make the key one of its ranges"
+            problems.append(grid.problem("sweep.grid", message, at_key=True))
+    if len(problems) == checker.known_count and not one_point:
+        checker.check_together(swept, parts.rows)
+    return parts
 
 
 class _Checker:
@@ -48,6 +90,8 @@ class _Checker:
         self.tree = replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"})
         self.problems, self.validate, self.assign = problems, validate, assign
         self.known = {(p.path, p.message) for p in problems}
+        self.known_count = len(problems)
+        self.joint: frozenset[str] = frozenset()
 
     def path_is_usable(self, section: str, path: str, node: Node) -> bool:
         """Does the path begin with a section that may be swept?"""
@@ -66,7 +110,7 @@ class _Checker:
         self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
         return False
 
-    def check_fixed(self, path: str, node: Node, main: str) -> None:
+    def check_fixed(self, section: str, path: str, node: Node, main: str) -> None:
         """A key that the file itself, or an override, also fixes: which of the two is meant?"""
         for meant in sorted(meant_paths(path)):
             fixed = lookup(self.tree, meant)
@@ -74,19 +118,29 @@ class _Checker:
                 continue
             where = f"on line {fixed.line}" if fixed.source.lines else f"by {fixed.source.name}"
             message = f"is swept here and also fixed {where}; remove one of them"
-            self.problems.append(node.problem(f"sweep.grid.{path}", message, at_key=True))
+            self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
             return
 
-    def check_twice(self, grid: Mapping[str, Node]) -> None:
-        """Two grid keys that write the same key of the scenario."""
+    def check_twice(self, swept: Iterable[tuple[str, str, Node]]) -> None:
+        """Two swept keys that write the same key of the scenario."""
         seen: dict[str, str] = {}
-        for path, node in grid.items():
+        for section, path, node in swept:
             for meant in sorted(meant_paths(path)):
                 if meant in seen:
                     message = f"sweeps the same key as {seen[meant]!r}; keep one of them"
-                    self.problems.append(node.problem(f"sweep.grid.{path}", message, at_key=True))
+                    self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
                     break
                 seen[meant] = path
+
+    def check_grid(self, grid: Node, main: str | None) -> dict[str, Node]:
+        """Every key of the grid and each of its values, alone; returns the usable ones."""
+        usable = {k: n for k, n in grid.value.items() if self.path_is_usable("sweep.grid", k, n)}
+        for path, node in usable.items():
+            if main is not None:
+                self.check_fixed("sweep.grid", path, node, main)
+            self.check_values(path, node)
+        self.check_twice([("sweep.grid", k, n) for k, n in usable.items()])
+        return usable
 
     def check_values(self, path: str, node: Node) -> None:
         """Each value of one grid key, alone."""
@@ -95,12 +149,14 @@ class _Checker:
         shown = f"sweep.grid.{path}"
         if not node.value:
             self.problems.append(node.problem(shown, "the list is empty; give at least one value"))
-        seen: list[Any] = []
+        seen: set[Any] = set()
         for leaf in node.value:
-            if any(leaf.plain() == s and type(leaf.plain()) is type(s) for s in seen):
-                message = f"the value {messages.show(leaf.plain())} appears twice"
+            plain = leaf.plain()
+            key = (type(plain), repr(plain))
+            if key in seen:
+                message = f"the value {messages.show(plain)} appears twice"
                 self.problems.append(leaf.problem(shown, message))
-            seen.append(leaf.plain())
+            seen.add(key)
             if self._check_group({path: leaf}, shown, node):
                 return
 
@@ -110,20 +166,172 @@ class _Checker:
         if usable:
             self._check_group(usable, "sweep.baseline", node)
 
-    def _check_group(self, leaves: Mapping[str, Node], shown: str, holder: Node) -> bool:
-        """Check one point; True if its key is unknown, so that other values need not be tried."""
+    # -- rows and ranges -----------------------------------------------------------------------------
+
+    def read_rows(
+        self, name: str, node: Node, confine: Confine, main: str, swept: Mapping[str, Node]
+    ) -> SweepParts:
+        """The rows or ranges of the one source that is given."""
+        parts = SweepParts()
+        if name == "design":
+            parts.ranges = self._read_ranges(node, main, swept)
+        elif name == "points_file":
+            if isinstance(node.value, str) and (path := confine(node, "sweep.points_file", self.problems)):
+                parts.rows, parts.points_file = rows.read_points_file(path, str(path), node, self.problems)
+        elif name == "zip" and isinstance(node.value, dict):
+            parts.rows = rows.rows_of_zip(node, self.problems)
+        elif name == "points" and isinstance(node.value, list):
+            parts.rows = rows.rows_of_list(node)
+        if parts.rows is not None:
+            together = groups([*parts.rows.columns, *swept])
+            self.joint |= {p for group in together if len(group) > 1 for p in group}
+            self._check_rows(parts.rows, main, swept)
+        return parts
+
+    def _check_rows(self, table: RowTable, main: str, swept: Mapping[str, Node]) -> None:
+        """Every key of a table of rows and each of its different values, alone."""
+        usable = []
+        for path, column in table.columns.items():
+            if not column.nodes or not self.path_is_usable(table.shown, path, column.nodes[0]):
+                continue
+            usable.append((table.shown, path, column.nodes[0]))
+            if rows.UNSET not in column.codes:  # else the file's value is what the other rows have
+                self.check_fixed(table.shown, path, column.nodes[0], main)
+            scalar = scalar_at(self.tree, path)
+            for node in column.nodes:
+                if scalar is not None and len(column.nodes) > 1 and scalar.problem(node.plain()) is None:
+                    continue
+                if self._check_group({path: node}, f"{table.shown}.{path}", node):
+                    break
+        self.check_twice([*(("sweep.grid", k, n) for k, n in swept.items()), *usable])
+
+    def _read_ranges(self, node: Node, main: str, swept: Mapping[str, Node]) -> dict[str, Range]:
+        """The ranges of `design`; both ends of each have to be valid."""
+        found: dict[str, Range] = {}
+        inner = node.value.get("ranges") if isinstance(node.value, dict) else None
+        if inner is None or not isinstance(inner.value, dict):
+            return found
+        if not inner.value:
+            self.problems.append(inner.problem("sweep.design.ranges", "is empty; give at least one range"))
+        usable = []
+        for path, range_node in inner.value.items():
+            if not self.path_is_usable("sweep.design.ranges", path, range_node):
+                continue
+            usable.append(("sweep.design.ranges", path, range_node))
+            self.check_fixed("sweep.design.ranges", path, range_node, main)
+            shown = f"sweep.design.ranges.{path}"
+            scalar = scalar_at(self.tree, path)
+            read = read_range(range_node, shown, scalar, self.problems)
+            if read is None:
+                continue
+            found[path] = read
+            if isinstance(read, Span):
+                leaves = [range_node.value["min"], range_node.value["max"]]
+                leaves += [replace(leaves[0], value=read.value(u)) for u in (0.25, 0.618)]
+            else:
+                leaves = list(range_node.value)
+            for leaf in leaves:
+                if self._check_group({path: leaf}, shown, range_node):
+                    break
+        self.check_twice([*(("sweep.grid", k, n) for k, n in swept.items()), *usable])
+        return found
+
+    # -- values together -----------------------------------------------------------------------------
+
+    def check_together(self, grid: Mapping[str, Node], table: RowTable | None) -> None:
+        """Every combination of values that cannot be judged one by one, as far as there are not too many."""
+        columns = list(table.columns) if table is not None else []
+        for group in groups([*columns, *grid]):
+            if len(group) < 2:
+                continue
+            grid_paths = [p for p in group if p in grid]
+            row_paths = [p for p in group if p not in grid]
+            row_codes = _different_rows(table, row_paths)
+            sizes = [len(grid[p].value) for p in grid_paths]
+            if len(row_codes) * math.prod(sizes) > COMBINATIONS_MAX:
+                continue
+            self._check_combinations(grid, table, grid_paths, row_paths, row_codes)
+
+    def _check_combinations(
+        self,
+        grid: Mapping[str, Node],
+        table: RowTable | None,
+        grid_paths: Sequence[str],
+        row_paths: Sequence[str],
+        row_codes: Mapping[tuple[int, ...], int],
+    ) -> None:
+        """Report each different message once, at the last of its values, with how often it occurs."""
+        found: dict[tuple[str, str], tuple[Problem, int]] = {}
+        total = 0
+        for (codes, row), combo in itertools.product(
+            row_codes.items(), itertools.product(*(grid[p].value for p in grid_paths))
+        ):
+            total += 1
+            leaves = dict(zip(grid_paths, combo, strict=True))
+            if table is not None:
+                nodes = ((p, table.columns[p].nodes, c) for p, c in zip(row_paths, codes, strict=True))
+                leaves |= {p: n[c] for p, n, c in nodes if c >= 0}
+            for problem in self._problems_together(leaves, grid_paths, table, row):
+                head = (problem.path, problem.message.split(" gives ")[0].split("=")[0])
+                old = found.get(head)
+                found[head] = (old[0] if old else problem, old[1] + 1 if old else 1)
+        for problem, times in found.values():
+            more = f" ({times} of {total} combinations are invalid)" if times > 1 else ""
+            self.problems.append(replace(problem, message=problem.message + more))
+
+    def _problems_together(
+        self, leaves: Mapping[str, Node], grid_paths: Sequence[str], table: RowTable | None, row: int
+    ) -> list[Problem]:
         found: list[Problem] = []
+        self.validate(self._with(leaves, found), found)
+        out = []
+        for problem in found:
+            if (problem.path, problem.message) in self.known:
+                continue
+            shown = list(leaves.items())
+            owner = next((p for p in reversed(list(leaves)) if p in grid_paths), "")
+            others = ", ".join(
+                f"{p}={messages.show(n.plain())}" for p, n in shown[:SHOWN_VALUES] if p != owner
+            )
+            what = f"{problem.path}: {problem.message}" if problem.path else problem.message
+            if owner:
+                own = messages.show(leaves[owner].plain())
+                message = f"{own} together with {others} gives {what}"
+                out.append(leaves[owner].problem(f"sweep.grid.{owner}", message))
+            elif table is not None:
+                out.append(table.problem(row, f"{others} gives {what}"))
+        return out
+
+    def _with(self, leaves: Mapping[str, Node], found: list[Problem]) -> Node:
         tree = self.tree
         for path in sorted(leaves, key=lambda p: (p.count("."), p)):
             tree = self.assign(tree, path, leaves[path], found)
-        self.validate(tree, found)
+        return tree
+
+    def _check_group(self, leaves: Mapping[str, Node], shown: str, holder: Node) -> bool:
+        """Check one point; True if its key is unknown, so that other values need not be tried."""
+        found: list[Problem] = []
+        self.validate(self._with(leaves, found), found)
         unknown = False
         for problem in found:
             if (problem.path, problem.message) in self.known:
                 continue
             unknown |= problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message
+            if not unknown and self._may_go_with_others(problem, leaves):
+                continue
             self.problems.append(self._relocated(problem, leaves, shown, holder, unknown))
         return unknown
+
+    def _may_go_with_others(self, problem: Problem, leaves: Mapping[str, Node]) -> bool:
+        """Whether a value that is wrong beside the file's own may be right beside other swept ones."""
+        if len(leaves) != 1:
+            return False
+        ((path, leaf),) = leaves.items()
+        if path not in self.joint:
+            return False
+        scalar = scalar_at(self.tree, path)
+        own = problem.path == path or problem.path.startswith(f"{path}.")
+        return not own or (scalar is not None and scalar.problem(leaf.plain()) is None)
 
     def _relocated(
         self, problem: Problem, leaves: Mapping[str, Node], shown: str, holder: Node, unknown: bool
@@ -142,3 +350,28 @@ class _Checker:
         if problem.file == leaf.source.name and (problem.line, problem.col) in inside:
             return replace(problem, path=path)
         return leaf.problem(path, problem.message)
+
+
+def _joint_paths(section: Node) -> frozenset[str]:
+    """Swept paths whose values are judged together with those of another swept path."""
+    paths: list[str] = []
+    for name in ("grid", "zip", "points"):
+        node = section.value.get(name)
+        for holder in node.value if node is not None and isinstance(node.value, list) else [node]:
+            if holder is not None and isinstance(holder.value, dict):
+                paths += holder.value
+    design = section.value.get("design")
+    ranges = design.value.get("ranges") if design is not None and isinstance(design.value, dict) else None
+    if ranges is not None and isinstance(ranges.value, dict):
+        paths += ranges.value
+    return frozenset(p for group in groups(paths) if len(group) > 1 for p in group)
+
+
+def _different_rows(table: RowTable | None, paths: Sequence[str]) -> dict[tuple[int, ...], int]:
+    """The different combinations of codes in some columns, with the first row of each."""
+    if table is None or not paths:
+        return {(): 0}
+    found: dict[tuple[int, ...], int] = {}
+    for row, codes in enumerate(zip(*(table.columns[p].codes for p in paths), strict=True)):
+        found.setdefault(codes, row)
+    return found

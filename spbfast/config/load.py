@@ -6,6 +6,7 @@ models; wording is in messages.py; places come from tree.py. Never imports the s
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from spbfast.config import messages, policy, userpresets
-from spbfast.config.checksweep import check_sweep
+from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.models import Job, JobFile, Scenario
 from spbfast.config.tree import Node, Source, from_plain, label, merge, parse, with_value
 from spbfast.errors import ConfigError, Problem
@@ -29,6 +30,7 @@ def load_config(
     *,
     grid: Sequence[str] = (),
     one_point: bool = False,
+    stand_ins: Mapping[str, Path] | None = None,
 ) -> Job:
     """A validated job from a YAML file.
 
@@ -42,6 +44,8 @@ def load_config(
         Swept values such as ``policy.slab_shrink_throttle=10ms,100ms``, replacing the file's.
     one_point : bool
         Leave the sweep out: the job is the file's own point.
+    stand_ins : mapping, optional
+        Files to read in place of those that the keys ``extends`` and ``points_file`` name.
 
     Raises
     ------
@@ -50,7 +54,8 @@ def load_config(
     """
     path = Path(path)
     problems: list[Problem] = []
-    tree, texts = _read_layers(path, problems)
+    instead = dict(stand_ins or {})
+    tree, texts = _read_layers(path, problems, instead.get("extends"))
     for text in set_:
         tree = _override(tree, text, problems)
     for text in grid:
@@ -62,8 +67,10 @@ def load_config(
     file = validate(tree, found)
     if isinstance(tree.value, dict) and "presets" in tree.value:
         userpresets.check(tree, found, validate)
+    parts = SweepParts()
     if isinstance(tree.value, dict) and "sweep" in tree.value:
-        check_sweep(tree, found, validate, _assign, main=str(path), one_point=one_point)
+        confine = functools.partial(_confined, path, instead=instead.get("points_file"))
+        parts = check_sweep(tree, found, validate, _assign, confine, main=str(path), one_point=one_point)
     problems += found
     if problems or file is None:
         raise ConfigError(_in_order(problems, [str(path), *([texts[2]] if texts[2] else [])]))
@@ -79,6 +86,10 @@ def load_config(
         path=path,
         base_text=texts[1],
         overrides=tuple(set_),
+        grid_overrides=tuple(grid),
+        rows=None if one_point else parts.rows,
+        ranges={} if one_point else parts.ranges,
+        points_file=None if one_point else parts.points_file,
         tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
     )
 
@@ -189,7 +200,9 @@ def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None,
     return tree, text
 
 
-def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, str, str]]:
+def _read_layers(
+    path: Path, problems: list[Problem], instead: Path | None
+) -> tuple[Node, tuple[str, str, str]]:
     """The file laid on the one it extends; and both texts with the extended file's shown name.
 
     Raises
@@ -204,7 +217,7 @@ def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, 
     extends = tree.value.get("extends")
     if extends is None:
         return tree, (text, "", "")
-    target = _extended_path(path, extends, problems)
+    target = instead or _extended_path(path, extends, problems)
     if target is None:
         return tree, (text, "", "")
     below: list[Problem] = []
@@ -222,21 +235,43 @@ def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, tuple[str, 
 
 
 def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path | None:
-    """The file that `extends` names; it must stay inside the tree of configurations."""
-    given = extends.value
+    """The file that `extends` names."""
+    target = _confined(path, extends, "extends", problems)
+    if target is not None and target.resolve() == path.resolve():
+        problems.append(extends.problem("extends", "a file cannot extend itself"))
+        return None
+    return target
+
+
+def _confined(
+    path: Path, node: Node, shown: str, problems: list[Problem], *, instead: Path | None = None
+) -> Path | None:
+    """The file that a key of the configuration `path` names; it must stay inside the job's directories.
+
+    Those are the configuration's own and the `configs` directories above it. A symbolic link is judged by
+    where it leads.
+    """
+    if instead is not None:
+        return instead
+    given = node.value
     if not isinstance(given, str) or not given:
         message = f"must be a file name relative to this file, got {messages.show(given)}"
-        problems.append(extends.problem("extends", message))
+        problems.append(node.problem(shown, message))
         return None
-    here = path.parent.resolve()
-    roots = [here, *(p for p in here.parents if p.name == "configs")]
-    target = Path(os.path.normpath(path.parent / given))
-    if Path(given).is_absolute() or not any(target.resolve().is_relative_to(r) for r in roots):
-        message = f"{given!r} must be a relative path that stays inside {roots[-1].name}/"
-        problems.append(extends.problem("extends", message))
+    message = f"{given!r} must be a relative path that stays inside "
+    try:
+        here = path.parent.resolve()
+        roots = [here, *(p for p in here.parents if p.name == "configs")]
+        target = Path(os.path.normpath(path.parent / given))
+        inside = not Path(given).is_absolute() and any(target.resolve().is_relative_to(r) for r in roots)
+    except (OSError, ValueError, RuntimeError) as error:
+        problems.append(node.problem(shown, f"{given!r} is not a usable file name: {error}"))
         return None
-    if target.resolve() == path.resolve():
-        problems.append(extends.problem("extends", "a file cannot extend itself"))
+    if not inside:
+        problems.append(node.problem(shown, f"{message}{roots[-1].name}/"))
+        return None
+    if target.exists() and not target.is_file():
+        problems.append(node.problem(shown, f"{given!r} is not a regular file"))
         return None
     return target
 

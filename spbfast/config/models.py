@@ -24,6 +24,8 @@ from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 
 if TYPE_CHECKING:
+    from spbfast.config.ranges import Range
+    from spbfast.config.rows import PointsFile, RowTable
     from spbfast.config.tree import Node
 
 
@@ -53,8 +55,57 @@ Name = Annotated[
 ]
 
 
+_RANGE = WithJsonSchema(
+    {
+        "type": "object",
+        "description": "per key a range or a list of choices",
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "array", "minItems": 2},
+                {
+                    "type": "object",
+                    "required": ["min", "max"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "min": {"description": "least value, with its unit"},
+                        "max": {"description": "greatest value, with its unit"},
+                        "scale": {"enum": ["linear", "log"], "default": "linear"},
+                        "step": {"description": "values are min plus a multiple of this"},
+                    },
+                },
+            ]
+        },
+    }
+)
+
+
+class Design(Model):
+    """Points that a method of sampling chooses within ranges."""
+
+    kind: Literal["lhs", "sobol", "random", "saltelli", "morris"] = Field(
+        description="lhs: Latin hypercube; sobol: Sobol sequence; random: independent uniform; "
+        "saltelli, morris: for `spbfast sensitivity`"
+    )
+    samples: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        description="points; saltelli: base samples N, which make N*(d+2) points for d ranges; "
+        "morris: trajectories N, which make N*(d+1)",
+        examples=[256],
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of the design itself")
+    second_order: bool = Field(False, description="saltelli: also pairwise indices, from N*(2d+2) points")
+    levels: Annotated[int, Field(ge=2, le=64, multiple_of=2)] = Field(
+        4, description="morris: levels of its grid"
+    )
+    ranges: Annotated[dict[str, Any], _RANGE] = Field(
+        description="per key {min, max, scale: linear or log, step}, or a list of choices"
+    )
+
+
 class SweepSpec(Model):
-    """Which points a sweep visits."""
+    """Which points a sweep visits.
+
+    The rows of one of `zip`, `points`, `points_file` and `design`, each with every combination of `grid`.
+    """
 
     baseline: dict[str, Any] | None = Field(
         None, description="one extra point with these values, which comparisons pair with"
@@ -62,12 +113,20 @@ class SweepSpec(Model):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="every combination of these values; keys are dotted paths"
     )
-
-    @property
-    def nr_points(self) -> int:
-        """Points of the grid, and the baseline; equal ones are merged only when the sweep is planned."""
-        grid = math.prod(len(values) for values in self.grid.values()) if self.grid else 0
-        return grid + (self.baseline is not None)
+    zip: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="points that take the n-th value of every list, which are equally long",
+    )
+    points: list[dict[str, Any]] = Field(default_factory=list, description="points one by one")
+    points_file: str | None = Field(
+        None, description="a CSV or Parquet file of points, relative to this file; its header names the keys"
+    )
+    design: Design | None = Field(None, description="points chosen by a method of sampling")
+    seeding: Literal["common", "independent"] = Field(
+        "common",
+        description="common: replicate k meets the same random demand in every point, which comparisons "
+        "need; independent: every point has draws of its own",
+    )
 
 
 class Output(Model):
@@ -147,8 +206,14 @@ class Job:
         The file as written, comments included.
     base_text : str
         The extended file as written, empty if there is none.
-    overrides : tuple of str
-        The `--set` arguments.
+    overrides, grid_overrides : tuple of str
+        The `--set` and `--grid` arguments.
+    rows : RowTable or None
+        The points of `zip`, `points` or `points_file`.
+    ranges : dict
+        The ranges of `design` by their dotted path.
+    points_file : PointsFile or None
+        The file of points as it was read.
     """
 
     name: str
@@ -162,7 +227,26 @@ class Job:
     path: Path
     base_text: str = ""
     overrides: tuple[str, ...] = ()
+    grid_overrides: tuple[str, ...] = ()
+    rows: RowTable | None = field(default=None, repr=False, compare=False)
+    ranges: Mapping[str, Range] = field(default_factory=dict, repr=False, compare=False)
+    points_file: PointsFile | None = field(default=None, repr=False, compare=False)
     tree: Node | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def nr_points(self) -> int:
+        """Points of the sweep, the baseline included; equal ones are merged only when it is planned."""
+        if self.sweep is None:
+            return 1
+        rows = len(self.rows) if self.rows is not None else 1
+        if (design := self.sweep.design) is not None:
+            d = len(design.ranges)
+            extra = {"saltelli": 2 * d + 2 if design.second_order else d + 2, "morris": d + 1}
+            rows = design.samples * extra.get(design.kind, 1)
+        has_rows = self.rows is not None or design is not None
+        grid = math.prod(len(values) for values in self.sweep.grid.values()) if self.sweep.grid else 1
+        nr = rows * grid if has_rows or self.sweep.grid else 0
+        return nr + bool(self.sweep.baseline)
 
     def with_values(self, values: Mapping[str, Any]) -> Scenario:
         """The scenario with some values replaced, validated again.

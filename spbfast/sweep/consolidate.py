@@ -18,8 +18,8 @@ import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.design import Param
 from spbfast.sweep.files import NETCDF_LOCK, atomic_file
+from spbfast.sweep.params import Param
 from spbfast.sweep.plan import Cell, Plan
 from spbfast.sweep.shards import (
     FACTS,
@@ -61,12 +61,7 @@ class _Source:
 
 def write_points(path: Path, plan: Plan) -> None:
     """Write the table of points, readable before any result exists."""
-    table = PointTable(
-        np.array([p.point_id for p in plan.points], "u8"),
-        np.array([p.baseline for p in plan.points]),
-        np.array([p.in_grid for p in plan.points]),
-        plan.params,
-    )
+    table = PointTable(plan.ids, plan.design.baseline, plan.design.in_grid, plan.params)
     with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
         _put_points(nc, table)
 
@@ -190,7 +185,8 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
     put(nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"})
     for name, labels in source.coords.items():
         nc.createDimension(name, len(labels))
-        attrs = COORDS[name].attrs() | ({"axis": "T"} if name == "time" else {})
+        # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
+        attrs = COORDS[name].attrs()
         attrs.pop("direction")
         put(
             nc,

@@ -1,26 +1,25 @@
 """Which points a sweep visits.
 
-Owns the step from the `sweep` section (baseline, grid) to an ordered list of {dotted path: raw value} and
-the choice of how a swept value is shown as a coordinate. Knows nothing of seeds, files or executors; other
-kinds of design only have to produce the same list.
+Owns the step from the `sweep` section to a table of points: one column per swept key, with its different
+values and a code per point, so that a million points take a few arrays. Knows nothing of seeds, files or
+executors. Order: the baseline, then the rows of zip, points, points_file or design, each with every
+combination of the grid, whose last key is fastest.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spbfast.config.units import parse_duration, parse_rate, parse_size
-from spbfast.variables import COORDS, VARIABLES
+import numpy as np
 
-# Names that results.nc uses for other things.
-_TAKEN = frozenset(
-    "point replicate point_id is_baseline in_grid".split()
-    + "status seed digest demand_digest events wall_time boot_time".split()
-)
+from spbfast.config.ranges import Choices, Range, Span
+from spbfast.errors import ConfigError
+
+UNSET = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,137 +38,212 @@ class DesignPoint:
     baseline: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A swept parameter as a coordinate: one plain value per point, and their unit."""
+class Drawn(Sequence[Any]):
+    """Values that a design drew from a span, kept as numbers and written as a file would on demand.
 
-    name: str
+    `extra` holds values that did not come from the span, such as the baseline's.
+    """
+
+    def __init__(self, span: Span, numbers: np.ndarray, extra: Sequence[Any] = ()) -> None:
+        self.span, self.numbers, self.extra = span, numbers, tuple(extra)
+
+    def __len__(self) -> int:
+        return len(self.numbers) + len(self.extra)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self.numbers):
+            return self.extra[index - len(self.numbers)]
+        return self.span.scalar.text(self.numbers[index].item())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One swept key.
+
+    Attributes
+    ----------
+    values : sequence
+        Its different values, as written in YAML.
+    codes : ndarray of int32
+        Per point the index into `values`; -1 where the point leaves the key as the file has it.
+    """
+
     path: str
-    units: str
-    values: tuple[Any, ...]
+    values: Sequence[Any]
+    codes: np.ndarray
 
 
-def build_design(sweep: Any) -> list[DesignPoint]:
-    """The points of a sweep section, baseline first, then the grid with its last key fastest.
+@dataclass(frozen=True)
+class Design:
+    """All points of a sweep, in order.
 
-    A job without a sweep is one point. The order is that of the file, so it is stable.
+    Attributes
+    ----------
+    baseline, in_grid : ndarray of bool
+        Per point: compared with; belongs to the rows and the grid.
+    unit : ndarray or None
+        The numbers in [0, 1] that a sampled design drew, one row per row of the design (float64).
     """
+
+    size: int
+    columns: tuple[Column, ...]
+    baseline: np.ndarray
+    in_grid: np.ndarray
+    unit: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> DesignPoint:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        values = {c.path: c.values[int(c.codes[index])] for c in self.columns if c.codes[index] >= 0}
+        return DesignPoint(values, bool(self.baseline[index]))
+
+    def __iter__(self) -> Iterator[DesignPoint]:
+        return (self[i] for i in range(self.size))
+
+    def take(self, rows: np.ndarray, baseline: np.ndarray, in_grid: np.ndarray) -> Design:
+        """The design of some of the points, with new marks."""
+        columns = tuple(Column(c.path, c.values, c.codes[rows]) for c in self.columns)
+        return Design(len(rows), columns, baseline, in_grid, self.unit)
+
+
+def build_design(job: Any) -> Design:
+    """The points of a job; without a sweep that is one.
+
+    Raises
+    ------
+    ConfigError
+        When a design needs a package that is not installed.
+    """
+    sweep = job.sweep
     if sweep is None:
-        return [DesignPoint()]
-    points = []
-    if sweep.baseline:
-        points.append(DesignPoint(dict(sweep.baseline), baseline=True))
-    grid = sweep.grid or {}
-    if grid or not points:
-        for combo in itertools.product(*grid.values()):
-            points.append(DesignPoint(dict(zip(grid, combo, strict=True))))
-    return points
+        return Design(1, (), np.zeros(1, bool), np.ones(1, bool))
+    columns, rows, unit = _row_columns(job)
+    grid = dict(sweep.grid or {})
+    combos = math.prod(len(v) for v in grid.values())
+    has_points = bool(grid) or job.rows is not None or sweep.design is not None
+    size = rows * combos if has_points else 0
+    columns = {p: (v, np.repeat(codes, combos)) for p, (v, codes) in columns.items()}
+    inner = combos
+    for path, values in grid.items():
+        inner //= max(1, len(values))
+        pattern = np.repeat(np.arange(len(values), dtype=np.int32), inner)
+        columns[path] = (values, np.tile(pattern, size // max(1, len(pattern))))
+    marks = (np.zeros(size, bool), np.ones(size, bool))
+    if sweep.baseline or not size:
+        columns = _with_baseline(columns, dict(sweep.baseline or {}), size)
+        marks = (np.append(bool(sweep.baseline), marks[0]), np.append(not sweep.baseline, marks[1]))
+        size += 1
+    table = tuple(Column(p, v, c) for p, (v, c) in columns.items())
+    return Design(size, table, *marks, unit)
 
 
-def swept_paths(points: Sequence[DesignPoint]) -> list[str]:
-    """Dotted paths set by any point, grid paths before those only the baseline sets."""
-    ordered = sorted(points, key=lambda p: p.baseline)
-    return list(dict.fromkeys(path for p in ordered for path in p.values))
+Columns = dict[str, tuple[Sequence[Any], np.ndarray]]
 
 
-def coord_name(path: str) -> str:
-    """Name of a parameter in datasets: the dots of its path become underscores."""
-    name = path.replace(".", "_").replace("-", "_").replace("[", "_").replace("]", "")
-    return f"param_{name}" if name in VARIABLES or name in COORDS or name in _TAKEN else name
+def _with_baseline(columns: Columns, baseline: dict[str, Any], size: int) -> Columns:
+    """Put the baseline in front."""
+    out: Columns = {}
+    for path, (values, codes) in columns.items():
+        first = UNSET
+        if path in baseline:
+            values, first = _index_of(values, baseline[path])
+        out[path] = (values, np.append(np.int32(first), codes))
+    for path, value in baseline.items():
+        if path not in out:
+            codes = np.full(size + 1, UNSET, np.int32)
+            codes[0] = 0
+            out[path] = ([value], codes)
+    return out
 
 
-def lookup(tree: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path of nested mappings and lists, None where there is none."""
-    node: Any = tree
-    for part in path.replace("[", ".").replace("]", "").split("."):
-        if isinstance(node, Mapping):
-            node = node.get(part)
-        elif isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return None
-    return node
+def _index_of(values: Sequence[Any], value: Any) -> tuple[Sequence[Any], int]:
+    """The place of a value among others, appended if it is not there; true and 1 are not the same."""
+    if isinstance(values, Drawn):
+        return Drawn(values.span, values.numbers, [*values.extra, value]), len(values)
+    for i, other in enumerate(values):
+        if type(other) is type(value) and other == value:
+            return values, i
+    return [*values, value], len(values)
 
 
-def describe_params(points: Sequence[DesignPoint], scenarios: Sequence[Any]) -> list[Param]:
-    """Swept parameters as coordinates, in SI units.
+def _row_columns(job: Any) -> tuple[Columns, int, np.ndarray | None]:
+    """Columns of the rows that are given or drawn; one row without columns if there are none."""
+    if job.sweep.design is not None:
+        unit = sample_unit(job.sweep.design, len(job.ranges))
+        return {p: _draw(r, unit[:, k]) for k, (p, r) in enumerate(job.ranges.items())}, len(unit), unit
+    if job.rows is not None:
+        given = job.rows.columns.items()
+        return {p: (c.values, np.array(c.codes, np.int32)) for p, c in given}, len(job.rows), None
+    return {}, 1, None
 
-    Points that do not set a parameter show its resolved value, so that a baseline can be read like any
-    other point.
+
+def _draw(span: Range, unit: np.ndarray) -> tuple[Sequence[Any], np.ndarray]:
+    """The different values at numbers in [0, 1], and a code for each."""
+    if isinstance(span, Choices):
+        codes = np.minimum((unit * len(span.values)).astype(np.int32), len(span.values) - 1)
+        return span.values, codes
+    if span.log:
+        low, high = math.log(span.low), math.log(span.high)
+        numbers = np.exp(low + unit * (high - low))
+    else:
+        numbers = span.low + unit * (span.high - span.low)
+    if span.step:
+        numbers = span.low + np.round((numbers - span.low) / span.step) * span.step
+    numbers = np.clip(numbers, span.low, span.high)
+    if span.scalar.kind is int:
+        numbers = np.rint(numbers).astype(np.int64)
+    different, codes = np.unique(numbers, return_inverse=True)
+    return Drawn(span, different), codes.astype(np.int32)
+
+
+def sample_unit(design: Any, d: int) -> np.ndarray:
+    """The rows of a design in [0, 1]^d, the same for the same kind, samples, seed and d.
+
+    `sobol` and `random` are prefixes of one another: more samples keep the old ones.
+
+    Raises
+    ------
+    ConfigError
+        When SALib is needed and not installed.
     """
-    trees = [s.canonical() for s in scenarios]
-    params = []
-    for path in swept_paths(points):
-        raw = [p.values[path] for p in points if path in p.values]
-        units, scale = _unit_of(raw)
-        values = []
-        for point, scenario, tree in zip(points, scenarios, trees, strict=True):
-            found = lookup(tree, path)
-            if found is None or isinstance(found, Mapping):
-                given = point.values.get(path)
-                found = _named(scenario, path, found) if given is None else _plain(given, units)
-            values.append(_shown(found, scale))
-        params.append(Param(coord_name(path), path, units, _uniform(values)))
-    return params
+    if design.kind == "random":
+        return np.random.default_rng(design.seed).random((design.samples, d))
+    if design.kind in ("saltelli", "morris"):
+        return _salib_sample(design, d)
+    from scipy.stats import qmc
+
+    if design.kind == "lhs":
+        return qmc.LatinHypercube(d, rng=np.random.default_rng(design.seed)).random(design.samples)
+    with warnings.catch_warnings():
+        # Any number of points is allowed; docs/sweeps.md says that powers of two are best.
+        warnings.filterwarnings("ignore", message="The balance properties of Sobol")
+        return qmc.Sobol(d, rng=np.random.default_rng(design.seed)).random(design.samples)
 
 
-def _named(scenario: Any, path: str, found: Any) -> Any:
-    """A value that the canonical form spells out but the scenario has a word for, such as a preset."""
-    node = scenario
-    for part in path.split("."):
-        node = getattr(node, part, None)
-    return found if node is None else getattr(node, "preset", found if found is not None else node)
+def salib_problem(names: Sequence[str]) -> dict[str, Any]:
+    """SALib's description of a unit cube."""
+    return {"num_vars": len(names), "names": list(names), "bounds": [[0.0, 1.0]] * len(names)}
 
 
-_UNITS = (
-    ("s", 1e9, parse_duration),
-    ("byte", 1, parse_size),
-    ("byte s-1", 1, parse_rate),
-)
-
-
-def _unit_of(raw: Sequence[Any]) -> tuple[str, float]:
-    """Unit of a parameter from the way its values are written, and what divides the resolved integers."""
-    texts = [v for v in raw if isinstance(v, str)]
-    if not texts or len(texts) != len(raw):
-        return "", 1
-    for units, scale, parse in _UNITS:
-        try:
-            for text in texts:
-                parse(text)
-        except ValueError:
-            continue
-        return units, scale
-    return "", 1
-
-
-def _plain(value: Any, units: str) -> Any:
-    for name, _, parse in _UNITS:
-        if name == units:
-            return parse(value)
-    return value
-
-
-def _shown(value: Any, scale: float) -> Any:
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, sort_keys=True, default=str)
-    if scale != 1 and isinstance(value, int | float) and not isinstance(value, bool):
-        return value / scale
-    return value
-
-
-def _uniform(values: list[Any]) -> tuple[Any, ...]:
-    """One type for the whole coordinate: bool, int, float (None is NaN), else text."""
-    known = [v for v in values if v is not None]
-    if known and all(isinstance(v, bool) for v in known) and len(known) == len(values):
-        return tuple(values)
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
-    if known and numeric:
-        if len(known) == len(values) and all(isinstance(v, int) for v in known):
-            return tuple(values)
-        return tuple(float("nan") if v is None else float(v) for v in values)
-    return tuple("" if v is None else _text(v) for v in values)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _salib_sample(design: Any, d: int) -> np.ndarray:
+    try:
+        from SALib.sample import morris, sobol
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"sweep.design.kind: {design.kind} needs SALib; install it with: pip install 'spbfast[sa]'"
+        ) from None
+    problem = salib_problem([f"x{i}" for i in range(d)])
+    seed = design.seed % 2**32
+    if design.kind == "morris":
+        rows = morris.sample(problem, design.samples, num_levels=design.levels, seed=seed)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*[Cc]onvergence properties.*")
+            warnings.filterwarnings("ignore", message="The balance properties of Sobol")
+            rows = sobol.sample(
+                problem, design.samples, calc_second_order=design.second_order, scramble=True, seed=seed
+            )
+    return np.asarray(rows, float)

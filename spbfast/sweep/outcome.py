@@ -89,15 +89,15 @@ def make_outcome(
 
 
 def resume_command(job: Any, directory: Path, shard_of: tuple[int, int] | None = None) -> str:
-    """The command that continues a sweep: the one that started it."""
-    if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] == ["sweep"]:
+    """The command that continues a sweep: the one that started it, or the directory alone."""
+    if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] in (["sweep"], ["resume"]):
         return shlex.join(["spbfast", *(a for a in sys.argv[1:] if a not in ("--force-new", "--steal-lock"))])
+    if shard_of is None:
+        return shlex.join(["spbfast", "resume", str(directory)])
     words = ["spbfast", "sweep", str(job.path), "-o", str(directory)]
     for override in job.overrides:
         words += ["--set", override]
-    if shard_of is not None:
-        words += ["--shard-of", f"{shard_of[0]}/{shard_of[1]}"]
-    return shlex.join(words)
+    return shlex.join([*words, "--shard-of", f"{shard_of[0]}/{shard_of[1]}"])
 
 
 def closing_words(outcome: SweepOutcome, store: Store, *, consolidated: bool = True) -> list[str]:

@@ -24,7 +24,7 @@ import numpy as np
 from spbfast.sweep.files import hostname
 from spbfast.sweep.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 # A difference in one of these makes results incomparable.
 IDENTITY = ("format", "model_version", "root_seed", "output_level")
 PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")

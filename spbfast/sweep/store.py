@@ -154,6 +154,7 @@ class Store:
             or of scenarios that have nothing in common with this job.
         """
         from spbfast.sweep.consolidate import write_points
+        from spbfast.sweep.stored import write_inputs
 
         manifest = make_manifest(plan, job, command)
         status: dict[Cell, int] = {}
@@ -175,6 +176,7 @@ class Store:
         write_text(self.dir / "config.yaml", str(job.source_text or ""))
         if job.base_text:
             write_text(self.dir / "config.base.yaml", str(job.base_text))
+        write_inputs(self.dir, job)
         write_json(self.dir / "config.resolved.json", resolved(plan))
         write_points(self.points_path, plan)
         write_json(self.manifest_path, manifest)

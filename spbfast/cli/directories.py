@@ -1,0 +1,217 @@
+"""Verbs for results directories: where a sweep stands, continue it, run a point again, export.
+
+Owns `status`, `ls`, `resume`, `rerun`, `consolidate`, `export` and `sensitivity`. Only `resume`,
+`consolidate` and `export` write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from spbfast.cli.options import DirArg, JsonOpt, QuietOpt, app
+
+WATCH_S = 2.0
+EXIT_DIFFERS = 1
+
+
+@app.command()
+def status(
+    directory: DirArg,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="look again every two seconds until it ends")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Say where a sweep stands: done, failed, missing, and when it will end."""
+    from spbfast.sweep.view import look
+
+    while True:
+        found = look(directory)
+        if as_json:
+            typer.echo(json.dumps(found.as_json()))
+        else:
+            if watch and sys.stdout.isatty():
+                click.clear()
+            typer.echo("\n".join(_status_lines(found)))
+        if not watch or found.state != "running":
+            return
+        time.sleep(WATCH_S)
+
+
+def _status_lines(found: Any) -> list[str]:
+    from spbfast.sweep.estimate import format_bytes
+    from spbfast.sweep.progress import format_seconds
+
+    percent = 100 * (found.ok + found.failed) // max(1, found.runs)
+    head = f"{found.name}: {found.state}, {found.ok} of {found.runs} runs ok ({percent} %)"
+    lines = [f"{head}, {found.failed} failed, {found.missing} missing"]
+    if found.driver:
+        lines.append(f"  driver   {found.driver}")
+    if found.eta_s is not None:
+        lines.append(f"  left     about {format_seconds(found.eta_s)}")
+    lines.append(f"  points   {found.points} x {found.replicates} replicates, {format_bytes(found.nbytes)}")
+    lines.append(f"  created  {found.created}, model version {found.model_version}")
+    for failure in found.failures:
+        message = (str(failure.get("message")).splitlines() or [""])[0][:160]
+        run = f"{failure.get('point_id')}:{failure.get('replicate')}"
+        lines.append(f"  failed   {run} {failure.get('error')}: {message}")
+    if found.failures:
+        first = found.failures[0]
+        again = f"{first.get('point_id')}:{first.get('replicate')}"
+        lines.append(f"  look     spbfast rerun {found.directory} {again}")
+    if found.state == "stopped":
+        lines.append(f"  go on    spbfast resume {found.directory}")
+    return lines
+
+
+@app.command()
+def ls(
+    root: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to look")] = Path("results"),
+    as_json: JsonOpt = False,
+) -> None:
+    """List the results directories below a directory."""
+    from spbfast.errors import ResultsError
+    from spbfast.sweep.view import find_directories, look
+
+    if not root.is_dir():
+        raise ResultsError("no such directory", root)
+    rows = []
+    for path in find_directories(root):
+        try:
+            rows.append(look(path))
+        except ResultsError as error:
+            typer.echo(f"spbfast: warning: {error}", err=True)
+    if as_json:
+        typer.echo(json.dumps([r.as_json() for r in rows]))
+        return
+    if not rows:
+        typer.echo(f"no results below {root}")
+        return
+    width = max(len("directory"), *(len(r.directory) for r in rows))
+    typer.echo(
+        f"{'directory':<{width}}  {'state':<8} {'points':>8} {'runs':>8} {'ok':>8} {'failed':>7} created"
+    )
+    for r in rows:
+        counts = f"{r.points:>8} {r.runs:>8} {r.ok:>8} {r.failed:>7}"
+        typer.echo(f"{r.directory:<{width}}  {r.state:<8} {counts} {r.created}")
+
+
+@app.command()
+def resume(
+    directory: DirArg,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change how it runs, e.g. executor.workers=4"),
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Continue a sweep from its results directory alone."""
+    from spbfast.cli.running import run_and_tell
+    from spbfast.sweep.stored import load_stored
+
+    job = load_stored(directory, extra=set_ or ())
+    raise typer.Exit(
+        run_and_tell(job, directory, retry_failed=retry_failed, no_report=no_report, quiet=quiet)
+    )
+
+
+@app.command()
+def rerun(
+    directory: DirArg,
+    point: Annotated[
+        str, typer.Argument(metavar="POINT_ID", help="hex digits as in ds.point_id; ID:REPLICATE works too")
+    ],
+    replicate: Annotated[int, typer.Option("--replicate", help="which replicate")] = 0,
+    interpreted: Annotated[
+        bool, typer.Option("--interpreted", help="run the kernels as plain Python, for a debugger (slow)")
+    ] = False,
+) -> None:
+    """Run one point of a sweep again and check that it gives the same bits; exit 1 if not."""
+    if interpreted:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
+    from spbfast.sweep.rerun import DIFFERENCES_SHOWN
+    from spbfast.sweep.rerun import rerun as run_again
+
+    found = run_again(directory, point, replicate, say=lambda text: typer.echo(text, err=True))
+    if found.account:
+        typer.echo(str(found.account.get("traceback", "")).rstrip(), err=True)
+        typer.echo(f"{found.cell} {found.now}: {found.account.get('error')}: {found.account.get('message')}")
+    else:
+        typer.echo(f"{found.cell} {found.now} in {found.wall_s:.1f} s, digest {found.digest}")
+    for line in found.differences[:DIFFERENCES_SHOWN]:
+        typer.echo(f"  {line}")
+    if len(found.differences) > DIFFERENCES_SHOWN:
+        typer.echo(f"  and {len(found.differences) - DIFFERENCES_SHOWN} more")
+    verdict = {
+        True: "the same as stored",
+        False: "NOT the same as stored",
+        None: "nothing is stored to compare",
+    }
+    typer.echo(verdict[found.same])
+    raise typer.Exit(EXIT_DIFFERS if found.same is False else 0)
+
+
+@app.command()
+def consolidate(directory: DirArg) -> None:
+    """Write results.nc from whatever is done so far."""
+    from spbfast.sweep.consolidate import consolidate as write
+
+    typer.echo(str(write(directory)))
+
+
+@app.command()
+def export(
+    directory: DirArg,
+    zarr: Annotated[bool, typer.Option("--zarr", help="the whole dataset as zarr (needs zarr)")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="a table: a row per run")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="the same as Parquet (needs pyarrow)")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="PATH", help="where to  [default: DIR/results.FORM]"),
+    ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option("--variable", metavar="NAME", help="only this variable; tables get a row per label"),
+    ] = None,
+) -> None:
+    """Write results in another form: --zarr, --csv or --parquet."""
+    chosen = [name for name, on in (("zarr", zarr), ("csv", csv), ("parquet", parquet)) if on]
+    if len(chosen) != 1:
+        raise typer.BadParameter("choose one of --zarr, --csv and --parquet", param_hint="export")
+    from spbfast.export import export_results
+
+    typer.echo(str(export_results(directory, chosen[0], output, variable or ())))
+
+
+@app.command()
+def sensitivity(
+    directory: DirArg,
+    metric: Annotated[str, typer.Option("--metric", help="the variable to analyse")] = "spb_tainted",
+    at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
+    as_json: JsonOpt = False,
+) -> None:
+    """Say which inputs decide a result, from a Saltelli or Morris design."""
+    from spbfast.cli.results import moment
+    from spbfast.sensitivity import sensitivity as analyse
+
+    found = analyse(directory, metric, moment(at))
+    frame = (
+        found.drop_vars([n for n in found if found[n].ndim > 1])
+        .drop_dims("other", errors="ignore")
+        .to_dataframe()
+    )
+    if as_json:
+        typer.echo(json.dumps({**found.attrs, "parameters": frame.to_dict("index")}))
+        return
+    typer.echo(f"{metric} at {at}, {found.attrs['design']} design of {found.attrs['points']} points")
+    typer.echo(frame.to_string(float_format="{:.3f}".format))

@@ -1,0 +1,142 @@
+"""Ranges that designs draw from: `{min, max, scale, step}` or a list of choices.
+
+Owns the shape of a range, its checks with places, and the map from [0, 1) to values. Knows nothing of how
+the numbers in [0, 1) come about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spbfast.config import messages
+from spbfast.config.coupling import Scalar
+from spbfast.config.tree import Node
+from spbfast.errors import Problem
+
+KEYS = ("min", "max", "scale", "step")
+SCALES = ("linear", "log")
+EXAMPLE = "{min: 10ms, max: 1s, scale: log}"
+TICK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from `low` to `high`, in canonical units (ns, bytes); whole unless `whole` is false."""
+
+    scalar: Scalar
+    low: float
+    high: float
+    log: bool
+    step: float
+
+    def number(self, u: float) -> int | float:
+        """The value at `u` in [0, 1]."""
+        if self.log:
+            x = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        else:
+            x = self.low + u * (self.high - self.low)
+        if self.step:
+            x = self.low + round((x - self.low) / self.step) * self.step
+        x = min(max(x, self.low), self.high)
+        return round(x) if self.scalar.kind is int else float(x)
+
+    def value(self, u: float) -> Any:
+        """The value at `u` as a file would write it."""
+        return self.scalar.text(self.number(u))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Values of a list, each with the same share of [0, 1]."""
+
+    values: tuple[Any, ...]
+
+    def value(self, u: float) -> Any:
+        """The value at `u` in [0, 1]."""
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+
+Range = Span | Choices
+
+
+def read_range(node: Node, shown: str, scalar: Scalar | None, problems: list[Problem]) -> Range | None:
+    """The range that a node writes, None after appending what is wrong with it."""
+    if isinstance(node.value, list):
+        if len(node.value) < 2:
+            problems.append(node.problem(shown, "needs at least two choices, e.g. [true, false]"))
+            return None
+        return Choices(tuple(node.plain()))
+    if not isinstance(node.value, dict):
+        message = f"must be a range such as {EXAMPLE} or a list of choices, got {messages.show(node.plain())}"
+        problems.append(node.problem(shown, message))
+        return None
+    before = len(problems)
+    for key, inner in node.value.items():
+        if key not in KEYS:
+            message = (
+                f"unknown key {key!r}{messages.suggest(key, KEYS) or '; known keys: ' + ', '.join(KEYS)}"
+            )
+            problems.append(inner.problem(f"{shown}.{key}", message, at_key=True))
+    for key in ("min", "max"):
+        if key not in node.value:
+            problems.append(node.problem(shown, f"the key {key!r} is required and missing, e.g. {EXAMPLE}"))
+    if scalar is None or scalar.kind not in (int, float):
+        problems.append(node.problem(shown, "is no number, so it has no range; give a list of choices"))
+    if len(problems) > before or scalar is None:
+        return None
+    return _read_span(node, shown, scalar, problems)
+
+
+def _read_span(node: Node, shown: str, scalar: Scalar, problems: list[Problem]) -> Span | None:
+    before = len(problems)
+    scale = node.value.get("scale")
+    if scale is not None and scale.value not in SCALES:
+        message = f"must be one of {', '.join(SCALES)}; got {messages.show(scale.plain())}"
+        problems.append(scale.problem(f"{shown}.scale", message))
+    ends: list[float] = []
+    for key in ("min", "max"):
+        inner = node.value[key]
+        found = None if isinstance(inner.value, dict | list) else scalar.problem(inner.plain())
+        if isinstance(inner.value, dict | list):
+            found = f"must be one value, got {messages.show(inner.plain())}"
+        if found:
+            problems.append(inner.problem(f"{shown}.{key}", found))
+        else:
+            ends.append(scalar.canonical(inner.plain()))
+    step = _read_step(node.value.get("step"), f"{shown}.step", scalar, problems)
+    if len(problems) > before:
+        return None
+    log = scale is not None and scale.value == "log"
+    low, high = ends
+    if not low < high:
+        problems.append(node.value["max"].problem(f"{shown}.max", "must be greater than min"))
+    elif log and low <= 0:
+        problems.append(node.value["min"].problem(f"{shown}.min", "must be greater than 0 on a log scale"))
+    return Span(scalar, low, high, log, step) if len(problems) == before else None
+
+
+def _read_step(node: Node | None, shown: str, scalar: Scalar, problems: list[Problem]) -> float:
+    """The step in canonical units, 0 for none; durations that must be whole ticks get one by themselves."""
+    if node is None:
+        tick = scalar.unit == "ns" and scalar.problem("1500us") is not None and scalar.problem("1ms") is None
+        return TICK if tick else 0
+    from spbfast.config.units import parse_duration, parse_rate, parse_size
+
+    parse = {"ns": parse_duration, "B": parse_size, "B/s": parse_rate}.get(scalar.unit)
+    try:
+        value = parse(node.plain()) if parse else node.plain()
+    except ValueError as error:
+        problems.append(node.problem(shown, str(error)))
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        problems.append(node.problem(shown, f"must be greater than 0, got {messages.show(node.plain())}"))
+        return 0
+    return value
+
+
+def values_of(ranges: Sequence[Range], row: Sequence[float]) -> list[Any]:
+    """One row of numbers in [0, 1] as values."""
+    return [r.value(float(u)) for r, u in zip(ranges, row, strict=True)]

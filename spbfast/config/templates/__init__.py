@@ -1,0 +1,46 @@
+"""Configurations to begin with: the YAML files beside this module.
+
+Owns `spbfast init`. A template is complete in itself and says in its first comment what it is for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from spbfast.config.messages import suggest
+from spbfast.errors import ConfigError
+
+HERE = Path(__file__).parent
+
+
+def template_names() -> list[tuple[str, str]]:
+    """Names of the templates with the first comment of each."""
+    files = sorted(HERE.glob("*.yaml"))
+    return [(p.stem, p.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")) for p in files]
+
+
+def write_template(path: Path, name: str) -> Path:
+    """Write a template to a new file.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown template, or when the file exists or cannot be written.
+    """
+    known = [n for n, _ in template_names()]
+    if name not in known:
+        hint = suggest(name, known) or f"; there are {', '.join(known)}"
+        raise ConfigError(f"--template: there is no template {name!r}{hint}")
+    text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
+    try:
+        # Exclusive creation: a file of the user's is never overwritten.
+        with os.fdopen(
+            os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8"
+        ) as f:
+            f.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; choose another name, nothing was written") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return path
