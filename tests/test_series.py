@@ -53,7 +53,7 @@ def test_every_switch_has_a_certainty() -> None:
         "spbfast/config/series.json: certainty must name every policy key and no other"
     )
     assert series.certainty("policy.slab_shrink") == ("patch", "the patch itself, whole")
-    assert series.certainty("pcp.owned") is None
+    assert series.certainty("pcp.batch") is None
 
 
 def test_uncertain_points_name_keys_or_what_is_open() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
@@ -249,9 +249,6 @@ class Pcp(Model):
     high_min: AutoOrPages = _key("auto", "least limit of a CPU's lists, pages", "mainline, zone_highsize")
     high_max: AutoOrPages = _key("auto", "greatest limit of a CPU's lists, pages", "mainline, zone_highsize")
     decay: Duration = _key(10**9, "time between two decays of the limit (vmstat tick)", "mainline: 1 s", gt=0)
-    owned: Literal[False] = _key(
-        False, "owned pageblocks per CPU; the only value so far is false: classic lists", "v1 02"
-    )
 
     def sizes(self, managed: int, cpus: int, low_pages: int) -> tuple[int, int, int]:
         """Batch, high_min and high_max in pages of a zone with `managed` pages and low watermark `low_pages`.

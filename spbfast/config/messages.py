@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 SHOWN_KEYS = 12
 JOB_ONLY = "extends"
+# Keys of earlier versions, and where to say the same now.
+MOVED = {"pcp.owned": "policy.pcp_owned_pageblocks"}
 
 
 def strip(annotation: Any) -> Any:
@@ -92,6 +94,9 @@ def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
 def unknown_key(root: type[BaseModel], loc: Sequence[int | str], extra: Sequence[str] = ()) -> str:
     """The message for a key that its section does not know."""
     key, known = str(loc[-1]), [*fields_at(root, loc[:-1]), *extra]
+    moved = MOVED.get(".".join(map(str, loc)))
+    if moved:
+        return f"unknown key {key!r}; it is {moved} now"
     hint = suggest(key, known)
     if not hint:
         elsewhere = [p for p in all_paths(root) if p.rsplit(".", 1)[-1] == key and "." in p]
