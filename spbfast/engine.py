@@ -164,7 +164,7 @@ def run_replicate(
         check_zone(run.world.zone, run.policy)
     data, coords = _collect(run, samples)
     return ReplicateResult(
-        data=data,
+        data=data | _ratios(run),
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
@@ -199,6 +199,14 @@ def _collect(run: Lowered, samples: Samples) -> tuple[dict[str, np.ndarray], dic
         "counter": np.array(VM_NAMES, dtype=object),
     }
     return data, coords
+
+
+def _ratios(run: Lowered) -> dict[str, np.ndarray]:
+    """What follows from counters at the end; NaN where there was nothing to divide by."""
+    vm = run.world.node.vm
+    obtained = int(vm[V.CONTIG_ALLOC_SUCCESS])
+    per_page = int(vm[V.CONTIG_PAGES_MIGRATED]) / obtained if obtained else float("nan")
+    return {"contig_pages_per_1g": np.array(per_page)}
 
 
 def _digest(data: dict[str, np.ndarray]) -> str:

@@ -45,6 +45,7 @@ class Ga(enum.IntEnum):
     FREE_PAGES_STRANDED_IN_TAINTED = 9
     CONTIG_1G_NOW = 10
     CONTIG_1G_POSSIBLE = 11
+    CONTIG_1G_HELD = 12
 
 
 @by_reference
@@ -171,6 +172,7 @@ def record_sample(w, samples):
     gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] = nr_stranded(z)
     gauges[Ga.CONTIG_1G_NOW] = nr_contig_now(z)
     gauges[Ga.CONTIG_1G_POSSIBLE] = gauges[Ga.CONTIG_1G_NOW] + nr_contig_possible(z)
+    gauges[Ga.CONTIG_1G_HELD] = node.vm[V.CONTIG_ALLOC_SUCCESS] - node.vm[V.CONTIG_FREED]
     sum_free(z, samples.free_pages[i], samples.free_blocks[i])
     for counter in range(NR_VM):
         samples.vm[i, counter] = node.vm[counter]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from spbfast.config.actors import GiganticPages
 from spbfast.constants import NR_ORDERS, PB_PAGES, Noise
 from spbfast.demand.layout import Actors
 from spbfast.demand.request import World
@@ -130,13 +131,24 @@ def _node_conf(scenario: Scenario, seed: int, replicate: int) -> dict[int, int]:
         N.PINNED_32: threshold_32(workers.pinned_share),
         N.PIN_KEY: key_of(seed, replicate, PIN_STREAM),
         N.SAMPLE_EVERY: scenario.output_every,
+        N.WITHIN_ON: scenario.policy.compact_within_superpageblock,
+        N.WITHIN_INTERVAL: workers.compact_within_interval,
+        N.WITHIN_FREE_PB: workers.compact_within_free_pageblocks,
+        N.WITHIN_FRAGMENTS: workers.compact_within_fragments,
+        N.WITHIN_PAGEBLOCKS: workers.compact_within_pageblocks,
+        N.WITHIN_COOLDOWN: workers.compact_within_cooldown,
+        N.KCOMPACTD_ON: reclaim.kcompactd,
+        N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
+        N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
+        N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
     }
     return {int(k): int(v) for k, v in conf.items()}
 
 
 def make_configured_node(scenario: Scenario, nr_spb: int, seed: int, replicate: int) -> Node:
     """A node at time 0 with the scenario's numbers."""
-    node = make_node(nr_spb, scenario.workers.evacuation_descriptors)
+    wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
+    node = make_node(nr_spb, scenario.workers.evacuation_descriptors, max(sum(wanted), 1))
     for index, value in _node_conf(scenario, seed, replicate).items():
         node.conf[index] = value
     node.now[Now.DIGEST] = DIGEST0

@@ -45,6 +45,16 @@ class N(enum.IntEnum):
     PINNED_32 = 22
     PIN_KEY = 23
     SAMPLE_EVERY = 24
+    WITHIN_ON = 25
+    WITHIN_INTERVAL = 26
+    WITHIN_FREE_PB = 27
+    WITHIN_FRAGMENTS = 28
+    WITHIN_PAGEBLOCKS = 29
+    WITHIN_COOLDOWN = 30
+    KCOMPACTD_ON = 31
+    KCOMPACTD_PAGEBLOCKS = 32
+    KCOMPACTD_PAUSE = 33
+    CONTIG_RECLAIM_ROUNDS = 34
 
 
 class Now(enum.IntEnum):
@@ -64,6 +74,14 @@ class Now(enum.IntEnum):
     DIGEST = 11  # of the demand rows
     TICK = 12
     BOOT_FOLIOS = 13
+    CLAIMED_HEAD = 14
+    CLAIMED_TAIL = 15
+    KCOMPACTD_ORDER = 16  # greatest order that is waited for
+    KCOMPACTD_READY = 17  # not to be woken before
+    KCOMPACTD_LEFT = 18  # pageblocks left of the pass; -1: not begun
+    CONTIG_HEAD = 19
+    CONTIG_TAIL = 20
+    CONTIG_READY = 21  # when the request being served is done
 
 
 class Wk(enum.IntEnum):
@@ -75,6 +93,18 @@ class Wk(enum.IntEnum):
     DEFRAG = 3
     KSWAPD = 4
     PCP_DECAY = 5
+    CLAIMED = 6
+    WITHIN = 7
+    KCOMPACTD = 8
+    CONTIG = 9
+
+
+class Gi(enum.IntEnum):
+    """Columns of `Node.contig`: requests for whole superpageblocks that wait."""
+
+    OWNER = 0
+    SLOT = 1
+    ASKED = 2  # ns
 
 
 class Ca(enum.IntEnum):
@@ -169,6 +199,25 @@ class V(enum.IntEnum):
     TAINTS_BY_OPTIONAL = 53
     TAINTS_BY_BLOCKING = 54
     SPB_HINT_USED = 55
+    CLAIM_EVAC_QUEUED = 56
+    CLAIM_EVAC_LOST = 57
+    CLAIM_EVAC_RAN = 58
+    CLAIM_EVAC_PAGES = 59
+    COMPACT_MIGRATE_SCANNED = 60
+    COMPACT_FREE_SCANNED = 61
+    COMPACT_SKIPPED_SPBS = 62
+    COMPACT_DAEMON_WAKE = 63
+    COMPACT_DAEMON_FREED = 64
+    SPB_COMPACT_RAN = 65
+    SPB_COMPACT_PAGES = 66
+    SPB_COMPACT_FREED = 67
+    CONTIG_ALLOC_SUCCESS = 68
+    CONTIG_ALLOC_FAIL = 69
+    CONTIG_PAGES_MIGRATED = 70
+    CONTIG_RANGES_TRIED = 71
+    CONTIG_ALLOC_NS = 72
+    CONTIG_FREED = 73
+    CONTIG_WITHDRAWN = 74
 
 
 _TRIGGER_NAMES = tuple(
@@ -201,11 +250,14 @@ class Node(NamedTuple):
     cache: np.ndarray  # int64 (Ca,)
     defrag: np.ndarray  # int64 (spb, Df)
     evac: np.ndarray  # int64 (descriptors,): migratetype of each queued evacuation
+    claimed: np.ndarray  # int64 (descriptors,): claimed pageblocks to be emptied
+    within: np.ndarray  # int64 (spb,): not to be compacted inside before, ns
+    contig: np.ndarray  # int64 (gigantic slots, Gi)
     vm: np.ndarray  # int64 (V,)
     cycles: np.ndarray  # int64 (Ph,)
 
 
-def make_node(nr_spb: int, evac_pool: int) -> Node:
+def make_node(nr_spb: int, evac_pool: int, nr_gigantic: int = 1) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
         conf=np.zeros(len(N), np.int64),
@@ -214,6 +266,9 @@ def make_node(nr_spb: int, evac_pool: int) -> Node:
         cache=np.zeros(len(Ca), np.int64),
         defrag=np.zeros((nr_spb, len(Df)), np.int64),
         evac=np.zeros(evac_pool, np.int64),
+        claimed=np.zeros(evac_pool, np.int64),
+        within=np.zeros(nr_spb, np.int64),
+        contig=np.zeros((nr_gigantic, len(Gi)), np.int64),
         vm=np.zeros(NR_VM, np.int64),
         cycles=np.zeros(len(Ph), np.int64),
     )
