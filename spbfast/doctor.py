@@ -105,7 +105,7 @@ def _cache() -> Iterator[Finding]:
 
 
 def _processors() -> Iterator[Finding]:
-    from spbfast.sweep.executor import usable_cpus
+    from spbfast.sweep.limits import usable_cpus
 
     usable, all_ = usable_cpus(), os.cpu_count() or 1
     names = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -115,7 +115,7 @@ def _processors() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    from spbfast.sweep.executor import usable_memory
+    from spbfast.sweep.limits import usable_memory
 
     free = usable_memory()
     level = GOOD if free > 2 << 30 else CAUTION

@@ -21,7 +21,7 @@ import numpy as np
 
 from spbfast.config.units import format_duration
 from spbfast.errors import ResultsError
-from spbfast.sweep.executor import choose_workers, usable_memory
+from spbfast.sweep.limits import choose_workers, usable_memory
 from spbfast.sweep.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
 from spbfast.sweep.progress import format_seconds
 from spbfast.sweep.shards import FACTS, SETTLED, read_shard
