@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from spbfast.bench_machine import (
+    LINE_WORDS,
+    bench_compile,
+    bench_flagship,
+    bench_start,
+    bench_threads,
+    chase_links,
+    rounded,
+)
 from spbfast.constants import MOVABLE
 from spbfast.loop import churn, replay
 from spbfast.lowering.policy import policy_array
@@ -31,9 +38,6 @@ SIZES = {"4GiB": 4 << 18, "32GiB": 32 << 18, "247GiB": 238 << 18}  # pages; 238 
 PRESET = "v1@30"
 FULL = 0.7  # share of the zone's pages in use
 RANGE_PAGES = (16, 256, 4096)
-LINE_WORDS = 8  # int64 words in a line of 64 bytes
-GROUPS = ("churn", "pcp", "ranges", "p18", "flagship", "compile")
-FLAGSHIP = Path(__file__).resolve().parents[1] / "configs" / "devvm-burst.yaml"
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,7 @@ def clock(run: Callable[[], int], repeats: int) -> Clocked:
 
 def measure_yardstick(size: int, loads: int = 400_000) -> Clocked:
     """Nanoseconds per load of a random cyclic pointer chase over `size` bytes; five runs."""
-    nr_lines = max(size // 64, 2)
-    links = zeros((nr_lines * LINE_WORDS,), "int64")
-    order = np.random.default_rng(1).permutation(nr_lines) * LINE_WORDS
-    links[order] = np.roll(order, -1)
+    links = chase_links(size)
     at = churn.chase(links, 0, 1)
 
     def run() -> int:
@@ -204,30 +205,6 @@ def bench_p18(quick: bool = False) -> Clocked | str:
     return Clocked(tuple(values))
 
 
-def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
-    """One replicate of the flagship configuration; or why it was not run."""
-    if quick:
-        return "left out by --quick"
-    if not FLAGSHIP.is_file():
-        return f"{FLAGSHIP.name} is not beside this installation"
-    try:
-        from spbfast import engine
-        from spbfast.config import load_config
-    except ModuleNotFoundError as error:
-        return f"needs {error.name}"
-    scenario = load_config(FLAGSHIP).scenario
-    engine.warmup()
-    result = engine.run_replicate(scenario, 0, 0)
-    return {
-        "ns_by_phase": {name: _round(s / result.events * 1e9) for name, s in result.phases.items()},
-        "simulated_s": scenario.duration / 1e9,
-        "wall_s": result.wall_s,
-        "boot_s": result.boot_s,
-        "page_events": result.events,
-        "state_bytes": engine.state_bytes(scenario),
-    }
-
-
 def compile_all() -> float:
     """Compile, or load from the cache, every kernel of the benchmarks and of the engine; seconds."""
     start = time.perf_counter()
@@ -245,61 +222,80 @@ def compile_all() -> float:
     return time.perf_counter() - start
 
 
-def bench_compile(quick: bool = False) -> float | str:
-    """Seconds to compile everything in a fresh process with an empty cache; or why it was not run."""
-    if quick:
-        return "left out by --quick"
-    code = "from spbfast.bench import compile_all; print(compile_all())"
-    with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, "SPBFAST_CACHE_DIR": folder}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    if done.returncode:
-        return f"failed: {done.stderr.strip().splitlines()[-1]}"
-    return float(done.stdout.split()[-1])
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _measure(groups: set[str], quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the groups; the JSON document. `say` gets a readable line for each figure."""
-    found: dict[str, Any] = {}
-    if "churn" in groups:
-        found["yardstick_ns"], found["churn_ns"], found["scattered_ns"] = {}, {}, {}
-        labels = ("4GiB",) if quick else tuple(SIZES)
-        for scattered, label in [(False, label) for label in labels] + [(True, labels[-1])]:
-            one = bench_churn(label, quick, scattered)
-            ns, yardstick = one["ns"], one["yardstick"]
-            found["yardstick_ns"].setdefault(label, _round(yardstick.median))
-            found["scattered_ns" if scattered else "churn_ns"][label] = _round(ns.median)
-            name = "scattered" if scattered else "churn"
-            say(
-                f"{name:<9} {label:<7} {ns.median:7.1f} ns a page event, best {ns.best:5.1f}; "
-                f"{ns.median / yardstick.median:.2f} of the yardstick: {yardstick.median:.0f} ns a load "
-                f"over {one['state_bytes'] / 1e6:.0f} MB"
-            )
-    if "pcp" in groups:
-        pcp = bench_pcp(quick)
-        found["pcp_ns"] = _round(pcp.median)
-        say(f"pcp       4GiB    {pcp.median:7.1f} ns a page event, best {pcp.best:5.1f}")
-    if "ranges" in groups:
-        for nr, ns in bench_ranges(quick).items():
-            found[f"range{nr}_mpages_per_s"] = _round(1e3 / ns.median)
-            say(f"range     {nr:<7} {1e3 / ns.median:7.0f} million pages a second, best {1e3 / ns.best:.0f}")
-    if "p18" in groups:
-        p18 = bench_p18(quick)
-        found["p18_ns"] = _round(p18.median) if isinstance(p18, Clocked) else None
-        say(f"p18               {p18.median:7.1f} ns an event" if isinstance(p18, Clocked) else f"p18: {p18}")
-    if "flagship" in groups:
-        flagship = bench_flagship(quick)
-        found["flagship"] = flagship if isinstance(flagship, dict) else None
-        say(f"flagship          {flagship}")
-    if "compile" in groups:
-        seconds = bench_compile(quick)
-        found["compile_s"] = _round(seconds) if isinstance(seconds, float) else None
-        say(f"compile       {seconds}" if isinstance(seconds, str) else f"compile       {seconds:.1f} s cold")
+def _measure_churn(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    found: dict[str, Any] = {"yardstick_ns": {}, "churn_ns": {}, "scattered_ns": {}}
+    labels = ("4GiB",) if quick else tuple(SIZES)
+    for scattered, label in [(False, label) for label in labels] + [(True, labels[-1])]:
+        one = bench_churn(label, quick, scattered)
+        ns, yardstick = one["ns"], one["yardstick"]
+        found["yardstick_ns"].setdefault(label, rounded(yardstick.median))
+        found["scattered_ns" if scattered else "churn_ns"][label] = rounded(ns.median)
+        name = "scattered" if scattered else "churn"
+        say(
+            f"{name:<9} {label:<7} {ns.median:7.1f} ns a page event, best {ns.best:5.1f}; "
+            f"{ns.median / yardstick.median:.2f} of the yardstick: {yardstick.median:.0f} ns a load "
+            f"over {one['state_bytes'] / 1e6:.0f} MB"
+        )
     return found
+
+
+def _measure_pcp(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    pcp = bench_pcp(quick)
+    say(f"pcp       4GiB    {pcp.median:7.1f} ns a page event, best {pcp.best:5.1f}")
+    return {"pcp_ns": rounded(pcp.median)}
+
+
+def _measure_ranges(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    ranges = bench_ranges(quick)
+    for nr, ns in ranges.items():
+        say(f"range     {nr:<7} {1e3 / ns.median:7.0f} million pages a second, best {1e3 / ns.best:.0f}")
+    return {f"range{nr}_mpages_per_s": rounded(1e3 / ns.median) for nr, ns in ranges.items()}
+
+
+def _measure_p18(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    p18 = bench_p18(quick)
+    say(f"p18               {p18.median:7.1f} ns an event" if isinstance(p18, Clocked) else f"p18: {p18}")
+    return {"p18_ns": rounded(p18.median) if isinstance(p18, Clocked) else None}
+
+
+def _measure_flagship(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    flagship = bench_flagship(quick)
+    say(f"flagship          {flagship}")
+    return {"flagship": flagship if isinstance(flagship, dict) else None}
+
+
+def _measure_start(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    start = bench_start(quick)
+    say(f"start         {start if isinstance(start, str) else f'{start:.1f} s to the first event'}")
+    return {"start_s": rounded(start) if isinstance(start, float) else None}
+
+
+def _measure_threads(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    two = bench_threads(quick)
+    if isinstance(two, str):
+        say(f"threads       {two}")
+        return {"threads": None}
+    say(f"threads       two do {two['runs']:.2f} times one's runs, {two['yardstick']:.2f} times one's loads")
+    return {"threads": {name: rounded(value) for name, value in two.items()}}
+
+
+def _measure_compile(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    cold = bench_compile(quick)
+    say(f"compile       {cold if isinstance(cold, str) else f'{cold:.1f} s cold'}")
+    return {"compile_s": rounded(cold) if isinstance(cold, float) else None}
+
+
+MEASURES = {
+    "churn": _measure_churn,
+    "pcp": _measure_pcp,
+    "ranges": _measure_ranges,
+    "p18": _measure_p18,
+    "flagship": _measure_flagship,
+    "start": _measure_start,
+    "threads": _measure_threads,
+    "compile": _measure_compile,
+}
+GROUPS = tuple(MEASURES)
 
 
 def main(json: bool = False, only: str | None = None, quick: bool = False) -> int:  # noqa: A002
@@ -324,8 +320,10 @@ def main(json: bool = False, only: str | None = None, quick: bool = False) -> in
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     print(f"load {load:.2f} on {os.cpu_count()} CPUs at the start; compiling if need be ...", file=sys.stderr)
     compile_all()
-    found = _measure({only} if only else set(GROUPS), quick, lambda line: None if json else print(line))
-    found["load"] = _round(load)
+    found: dict[str, Any] = {}
+    for group in (only,) if only else GROUPS:
+        found |= MEASURES[group](quick, lambda line: None if json else print(line, flush=True))
+    found["load"] = rounded(load)
     if json:
         import json as json_module
 
