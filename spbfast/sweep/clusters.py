@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 CONNECT_S = 30.0
+STARTS = 3
 DASK_SETTINGS = {
     # The driver decides what happens to a batch whose worker died, so Dask itself tries nothing twice.
     "distributed.scheduler.worker-saturation": 1.0,
@@ -129,7 +130,13 @@ def _start(cluster: Callable[..., Any], **options: Any) -> Any:
     resource_tracker.ensure_running()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return cluster(**options)
+        for _ in range(STARTS):
+            try:
+                return cluster(**options)
+            except RuntimeError as error:
+                # A worker that is killed before it has reported takes the whole cluster with it.
+                reason = error
+        raise SetupError(f"worker processes do not start: {reason}")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
