@@ -113,6 +113,7 @@ class Req(enum.IntFlag):
     DEFRAG_LIST_CHANGE = 64
     DEFRAG_HIGH_WATER = 128
     DEFRAG_BEFORE_EMPTY = 256
+    EVACUATE_CLAIMED = 512  # in no golden file
 
 
 REQ_EVACUATE_FALLTHROUGH = 1
@@ -124,6 +125,7 @@ REQ_SHRINK_AFTER_EVACUATION = 32
 REQ_DEFRAG_LIST_CHANGE = 64
 REQ_DEFRAG_HIGH_WATER = 128
 REQ_DEFRAG_BEFORE_EMPTY = 256
+REQ_EVACUATE_CLAIMED = 512
 
 
 class Trigger(enum.IntEnum):
@@ -249,6 +251,9 @@ class P(enum.IntEnum):
 
 NR_POLICY = len(P)
 MAX_EVACUATE_SPBS = 64  # bound on evacuate_max_superpageblocks: the scratch array's length
+CLAIMED_AT = 3 * MAX_EVACUATE_SPBS  # where `z.scratch` names the pageblocks that an event claimed
+CLAIMED_MOST = MAX_EVACUATE_SPBS
+CLAIM_SCAN_LIMIT = 8  # SPB_SCAN_LIMIT: list entries that a claim looks at for a tainted one
 
 
 class Ev(enum.IntEnum):
@@ -276,9 +281,12 @@ class Ev(enum.IntEnum):
     BUSY_MOVES = 19
     TAINT_OUTCOME = 20  # rung that tainted last
     OFF_LRU = 21  # pages that a bulk call has handed out before it returned
+    NR_CLAIMED = 22  # pageblocks claimed with movable pages left; named in `z.scratch`
+    MIGRATE_SCANNED = 23  # pages looked at for something to move, and for a place
+    FREE_SCANNED = 24
 
 
-NR_EV = 22
+NR_EV = 25
 
 
 class C(enum.IntEnum):
@@ -344,6 +352,8 @@ class Op(enum.IntEnum):
     CACHE_DROP = 6  # N oldest folios go (truncation, unlink)
     SLAB_GROW = 7  # N new inodes with their dentries in shrinker instance SLOT
     SLAB_DROP = 8  # N oldest inodes of instance SLOT go (unlink)
+    CONTIG_ALLOC = 9  # ask for a whole superpageblock into SLOT
+    CONTIG_FREE = 10  # give back what is in SLOT, or no longer wait for it
 
 
 class Row(enum.IntEnum):

@@ -190,7 +190,7 @@ def run_replicate(
             check_zone(world.zone, run.policy)
     data, coords = _collect(run, samples, scenario)
     return ReplicateResult(
-        data=data,
+        data=data | _ratios(run),
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
@@ -235,6 +235,14 @@ def _collect(
         "zone": np.array([zone.name for zone in scenario.machine.zones()], dtype=object),
     }
     return data, coords
+
+
+def _ratios(run: Lowered) -> dict[str, np.ndarray]:
+    """What follows from counters at the end; NaN where there was nothing to divide by."""
+    vm = np.sum([world.node.vm for world in run.worlds], axis=0)
+    obtained = int(vm[V.CONTIG_ALLOC_SUCCESS])
+    per_page = int(vm[V.CONTIG_PAGES_MIGRATED]) / obtained if obtained else float("nan")
+    return {"contig_pages_per_1g": np.array(per_page)}
 
 
 def _digest(data: dict[str, np.ndarray]) -> str:

@@ -279,6 +279,35 @@ class Zone:
         row[0, replay.E_OP], row[0, replay.E_ARG] = replay.DEFRAG, number
         return int(self._run(row)[0, replay.R_MOVED])
 
+    def compact(self, spb: int, pageblocks: int = 16, free_pageblocks: int = 1, fragments: int = 1) -> int:
+        """Compact inside one clean superpageblock, with `compact_within_superpageblock`; pageblocks freed.
+
+        Parameters
+        ----------
+        spb : int
+            Number of the superpageblock.
+        pageblocks : int
+            Pageblocks that are tried at most.
+        free_pageblocks : int
+            Nothing happens where more than these are free.
+        fragments : int
+            Nor where the free pages outside free pageblocks do not fill this many.
+
+        Raises
+        ------
+        ZoneError
+            There is no such superpageblock.
+        """
+        number = integer(spb, "spb")
+        if not 0 <= number < self.state.geo.nr_spb:
+            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
+        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+        row[0, replay.E_OP], row[0, replay.E_ARG] = replay.COMPACT, number
+        row[0, replay.E_ORDER] = integer(pageblocks, "pageblocks")
+        row[0, replay.E_MT] = integer(free_pageblocks, "free_pageblocks")
+        row[0, replay.E_FLAGS] = integer(fragments, "fragments")
+        return int(self._run(row)[0, replay.R_OUTCOME])
+
     def contig(self) -> int:
         """Allocate one whole superpageblock; its first page frame number or -1. `free` returns it."""
         row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
@@ -312,7 +341,8 @@ class Zone:
     def last(self) -> Event:
         """What the last single operation, or the last of many, did."""
         _, outcome, visited, visited_fallback, tainted, requests, _, moved, _, _ = self._last.tolist()
-        return Event(Outcome(outcome), visited, visited_fallback, tainted, Req(requests), moved)
+        rung = outcome if outcome < len(Outcome) else 0  # pageblocks freed, of a compaction
+        return Event(Outcome(rung), visited, visited_fallback, tainted, Req(requests), moved)
 
     def nr_free_pages(self) -> int:
         """Pages on the free lists; those on per-CPU lists are not among them."""

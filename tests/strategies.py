@@ -91,11 +91,19 @@ class Defrag:
 
 
 @dataclass(frozen=True)
+class Compact:
+    """Compact inside superpageblock number `pick`, counted round, on up to `most` pageblocks."""
+
+    pick: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Contig:
     """Grab one whole superpageblock."""
 
 
-Operation = Alloc | Fill | Free | FreeEvery | Evacuate | Defrag | Contig
+Operation = Alloc | Fill | Free | FreeEvery | Evacuate | Defrag | Compact | Contig
 Call = tuple[str, tuple[int, ...]]
 
 
@@ -183,6 +191,7 @@ def operations(
         kinds += [
             st.builds(Evacuate, st.integers(0, 9), st.sampled_from((UNMOVABLE, RECLAIMABLE))),
             st.builds(Defrag, picks),
+            st.builds(Compact, picks, st.integers(1, 8)),
             st.builds(Contig),
         ]
     rest = st.lists(st.one_of(kinds), min_size=min_size, max_size=max_size)
@@ -216,6 +225,8 @@ def calls(operation: Operation, oracle: OracleZone) -> Iterator[Call]:
             yield "evacuate", (order, mt)
         case Defrag(pick) if oracle.policy.superpageblocks:
             yield "defrag", (pick % oracle.geometry.n_spb,)
+        case Compact(pick, most) if oracle.policy.superpageblocks:
+            yield "compact", (pick % oracle.geometry.n_spb, most, 2, 1)
         case Contig():
             yield "contig", ()
         case _:

@@ -201,7 +201,7 @@ def test_states_cover_what_there_is() -> None:
 def test_fields_that_are_not_checked_are_scratch_or_history() -> None:
     assert {field.path for field in FIELDS if not field.checked} == {
         *("pb.mark", "spb.defrag_mark", "index.hint", "pcp.conf", "slots.base", "slots.size"),
-        *("ev", "noise", "scratch", "records"),
+        *("ev", "noise", "scratch", "records", "walks"),
     }
 
 

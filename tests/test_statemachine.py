@@ -125,6 +125,15 @@ class ZoneMachine(RuleBasedStateMachine):
     def defrag(self, pick) -> None:
         self.call("defrag", pick % self.pair.zone.state.geo.nr_spb)
 
+    @rule(
+        pick=st.integers(0, 1 << 16),
+        most=st.integers(1, 4),
+        free_pb=st.integers(0, 4),
+        fragments=st.integers(0, 2),
+    )
+    def compact(self, pick, most, free_pb, fragments) -> None:
+        self.call("compact", pick % self.pair.zone.state.geo.nr_spb, most, free_pb, fragments)
+
     @rule()
     def contig(self) -> None:
         self.call("contig")
@@ -155,6 +164,15 @@ def test_superpageblock_zone_equals_its_twin_at_length() -> None:
 @given(SPB_GEOMETRIES, POLICIES, operations(5, 20))
 def test_random_sequences_equal_the_twin(geometry, policy, sequence) -> None:
     pair = Pair(geometry, policy)
+    for operation in sequence:
+        pair.run(operation)
+
+
+@settings(QUICK, max_examples=10 if INTERPRETED else 150)
+@given(mainline_geometries(), operations(5, 25, workers=False))
+def test_steered_claims_equal_their_twin(geometry, sequence) -> None:
+    policy = Policy(superpageblocks=False, claim_prefers_tainted=True)
+    pair = Pair(dataclasses.replace(geometry, pageblocks_per_spb=4), policy)
     for operation in sequence:
         pair.run(operation)
 

@@ -11,13 +11,16 @@ import numpy as np
 
 from spbfast._jit import ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import expand, is_free_buddy, take_first
-from spbfast.allocator.freelist import add_to_free_list, del_from_free_list
-from spbfast.allocator.pfn import set_of, spb_of
+from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
+from spbfast.allocator.pfn import list_of, set_of, spb_of
 from spbfast.allocator.pick import mask_of, other_nonmovable
 from spbfast.allocator.resting import release_pageblock
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import account_pages, category_of_list
 from spbfast.constants import (
+    CLAIM_SCAN_LIMIT,
+    CLAIMED_AT,
+    CLAIMED_MOST,
     CODE_MOVABLE,
     CODE_PCP,
     CODE_PINNED,
@@ -27,6 +30,7 @@ from spbfast.constants import (
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
+    REQ_EVACUATE_CLAIMED,
     TAINTED,
     C,
     Ev,
@@ -180,6 +184,31 @@ def release_claimed(z, policy, pb):
     return whole_block_order(z, pb)
 
 
+def name_claimed(z, pb):
+    """Ask for what is left movable in a claimed pageblock to be moved out; beyond the room only counted."""
+    nr = z.ev[Ev.NR_CLAIMED]
+    if nr < CLAIMED_MOST:
+        z.scratch[CLAIMED_AT + nr] = pb
+    z.ev[Ev.NR_CLAIMED] = nr + 1
+    z.ev[Ev.REQUESTS] |= REQ_EVACUATE_CLAIMED
+
+
+@kernel
+def find_near_tainted(z, order, mt):
+    """The first of a list's first entries that lies in a tainted superpageblock, else its head.
+
+    For one set of lists, which is not empty (v1 12).
+    """
+    pfn = np.int64(z.page.next[z.geo.list0 + list_of(0, order, mt)])
+    for _ in range(CLAIM_SCAN_LIMIT):
+        if pfn >= z.geo.nr_pages:
+            break
+        if category_of_list(z.spb.list[spb_of(z.geo, pfn)]) == TAINTED:
+            return pfn
+        pfn = np.int64(z.page.next[pfn])
+    return first_block(z, 0, order, mt)
+
+
 @kernel
 def claim_partial(z, policy, pfn, low, mt):
     """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1."""
@@ -196,6 +225,8 @@ def claim_partial(z, policy, pfn, low, mt):
         if high >= 0:
             return claim_whole(z, (pb << PB_ORDER) & -(1 << high), high, low, mt, label)
     move_free_blocks(z, pb, label, mt)
+    if policy[P.claim_evacuation] and mt != MOVABLE and label == MOVABLE and z.pb.used[pb, MOVABLE] > 0:
+        name_claimed(z, pb)
     set_ = set_of(z.geo, pfn)
     return take_first(z, set_, ctz(mask_of(z, set_, mt) >> low << low), low, mt)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from spbfast._jit import ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import take_first
-from spbfast.allocator.claim import claim_block
+from spbfast.allocator.claim import claim_block, find_near_tainted
 from spbfast.allocator.freelist import first_block, has_block
 from spbfast.allocator.pick import fallback_of, mask_of
 from spbfast.allocator.record import record_extfrag
@@ -27,6 +27,7 @@ from spbfast.constants import (
     C,
     Ev,
     Outcome,
+    P,
 )
 
 NO_PAGE = int(Outcome.NO_PAGE)
@@ -64,7 +65,11 @@ def claim_fallback(z, policy, order, mt, flags):
         other = find_fallback(z, high, mt)
         if other < 0:
             continue
-        pfn = claim_block(z, policy, first_block(z, 0, high, other), high, order, mt, other)
+        if policy[P.claim_prefers_tainted] and mt != MOVABLE:
+            block = find_near_tainted(z, high, other)
+        else:
+            block = first_block(z, 0, high, other)
+        pfn = claim_block(z, policy, block, high, order, mt, other)
         if pfn >= 0:
             record_extfrag(z, pfn, order, high, mt, other)
             return pfn

@@ -38,6 +38,7 @@ from spbfast.constants import (
 )
 
 SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
+BUSY_PASSES = 3  # migrate_pages makes up to 10
 
 
 @kernel
@@ -99,6 +100,32 @@ def take_target(z, policy, order, source):
     return pfn
 
 
+@inline_kernel
+def event_mark(z):
+    """Mark of the running event that fits a pageblock's int32."""
+    return z.ev[Ev.SEQ] & 0x7FFF_FFFF
+
+
+@kernel
+def give_new_place(z, pfn, order, new):
+    """Let the owner of the movable block headed by `pfn` hold its new place instead; count the move."""
+    owner = -np.int64(z.page.next[pfn]) - 1
+    slot = np.int64(z.page.prev[pfn])
+    hand_out(z, new, order, CODE_MOVABLE, owner, slot)
+    record_move(z, slot, new)
+    z.ev[Ev.MOVED_PAGES] += 1 << order
+    z.ev[Ev.MOVED_BLOCKS] += 1
+    if order >= PB_ORDER:
+        z.ev[Ev.MOVED_HUGE] += 1
+
+
+@kernel
+def move_block(z, policy, pfn, order, new):
+    """Move a movable block to `new`, already accounted, and free its old place."""
+    give_new_place(z, pfn, order, new)
+    free_block(z, policy, pfn, order, MOVABLE)
+
+
 @kernel
 def migrate_block(z, policy, pfn, order):
     """Move the movable block headed by `pfn` elsewhere and free its old place; 1 if it moved."""
@@ -106,15 +133,7 @@ def migrate_block(z, policy, pfn, order):
     if new < 0:
         z.ev[Ev.FAILED_MOVES] += 1
         return 0
-    owner = -np.int64(z.page.next[pfn]) - 1
-    slot = np.int64(z.page.prev[pfn])
-    hand_out(z, new, order, CODE_MOVABLE, owner, slot)
-    record_move(z, slot, new)
-    free_block(z, policy, pfn, order, MOVABLE)
-    z.ev[Ev.MOVED_PAGES] += 1 << order
-    z.ev[Ev.MOVED_BLOCKS] += 1
-    if order >= PB_ORDER:
-        z.ev[Ev.MOVED_HUGE] += 1
+    move_block(z, policy, pfn, order, new)
     return 1
 
 
@@ -129,6 +148,22 @@ def is_busy(z):
     acc = z.noise[Noise.BUSY_ACC] + z.noise[Noise.BUSY_SHARE]
     z.noise[Noise.BUSY_ACC] = acc & 0xFFFF
     return acc > 0xFFFF
+
+
+@kernel
+def is_busy_thrice(z):
+    """Whether a block stays busy over three passes of a migration that comes back to it."""
+    for _ in range(BUSY_PASSES):
+        if not is_busy(z):
+            return False
+        z.ev[Ev.BUSY_MOVES] += 1
+    return True
+
+
+@inline_kernel
+def is_busy_for(z, comes_back):
+    """`is_busy_thrice` for a migration that comes back to busy blocks, else `is_busy`."""
+    return is_busy_thrice(z) if comes_back else is_busy(z)
 
 
 @inline_kernel
@@ -161,7 +196,7 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
             pfn += 1 if order < 0 else 1 << order
             continue
         code = code_of(state)
-        if code == CODE_PINNED or (code == CODE_MOVABLE and is_busy(z)):
+        if code == CODE_PINNED or (code == CODE_MOVABLE and is_busy_for(z, stop_at_pinned)):
             z.ev[Ev.PINNED_MOVES if code == CODE_PINNED else Ev.BUSY_MOVES] += 1
             if stop_at_pinned:
                 return 0

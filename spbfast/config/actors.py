@@ -289,6 +289,25 @@ class ExtentBuffers(Actor):
         return self.at_boot
 
 
+class GiganticPages(Actor):
+    """Pages of a superpageblock's size, as hugetlb asks for: one after the other, each held for a while."""
+
+    kind: Literal["gigantic_pages"]
+    count: int = _key(4, "how many are asked for; each is held and asked for again", "ours", ge=1, le=4096)
+    start: Duration = _key(10 * SECOND, "when the first one is asked for", "ours")
+    interval: Duration = _key(5 * SECOND, "time between two requests of a round", "ours, 1ms or more", ge=MS)
+    hold: Duration = _key(
+        60 * SECOND, "time from asking for one to giving it back; 0s: never", "ours, 0s or 1ms or more"
+    )
+    pause: Duration = _key(10 * SECOND, "time from giving one back to asking for it again", "ours", ge=MS)
+
+    @model_validator(mode="after")
+    def _check(self) -> GiganticPages:
+        if 0 < self.hold < MS:
+            raise ValueError(f"hold: must be 0s or at least 1ms, got {format_duration(self.hold)}")
+        return self
+
+
 def _in_order(model: Any, low: str, high: str) -> None:
     below, above = getattr(model, low), getattr(model, high)
     if below > above:
@@ -313,7 +332,8 @@ ActorSpec = Annotated[
     | SlabGrowth
     | Network
     | Churn
-    | ExtentBuffers,
+    | ExtentBuffers
+    | GiganticPages,
     Field(discriminator="kind"),
 ]
 Actors = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]

@@ -299,6 +299,19 @@ class Reclaim(Model):
         ge=0,
         le=100_000,
     )
+    kcompactd: bool = _key(
+        False,
+        "compact in the background after a request above order 0 failed, until its order is to be had",
+        "mainline has it; off, since no mail says what the series leaves of it",
+    )
+    kcompactd_pageblocks: int = _key(
+        16, "pageblocks that it tries to empty before it looks again", "assumed, 1..256", ge=1, le=65_536
+    )
+    kcompactd_pause: Duration = _key(
+        10**9,
+        "how long it sleeps after a pass over all memory in vain; the kernel defers by counting attempts",
+        "assumed, 100ms..60s",
+    )
 
 
 class Workers(Model):
@@ -325,4 +338,40 @@ class Workers(Model):
     busy_share: Share = _key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
     defrag_cooldown: Duration = _key(
         5 * 10**9, "least time between two defragmentations of a superpageblock", "v1 16"
+    )
+    compact_within_interval: Duration = _key(
+        10**9,
+        "time between two looks at clean superpageblocks by policy.compact_within_superpageblock; "
+        "0s: only after a failed request of pageblock order",
+        "assumed, 0s or 100ms..60s",
+    )
+    compact_within_free_pageblocks: int = _key(
+        1,
+        "a clean superpageblock is compacted inside when it has at most this many free pageblocks",
+        "assumed, 0..16; the first threshold of v1 16 for tainted ones",
+        ge=0,
+        le=65_536,
+    )
+    compact_within_fragments: int = _key(
+        4,
+        "and this many pageblocks' worth of free pages outside free pageblocks",
+        "assumed, 1..64",
+        ge=1,
+        le=65_536,
+    )
+    compact_within_pageblocks: int = _key(
+        16, "pageblocks that one run tries to empty in a superpageblock", "assumed, 1..512", ge=1, le=65_536
+    )
+    compact_within_cooldown: Duration = _key(
+        5 * 10**9,
+        "pause of a superpageblock after a run that freed no pageblock",
+        "assumed, 0s..60s; that of v1 43",
+    )
+    contig_reclaim_rounds: int = _key(
+        32,
+        "rounds of a 16th of a superpageblock of page cache that a request for a whole one may reclaim when "
+        "migration finds no place",
+        "mainline reclaims inside each target's allocation; the bound is assumed, 0..64",
+        ge=0,
+        le=1024,
     )

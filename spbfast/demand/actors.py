@@ -13,6 +13,7 @@ import numpy as np
 
 from spbfast._jit import entry_kernel, kernel
 from spbfast.constants import Err
+from spbfast.demand.gigantic import tick_gigantic
 from spbfast.demand.layout import Ap, Kind
 from spbfast.demand.regions import boot_regions, tick_guest, tick_regions
 from spbfast.demand.steady import (
@@ -45,6 +46,8 @@ def _tick_entry(actors, a, key, tick, rows, n):
         return tick_nodes(p, s, stream, tick, rows, n)
     if kind == Kind.REGIONS:
         return tick_regions(p, s, stream, tick, rows, n)
+    if kind == Kind.GIGANTIC:
+        return tick_gigantic(p, tick, rows, n)
     return n
 
 

@@ -31,6 +31,7 @@ class Kind(enum.IntEnum):
     SLAB = 5  # inodes come and go
     POPULATION = 6  # a fixed number of slots, each replaced at random
     NODES = 7  # groups of pages: a growing number, some replaced
+    GIGANTIC = 8  # whole superpageblocks, asked for and given back by the clock
 
 
 class Ap(enum.IntEnum):
@@ -97,9 +98,18 @@ class As(enum.IntEnum):
 ACC, ACC_REWRITE, ACC_BALLOON, ACC_ORDER0 = (
     int(column) for column in (As.ACC, As.ACC_REWRITE, As.ACC_BALLOON, As.ACC_ORDER0)
 )
-OP_ALLOC, OP_FREE, OP_THP, OP_REPLACE, OP_CACHE_ADD, OP_CACHE_DROP, OP_SLAB_GROW, OP_SLAB_DROP = (
-    int(op) for op in Op if op != Op.NONE
-)
+(
+    OP_ALLOC,
+    OP_FREE,
+    OP_THP,
+    OP_REPLACE,
+    OP_CACHE_ADD,
+    OP_CACHE_DROP,
+    OP_SLAB_GROW,
+    OP_SLAB_DROP,
+    OP_CONTIG_ALLOC,
+    OP_CONTIG_FREE,
+) = (int(op) for op in Op if op != Op.NONE)
 NR_AP = len(Ap)
 NR_AS = ACC_ORDER0 + NR_FOLIO_ORDERS
 

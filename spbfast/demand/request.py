@@ -42,7 +42,7 @@ from spbfast.holders.slab_layout import Slab
 from spbfast.holders.standins import Standins
 from spbfast.state.layout import Zone
 from spbfast.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
-from spbfast.workers.compact import compact_for_thp
+from spbfast.workers.compact import compact_for_thp, wake_compaction
 from spbfast.workers.defer import defer_requests
 from spbfast.workers.due import evacuate_accounted
 from spbfast.workers.kswapd import reclaim_direct, wake_kswapd
@@ -260,6 +260,7 @@ def request_blocking(w, policy, order, mt, flags, cls, cpu):
 def request_slow(w, policy, order, mt, flags, cls, cpu):
     """What a request does when its first attempt failed."""
     wake_kswapd(w.zone, w.node)
+    wake_compaction(w.node, order)
     if cls & CLS_BLOCKING:
         return request_blocking(w, policy, order, mt, flags, cls, cpu)
     return request_atomic(w, policy, order, mt, flags, cls, cpu)

@@ -35,6 +35,7 @@ from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
 from spbfast.state.node import OWNER_COLD, N, Now, Ph, V
+from spbfast.workers.background import queue_contig, return_contig
 from spbfast.workers.defer import defer_requests
 
 OK = int(Err.OK)
@@ -244,6 +245,17 @@ def run_slab_row(w, policy, row):
 
 
 @kernel
+def run_contig_row(w, policy, row):
+    """Ask for a whole superpageblock into a slot, or give it back."""
+    owner, slot = np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT])
+    if row[Row.OP] == Op.CONTIG_ALLOC:
+        queue_contig(w.node, owner, slot)
+    else:
+        return_contig(w.zone, policy, w.node, w.shrink, owner, slot)
+    return OK
+
+
+@kernel
 def run_row(w, policy, row):
     """Execute one row; an error code."""
     op = np.int64(row[Row.OP])
@@ -257,6 +269,8 @@ def run_row(w, policy, row):
         return run_thp_row(w, policy, row)
     if op == Op.CACHE_ADD or op == Op.CACHE_DROP:
         return run_cache_row(w, policy, row)
+    if op == Op.CONTIG_ALLOC or op == Op.CONTIG_FREE:
+        return run_contig_row(w, policy, row)
     start = read_cycles()
     err = run_slab_row(w, policy, row)
     w.node.cycles[Ph.SLAB] += read_cycles() - start

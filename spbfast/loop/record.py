@@ -47,6 +47,7 @@ class Ga(enum.IntEnum):
     CONTIG_1G_POSSIBLE = 11
     PCP_OWNED_PAGEBLOCKS = 12
     PCP_STRANDED_PAGES = 13
+    CONTIG_1G_HELD = 14
 
 
 # Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
@@ -202,6 +203,7 @@ def record_sample(w, samples):
     gauges[Ga.CONTIG_1G_POSSIBLE] = gauges[Ga.CONTIG_1G_NOW] + nr_contig_possible(z)
     gauges[Ga.PCP_OWNED_PAGEBLOCKS] = z.count[C.PCP_OWNED_PAGEBLOCKS]
     gauges[Ga.PCP_STRANDED_PAGES] = nr_resting_in_tainted(z)
+    gauges[Ga.CONTIG_1G_HELD] = node.vm[V.CONTIG_ALLOC_SUCCESS] - node.vm[V.CONTIG_FREED]
     sum_free(z, samples.free_pages[i], samples.free_blocks[i])
     for counter in range(NR_VM):
         samples.vm[i, counter] = node.vm[counter]

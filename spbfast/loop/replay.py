@@ -32,8 +32,9 @@ from spbfast.constants import (
 from spbfast.workers.contig import alloc_contig, free_contig
 from spbfast.workers.defrag import defrag_spb
 from spbfast.workers.evacuate import evacuate_for_order
+from spbfast.workers.within import compact_spb
 
-ALLOC, FREE, BULK_FIRST, BULK_NEXT, DRAIN, DECAY, EVACUATE, DEFRAG, CONTIG = range(9)
+ALLOC, FREE, BULK_FIRST, BULK_NEXT, DRAIN, DECAY, EVACUATE, DEFRAG, CONTIG, COMPACT = range(10)
 # Columns of an event row.
 E_OP, E_HANDLE, E_ORDER, E_MT, E_FLAGS, E_ARG = range(6)
 E_CPU = E_ARG  # of requests, frees and what is done to per-CPU lists
@@ -138,7 +139,7 @@ def run_bulk(z, policy, events, first, pins, out):
 
 @kernel
 def run_other(z, policy, event):
-    """DRAIN, DECAY, EVACUATE or DEFRAG; 1 if it did something."""
+    """DRAIN, DECAY, EVACUATE, DEFRAG or COMPACT; 1 if it did something, or the pageblocks it freed."""
     op = event[E_OP]
     if op == DRAIN:
         drain_all(z, policy, event[E_CPU])
@@ -148,6 +149,8 @@ def run_other(z, policy, event):
         return evacuate_for_order(z, policy, event[E_MT])
     elif op == DEFRAG:
         return defrag_spb(z, policy, event[E_ARG])
+    elif op == COMPACT:
+        return compact_spb(z, policy, event[E_ARG], event[E_ORDER], event[E_MT], event[E_FLAGS])
     return 0
 
 

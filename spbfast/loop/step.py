@@ -125,12 +125,16 @@ def boot_page_cache(w, policy, key, cumulative, nr, keep):
 @kernel
 def forget_queued(node, shrink):
     """Forget work that boot queued and the times of queueing: both belong to no simulated time."""
-    for item in (Wk.EVACUATE, Wk.SHRINK, Wk.DEFRAG):
+    for item in (Wk.EVACUATE, Wk.SHRINK, Wk.DEFRAG, Wk.CLAIMED, Wk.WITHIN, Wk.KCOMPACTD):
         node.due[item] = NEVER
     node.now[Now.EVAC_HEAD] = node.now[Now.EVAC_TAIL]
     node.now[Now.EVAC_STAMP] = -1
+    node.now[Now.CLAIMED_HEAD] = node.now[Now.CLAIMED_TAIL]
+    node.now[Now.KCOMPACTD_ORDER] = 0
+    node.now[Now.KCOMPACTD_READY] = 0
     for spb in range(node.defrag.shape[0]):
         node.defrag[spb, Df.DUE] = NEVER
+        node.within[spb] = 0
     for column in range(W.HAS_STAMP, shrink.work.shape[1]):
         shrink.work[0, column] = 0
 
@@ -154,3 +158,5 @@ def end_boot(w):
         node.due[Wk.PCP_DECAY] = node.conf[N.PCP_DECAY]
     if node.due[Wk.KSWAPD] != NEVER:
         node.due[Wk.KSWAPD] = np.int64(0)
+    if node.conf[N.WITHIN_ON] and node.conf[N.WITHIN_INTERVAL] > 0:
+        node.due[Wk.WITHIN] = node.conf[N.WITHIN_INTERVAL]

@@ -7,7 +7,7 @@ costs nothing: its rows go to run_rows as they are.
 Model: a row (a handful of requests) goes to the first zone of its node's zonelist that stays above its
 low watermark and its reserve, as get_page_from_freelist's first pass would choose; if there is none, to
 the node's own zone and its slow path. A zone that has pages but not the order asked for is not left for
-another one. File metadata stays with its node.
+another one. File metadata stays with its node, and gigantic pages come from it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def run_row_in_zones(worlds, policy, row):
             if err != OK:
                 return err
         return OK
-    if op == Op.SLAB_GROW or op == Op.SLAB_DROP or op == Op.CACHE_DROP:
+    stays = op == Op.CONTIG_ALLOC or op == Op.CONTIG_FREE
+    if stays or op == Op.SLAB_GROW or op == Op.SLAB_DROP or op == Op.CACHE_DROP:
         return run_row(pick(worlds, home_of(worlds, row[Row.CPU])), policy, row)
     if op == Op.REPLACE:
         # Freed where it is; what is then replaced is an empty slot of the zone that serves.

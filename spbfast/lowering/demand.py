@@ -376,6 +376,22 @@ def _extent_buffers(plan: _Plan, actor: models.ExtentBuffers) -> None:
     )
 
 
+def _gigantic_pages(plan: _Plan, actor: models.GiganticPages) -> None:
+    plan.entry(
+        Kind.GIGANTIC,
+        actor,
+        2 * actor.count,
+        owner=plan.owner(actor.label, actor.count, MOVABLE),
+        units=actor.count,
+        mt=MOVABLE,
+        cls=CLS_USER,
+        start=_ticks(actor.start),
+        spacing=_ticks(actor.interval),
+        restart=_ticks(actor.hold),
+        pause=_ticks(actor.pause),
+    )
+
+
 _LOWER: dict[type[models.Actor], Callable[[_Plan, Any], None]] = {
     models.KernelStatics: _statics,
     models.ReclaimableStatics: _slab_statics,
@@ -386,4 +402,5 @@ _LOWER: dict[type[models.Actor], Callable[[_Plan, Any], None]] = {
     models.Network: _network,
     models.Churn: _churn,
     models.ExtentBuffers: _extent_buffers,
+    models.GiganticPages: _gigantic_pages,
 }

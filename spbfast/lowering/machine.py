@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from spbfast.config.actors import GiganticPages
 from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.demand.layout import Actors
 from spbfast.demand.request import World
@@ -165,6 +166,16 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.SAMPLE_EVERY: scenario.output_every,
         N.NR_CPUS: machine.cpus,
         N.NR_NODES: machine.nodes,
+        N.WITHIN_ON: scenario.policy.compact_within_superpageblock,
+        N.WITHIN_INTERVAL: workers.compact_within_interval,
+        N.WITHIN_FREE_PB: workers.compact_within_free_pageblocks,
+        N.WITHIN_FRAGMENTS: workers.compact_within_fragments,
+        N.WITHIN_PAGEBLOCKS: workers.compact_within_pageblocks,
+        N.WITHIN_COOLDOWN: workers.compact_within_cooldown,
+        N.KCOMPACTD_ON: reclaim.kcompactd,
+        N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
+        N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
+        N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
     }
     return {int(k): int(v) for k, v in conf.items()}
 
@@ -172,7 +183,9 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
 def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
     """The node state of zone `number` at time 0, with the scenario's numbers."""
     zones = scenario.machine.zones()
-    node = make_node(nr_spb, scenario.workers.evacuation_descriptors, len(zones))
+    wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
+    pool = scenario.workers.evacuation_descriptors
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1))
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
     node.zonelist[:] = _zonelist(scenario, zones[number].node)

@@ -47,6 +47,16 @@ class N(enum.IntEnum):
     SAMPLE_EVERY = 24
     NR_CPUS = 25
     NR_NODES = 26
+    WITHIN_ON = 27
+    WITHIN_INTERVAL = 28
+    WITHIN_FREE_PB = 29
+    WITHIN_FRAGMENTS = 30
+    WITHIN_PAGEBLOCKS = 31
+    WITHIN_COOLDOWN = 32
+    KCOMPACTD_ON = 33
+    KCOMPACTD_PAGEBLOCKS = 34
+    KCOMPACTD_PAUSE = 35
+    CONTIG_RECLAIM_ROUNDS = 36
 
 
 class Zl(enum.IntEnum):
@@ -73,6 +83,14 @@ class Now(enum.IntEnum):
     DIGEST = 11  # of the demand rows
     TICK = 12
     BOOT_FOLIOS = 13
+    CLAIMED_HEAD = 14
+    CLAIMED_TAIL = 15
+    KCOMPACTD_ORDER = 16  # greatest order that is waited for
+    KCOMPACTD_READY = 17  # not to be woken before
+    KCOMPACTD_LEFT = 18  # pageblocks left of the pass; -1: not begun
+    CONTIG_HEAD = 19
+    CONTIG_TAIL = 20
+    CONTIG_READY = 21  # when the request being served is done
 
 
 class Wk(enum.IntEnum):
@@ -84,6 +102,18 @@ class Wk(enum.IntEnum):
     DEFRAG = 3
     KSWAPD = 4
     PCP_DECAY = 5
+    CLAIMED = 6
+    WITHIN = 7
+    KCOMPACTD = 8
+    CONTIG = 9
+
+
+class Gi(enum.IntEnum):
+    """Columns of `Node.contig`: requests for whole superpageblocks that wait."""
+
+    OWNER = 0
+    SLOT = 1
+    ASKED = 2  # ns
 
 
 class Ca(enum.IntEnum):
@@ -181,6 +211,25 @@ class V(enum.IntEnum):
     PCP_PAGEBLOCKS_CLAIMED = 56
     PCP_PAGEBLOCKS_ADOPTED = 57
     PCP_FRAGMENTS_TAKEN_BACK = 58  # pages
+    CLAIM_EVAC_QUEUED = 59
+    CLAIM_EVAC_LOST = 60
+    CLAIM_EVAC_RAN = 61
+    CLAIM_EVAC_PAGES = 62
+    COMPACT_MIGRATE_SCANNED = 63
+    COMPACT_FREE_SCANNED = 64
+    COMPACT_SKIPPED_SPBS = 65
+    COMPACT_DAEMON_WAKE = 66
+    COMPACT_DAEMON_FREED = 67
+    SPB_COMPACT_RAN = 68
+    SPB_COMPACT_PAGES = 69
+    SPB_COMPACT_FREED = 70
+    CONTIG_ALLOC_SUCCESS = 71
+    CONTIG_ALLOC_FAIL = 72
+    CONTIG_PAGES_MIGRATED = 73
+    CONTIG_RANGES_TRIED = 74
+    CONTIG_ALLOC_NS = 75
+    CONTIG_FREED = 76
+    CONTIG_WITHDRAWN = 77
 
 
 _TRIGGER_NAMES = tuple(
@@ -213,12 +262,15 @@ class Node(NamedTuple):
     cache: np.ndarray  # int64 (Ca,)
     defrag: np.ndarray  # int64 (spb, Df)
     evac: np.ndarray  # int64 (descriptors,): migratetype of each queued evacuation
+    claimed: np.ndarray  # int64 (descriptors,): claimed pageblocks to be emptied
+    within: np.ndarray  # int64 (spb,): not to be compacted inside before, ns
+    contig: np.ndarray  # int64 (gigantic slots, Gi)
     vm: np.ndarray  # int64 (V,)
     cycles: np.ndarray  # int64 (Ph,)
     zonelist: np.ndarray  # int64 (zones, Zl)
 
 
-def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1) -> Node:
+def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
         conf=np.zeros(len(N), np.int64),
@@ -227,6 +279,9 @@ def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1) -> Node:
         cache=np.zeros(len(Ca), np.int64),
         defrag=np.zeros((nr_spb, len(Df)), np.int64),
         evac=np.zeros(evac_pool, np.int64),
+        claimed=np.zeros(evac_pool, np.int64),
+        within=np.zeros(nr_spb, np.int64),
+        contig=np.zeros((nr_gigantic, len(Gi)), np.int64),
         vm=np.zeros(NR_VM, np.int64),
         cycles=np.zeros(len(Ph), np.int64),
         zonelist=np.zeros((nr_zones, len(Zl)), np.int64),

@@ -18,12 +18,14 @@ from spbfast.constants import (
     REQ_DEFRAG_HIGH_WATER,
     REQ_DEFRAG_LIST_CHANGE,
     REQ_EVACUATE_CLAIM,
+    REQ_EVACUATE_CLAIMED,
     REQ_EVACUATE_FALLTHROUGH,
     REQ_SHRINK_FALLTHROUGH,
     Ev,
     P,
 )
 from spbfast.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, N, Now, V, Wk
+from spbfast.workers.claimed import queue_claimed
 from spbfast.workers.shrink import PENDING, QUEUED, THROTTLED, queue_shrink
 
 EVACUATE_BITS = REQ_EVACUATE_FALLTHROUGH | REQ_EVACUATE_CLAIM
@@ -110,6 +112,8 @@ def execute_requests(z, policy, node, shrink, mt):
     for trigger in range(NR_TRIGGERS):
         if bits & (REQ_SHRINK_FALLTHROUGH << trigger):
             queue_slab_shrink(policy, node, shrink, trigger)
+    if bits & REQ_EVACUATE_CLAIMED:
+        queue_claimed(z, node)
     if bits & DEFRAG_BITS:
         queue_defrags(z, node)
         z.ev[Ev.NR_DEFRAG] = 0

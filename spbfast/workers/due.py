@@ -1,4 +1,4 @@
-"""Running what is due: evacuation, slab shrink, defragmentation, kswapd, per-CPU decay.
+"""Running what is due: evacuation, slab shrink, defragmentation, compaction, kswapd, per-CPU decay.
 
 Owns the order of work (by time, then by queue number) and the simulated cost of each item: an item that
 took time does not start again before that time is over. Different items run side by side.
@@ -11,28 +11,19 @@ import numpy as np
 from spbfast._jit import kernel
 from spbfast.allocator.pcp import decay
 from spbfast.allocator.request import begin_event
-from spbfast.constants import Ev, P
+from spbfast.constants import MOVABLE, Ev, P
 from spbfast.holders.slab import free_emptied
 from spbfast.holders.slab_layout import St
 from spbfast.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.workers.background import run_contig, run_within
+from spbfast.workers.claimed import run_claimed
+from spbfast.workers.compact import run_kcompactd
+from spbfast.workers.cost import account_moves
 from spbfast.workers.defer import defer_requests
 from spbfast.workers.defrag import defrag_spb
 from spbfast.workers.evacuate import evacuate_for_order
 from spbfast.workers.kswapd import reclaim_direct, run_kswapd
 from spbfast.workers.shrink import R, begin_shrink, end_shrink
-
-
-@kernel
-def account_moves(z, node):
-    """Count the moves of an event; their cost in ns."""
-    huge = z.ev[Ev.MOVED_HUGE]
-    cost = huge * node.conf[N.MIGRATE_THP_COST]
-    cost += (z.ev[Ev.MOVED_PAGES] - 512 * huge) * node.conf[N.MIGRATE_PAGE_COST]
-    node.vm[V.PGMIGRATE_SUCCESS] += z.ev[Ev.MOVED_PAGES]
-    node.vm[V.PGMIGRATE_FAIL] += z.ev[Ev.FAILED_MOVES] + z.ev[Ev.PINNED_MOVES] + z.ev[Ev.BUSY_MOVES]
-    node.vm[V.PAGE_EVENTS] += 2 * z.ev[Ev.MOVED_BLOCKS]
-    node.vm[V.MIGRATE_NS] += cost
-    return cost
 
 
 @kernel
@@ -150,6 +141,20 @@ def find_due(node, until_ns):
 
 
 @kernel
+def run_later_item(z, policy, node, slab, shrink, item):
+    """The items that most runs never have."""
+    if item == Wk.CLAIMED:
+        run_claimed(z, policy, node)
+        defer_requests(z, policy, node, shrink, MOVABLE)
+    elif item == Wk.WITHIN:
+        run_within(z, policy, node, shrink)
+    elif item == Wk.KCOMPACTD:
+        run_kcompactd(z, policy, node, shrink)
+    else:
+        run_contig(z, policy, node, slab, shrink)
+
+
+@kernel
 def run_due_work(z, policy, node, slab, standins, shrink, until_ns):
     """Run all work due up to a time, in order; the clock follows."""
     while True:
@@ -169,6 +174,8 @@ def run_due_work(z, policy, node, slab, standins, shrink, until_ns):
             begin_event(z, 0)
             run_kswapd(z, policy, node, slab)
             defer_requests(z, policy, node, shrink, 1)
-        else:
+        elif item == Wk.PCP_DECAY:
             run_pcp_decay(z, policy, node, shrink)
+        else:
+            run_later_item(z, policy, node, slab, shrink, item)
     node.now[Now.NS] = max(node.now[Now.NS], np.int64(until_ns))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
-from spbfast.allocator.migrate import evacuate_pageblock
+from spbfast.allocator.migrate import evacuate_pageblock, event_mark
 from spbfast.constants import (
     LIST_TAINTED,
     MAX_EVACUATE_SPBS,
@@ -39,12 +39,6 @@ def find_candidates(z, policy):
                 z.scratch[MAX_EVACUATE_SPBS + nr] = policy[P.evacuate_max_pageblocks]
                 nr += 1
     return nr
-
-
-@inline_kernel
-def event_mark(z):
-    """Mark of the running event that fits a pageblock's int32."""
-    return z.ev[Ev.SEQ] & 0x7FFF_FFFF
 
 
 @inline_kernel

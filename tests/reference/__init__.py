@@ -15,6 +15,7 @@ from tests.reference.invariants import check_buddy, check_spb
 from tests.reference.policy import Policy
 from tests.reference.spb_state import Event
 from tests.reference.spb_workers import SpbZone
+from tests.reference.steer import SteeredBuddyZone
 from tests.reference.words import MAX_ORDER, PB_PAGES
 
 __all__ = ["Geometry", "OracleZone", "Policy"]
@@ -58,7 +59,11 @@ class OracleZone:
         self._next_handle = 0
         self._zone: BuddyZone | SpbZone
         if not policy.superpageblocks:
-            self._zone = BuddyZone(geometry.zone_pages, geometry.start_pfn)
+            shape = (geometry.zone_pages, geometry.start_pfn)
+            steered = policy.claim_prefers_tainted
+            self._zone = (
+                SteeredBuddyZone(*shape, geometry.pageblocks_per_spb) if steered else BuddyZone(*shape)
+            )
             return
         if geometry.zone_pages % (2 * PB_PAGES) or geometry.start_pfn % (1 << MAX_ORDER):
             raise ValueError("a superpageblock zone has evenly many whole pageblocks from an aligned start")
@@ -97,6 +102,14 @@ class OracleZone:
     def defrag(self, spb: int) -> Event:
         """Make room in one tainted superpageblock."""
         self.event = self._zone.defrag(spb) if isinstance(self._zone, SpbZone) else Event()
+        return self.event
+
+    def compact(self, spb: int, most: int, free_pb_most: int, fragments_least: int) -> Event:
+        """Compact inside one clean superpageblock; `event.outcome` is the pageblocks freed."""
+        if isinstance(self._zone, SpbZone):
+            self.event = self._zone.compact(spb, most, free_pb_most, fragments_least)
+        else:
+            self.event = Event()
         return self.event
 
     def contig(self) -> int:

@@ -189,6 +189,10 @@ class BuddyZone:
                 return head, fallback
         return None
 
+    def claim_candidate(self, order: int, mt: int) -> tuple[int, int] | None:
+        """The block that a claim tries at this order."""
+        return self.candidate(order, mt)
+
     def claim(self, order: int, mt: int, flags: int) -> int | None:
         """Turn a whole foreign pageblock into type `mt`, largest blocks first.
 
@@ -199,7 +203,7 @@ class BuddyZone:
         for c in range(MAX_ORDER, lowest - 1, -1):
             if mt == MOVABLE and c < HALF_PB_ORDER:
                 return None
-            found = self.candidate(c, mt)
+            found = self.claim_candidate(c, mt)
             if found is None:
                 continue
             block, fallback = found

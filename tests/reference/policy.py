@@ -56,6 +56,9 @@ class Policy:
     relabel_on_empty: bool = True
     sticky_content: bool = True
     choose_by_bitmap: bool = False
+    claim_evacuation: bool = False
+    compact_within_superpageblock: bool = False
+    claim_prefers_tainted: bool = False
 
     @classmethod
     def of(cls, switches: Mapping[str, Any]) -> Policy:

@@ -57,6 +57,7 @@ class Event:
     n_same_type: int = 0
     n_pageblocks: int = 0
     moves: list[tuple[int, int, int]] = field(default_factory=list)
+    claimed: list[int] = field(default_factory=list)
 
     @property
     def n_defrag(self) -> int:

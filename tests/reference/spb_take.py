@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tests.reference.spb_state import SpbState
-from tests.reference.words import MAX_ORDER, MOVABLE, PB_ORDER, PB_PAGES, RECLAIMABLE, TAINTED, UNMOVABLE
+from tests.reference.words import (
+    EVACUATE_CLAIMED,
+    MAX_ORDER,
+    MOVABLE,
+    PB_ORDER,
+    PB_PAGES,
+    RECLAIMABLE,
+    TAINTED,
+    UNMOVABLE,
+)
 
 WHOLE, FRAGMENTS, BOTH = "whole", "fragments", "both"
 OTHER_NONMOVABLE = {UNMOVABLE: RECLAIMABLE, RECLAIMABLE: UNMOVABLE}
@@ -71,6 +80,9 @@ class SpbTake(SpbState):
         if not half_waived and not self._is_half_alike(pb, label, mt):
             return None
         self.lists.relabel_partial(pb, mt)
+        if policy.claim_evacuation and mt != MOVABLE and label == MOVABLE and self.used[pb][MOVABLE]:
+            self.request(EVACUATE_CLAIMED)
+            self.event.claimed.append(pb)
         return self.take_first(spb, range(order, MAX_ORDER + 1), order, mt)
 
     def _is_half_alike(self, pb: int, label: int, mt: int) -> bool:

@@ -50,12 +50,17 @@ class SpbZone(SpbAllocator):
         pfn = self.target(block.order, self.lists.spb_of(old))
         if pfn is None:
             return False
+        self.move(block, pfn)
+        return True
+
+    def move(self, block: Block, pfn: int) -> None:
+        """A held block's pages go to a place that was taken for them."""
+        old = block.pfn
         self.hold_block(Block(block.handle, pfn, block.order, MOVABLE))
         self.update(self.lists.spb_of(pfn))
         self.free_block(old)
         self.event.moves.append((block.handle, old, pfn))
         self.event.moved += 1 << block.order
-        return True
 
     def is_pinned(self, block: Block) -> bool:
         return self.pin_modulus > 0 and block.handle % self.pin_modulus == self.pin_remainder
@@ -138,6 +143,62 @@ class SpbZone(SpbAllocator):
         if self.policy.defrag_start_at_reserve:
             return self.free_pb(spb) > self.reserve(spb)
         return self.free_pb(spb) >= 2 or self.free_pages(spb) >= 3 * PB_PAGES
+
+    # -- compaction inside a clean superpageblock -------------------------------------------------
+
+    def fragments(self, spb: int) -> int:
+        """Free pages outside free pageblocks."""
+        return self.free_pages(spb) - self.free_pb(spb) * PB_PAGES
+
+    def compact(self, spb: int, most: int, free_pb_most: int, fragments_least: int) -> Event:
+        """Empty the emptiest pageblocks of a clean superpageblock into its fullest ones.
+
+        It begins with few free pageblocks and many fragments and goes on while the fragments last, on
+        `most` pageblocks at most, each once. Each place is looked for behind the last one found in the
+        same pageblock; a pageblock without one is passed over from then on.
+        """
+        self.event = Event()
+        needed = self.category(spb) == CLEAN and self.free_pb(spb) <= free_pb_most
+        if not self.policy.compact_within_superpageblock or not needed:
+            return self.event
+        self._passed_over: set[int] = set()
+        self._target, self._cursor = -1, 0
+        while self.event.n_pageblocks < most and self.fragments(spb) >= fragments_least * PB_PAGES:
+            sources = [pb for pb in self.pbs_in(spb) if 0 < self.used[pb][MOVABLE] < PB_PAGES]
+            sources = [pb for pb in sources if pb not in self._passed_over]
+            if not sources:
+                break
+            source = min(sources, key=lambda pb: self.used[pb][MOVABLE])
+            self._passed_over.add(source)
+            self.event.n_pageblocks += 1
+            self.event.outcome += self._empty_into_fullest(spb, source)
+        return self.event
+
+    def _empty_into_fullest(self, spb: int, source: int) -> int:
+        for pfn in sorted(self.heads[source]):
+            block = self.blocks[pfn]
+            place = None if self.is_pinned(block) else self._place_within(spb, source, block.order)
+            if place is None:
+                return 0
+            self.move(block, place)
+        return int(not self.used[source][MOVABLE])
+
+    def _place_within(self, spb: int, source: int, order: int) -> int | None:
+        while True:
+            if self._target in (-1, source):
+                targets = [pb for pb in self.pbs_in(spb) if 0 < self.used[pb][MOVABLE] < PB_PAGES]
+                targets = [pb for pb in targets if pb != source and pb not in self._passed_over]
+                targets = [pb for pb in targets if self.lists.label[pb] == MOVABLE]
+                if not targets:
+                    return None
+                self._target = max(targets, key=lambda pb: self.used[pb][MOVABLE])
+                self._cursor = self.lists.pb_start(self._target)
+            for pfn, free_order in self.lists.free_blocks_in(self._target):
+                if pfn >= self._cursor and free_order >= order:
+                    self._cursor = pfn + (1 << order)
+                    return self.lists.take(pfn, order)
+            self._passed_over.add(self._target)
+            self._target = -1
 
     # -- contig -----------------------------------------------------------------------------------
 
