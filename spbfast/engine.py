@@ -239,7 +239,7 @@ def _collect(
 
 def _ratios(run: Lowered) -> dict[str, np.ndarray]:
     """What follows from counters at the end; NaN where there was nothing to divide by."""
-    vm = run.world.node.vm
+    vm = np.sum([world.node.vm for world in run.worlds], axis=0)
     obtained = int(vm[V.CONTIG_ALLOC_SUCCESS])
     per_page = int(vm[V.CONTIG_PAGES_MIGRATED]) / obtained if obtained else float("nan")
     return {"contig_pages_per_1g": np.array(per_page)}

@@ -184,9 +184,8 @@ def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int
     """The node state of zone `number` at time 0, with the scenario's numbers."""
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
-    node = make_node(
-        nr_spb, scenario.workers.evacuation_descriptors, nr_gigantic=max(sum(wanted), 1), nr_zones=len(zones)
-    )
+    pool = scenario.workers.evacuation_descriptors
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1))
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
     node.zonelist[:] = _zonelist(scenario, zones[number].node)

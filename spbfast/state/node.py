@@ -270,7 +270,7 @@ class Node(NamedTuple):
     zonelist: np.ndarray  # int64 (zones, Zl)
 
 
-def make_node(nr_spb: int, evac_pool: int, nr_gigantic: int = 1, nr_zones: int = 1) -> Node:
+def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
         conf=np.zeros(len(N), np.int64),

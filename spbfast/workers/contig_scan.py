@@ -16,6 +16,7 @@ from spbfast.allocator.claim import block_order, code_of
 from spbfast.allocator.free import hand_out
 from spbfast.allocator.freelist import del_from_free_list
 from spbfast.allocator.migrate import give_new_place, is_busy_thrice, take_target
+from spbfast.allocator.owner import drop_owner
 from spbfast.allocator.pfn import first_page
 from spbfast.allocator.settle import settle_spb
 from spbfast.allocator.spb import account_pages, clear_all_content, del_used, move_spb
@@ -129,6 +130,8 @@ def hold_range(z, start, end, owner, slot):
     """Make an owner hold an isolated range that is wholly empty."""
     for pb in range(start >> PB_ORDER, end >> PB_ORDER):
         clear_all_content(z, pb)
+        if z.pb.owner[pb]:
+            drop_owner(z, pb)
     for pfn in range(start, end, 1 << MAX_ORDER):
         hand_out(z, pfn, MAX_ORDER, CODE_CONTIG, owner, slot)
     hand_out(z, start, MAX_ORDER, CODE_CONTIG, owner, slot)

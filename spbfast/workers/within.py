@@ -14,6 +14,8 @@ from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import take_block
 from spbfast.allocator.claim import block_order, code_of
 from spbfast.allocator.migrate import event_mark, is_busy_thrice, move_block
+from spbfast.allocator.resting import release_pageblock
+from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, category_of_list
 from spbfast.constants import (
     CLEAN,
@@ -109,6 +111,9 @@ def empty_into_fullest(z, policy, spb, source):
     """Move a pageblock's blocks to fuller ones of its superpageblock; 1 if it is wholly free now."""
     pfn = source << PB_ORDER
     end = pfn + PB_PAGES
+    if policy[P.pcp_owned_pageblocks] and z.pb.owner[source]:
+        release_pageblock(z, policy, source)
+        settle(z, policy, pfn)
     while pfn < end:
         z.ev[Ev.MIGRATE_SCANNED] += 1
         state = np.int64(z.page.state[pfn])
