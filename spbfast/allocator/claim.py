@@ -184,31 +184,6 @@ def release_claimed(z, policy, pb):
     return whole_block_order(z, pb)
 
 
-def name_claimed(z, pb):
-    """Ask for what is left movable in a claimed pageblock to be moved out; beyond the room only counted."""
-    nr = z.ev[Ev.NR_CLAIMED]
-    if nr < CLAIMED_MOST:
-        z.scratch[CLAIMED_AT + nr] = pb
-    z.ev[Ev.NR_CLAIMED] = nr + 1
-    z.ev[Ev.REQUESTS] |= REQ_EVACUATE_CLAIMED
-
-
-@kernel
-def find_near_tainted(z, order, mt):
-    """The first of a list's first entries that lies in a tainted superpageblock, else its head.
-
-    For one set of lists, which is not empty (v1 12).
-    """
-    pfn = np.int64(z.page.next[z.geo.list0 + list_of(0, order, mt)])
-    for _ in range(CLAIM_SCAN_LIMIT):
-        if pfn >= z.geo.nr_pages:
-            break
-        if category_of_list(z.spb.list[spb_of(z.geo, pfn)]) == TAINTED:
-            return pfn
-        pfn = np.int64(z.page.next[pfn])
-    return first_block(z, 0, order, mt)
-
-
 @kernel
 def name_claimed(z, pb):
     """Ask for what is left movable in a claimed pageblock to be moved out; beyond the room only counted."""
