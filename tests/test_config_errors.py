@@ -31,7 +31,7 @@ def message_of(name: str) -> str:
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(CASES) >= 20
+    assert len(CASES) >= 40
 
 
 @pytest.mark.parametrize("name", CASES)

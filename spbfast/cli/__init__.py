@@ -41,7 +41,7 @@ __all__ = [
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `spbfast` command; always ends in SystemExit."""
     try:
-        app(args=args)
+        app(args=args, prog_name="spbfast")
     except SpbfastError as error:
         text = str(error)
         print(text if ": error: " in text else f"spbfast: error: {text}", file=sys.stderr)

@@ -221,6 +221,9 @@ class _Checker:
             self.check_fixed("sweep.design.ranges", path, range_node, main)
             shown = f"sweep.design.ranges.{path}"
             scalar = scalar_at(self.tree, path)
+            if lookup_problem := self._unknown(path, range_node, shown):
+                self.problems.append(lookup_problem)
+                continue
             read = read_range(range_node, shown, scalar, self.problems)
             if read is None:
                 continue
@@ -235,6 +238,15 @@ class _Checker:
                     break
         self.check_twice([*(("sweep.grid", k, n) for k, n in swept.items()), *usable])
         return found
+
+    def _unknown(self, path: str, node: Node, shown: str) -> Problem | None:
+        """The problem of a path that leads nowhere, found by writing nothing there."""
+        found: list[Problem] = []
+        self.validate(self._with({path: Node(None, node.source)}, found), found)
+        for problem in found:
+            if problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message:
+                return node.problem(shown, problem.message, at_key=True)
+        return None
 
     # -- values together -----------------------------------------------------------------------------
 

@@ -172,6 +172,8 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
         return f"must be a mapping{more}, got {show(value)}{advice}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _wrong_tag(kind, value, root, loc)
+    if kind == "multiple_of":
+        return f"must be a multiple of {ctx['multiple_of']}, got {show(value)}"
     if kind == "string_pattern_mismatch":
         return f"must match {ctx['pattern']}, got {show(value)}"
     return f"{error['msg']}, got {show(value)}"

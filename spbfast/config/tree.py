@@ -17,6 +17,8 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from spbfast.errors import Problem
 
 MAX_DEPTH = 40
+# Aliases multiply: a few lines can stand for more values than memory holds.
+MAX_VALUES = 1_000_000
 NO_SUCH_PLACE = "so a path cannot lead through it"
 
 
@@ -100,9 +102,28 @@ def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
     except YAMLError as error:
         problems.append(source.problem(1, 1, "", f"not readable as YAML: {error}"))
         return None
+    except RecursionError:
+        problems.append(source.problem(1, 1, "", "nested too deeply"))
+        return None
     if root is None:
         return Node({}, source, 1, 1)
+    if _nr_values(root, {}) > MAX_VALUES:
+        message = f"stands for more than {MAX_VALUES} values, through aliases or by itself; a long list of "
+        problems.append(source.problem(1, 1, "", message + "points belongs into a file: sweep.points_file"))
+        return None
     return _Builder(yaml.constructor, source, problems).build(root, "", 0)
+
+
+def _nr_values(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML node stands for when all aliases are written out."""
+    if isinstance(node, ScalarNode):
+        return 1
+    if id(node) not in known:
+        # While it is being counted, a node that contains itself has no end.
+        known[id(node)] = MAX_VALUES + 1
+        below = [n for pair in node.value for n in pair] if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_nr_values(n, known) for n in below)
+    return known[id(node)]
 
 
 def _syntax_message(error: MarkedYAMLError, source: Source, line: int) -> str:

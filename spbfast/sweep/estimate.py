@@ -22,6 +22,7 @@ import numpy as np
 from spbfast.config.units import format_duration
 from spbfast.errors import ResultsError
 from spbfast.sweep.limits import choose_workers, usable_memory
+from spbfast.sweep.needs import Needs
 from spbfast.sweep.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
 from spbfast.sweep.progress import format_seconds
 from spbfast.sweep.shards import FACTS, SETTLED, read_shard
@@ -142,7 +143,7 @@ def estimate(
     run = known
     if run is None and measure and done < runs:
         run = calibrate(module, plan, say)
-    state = max(int(module.state_bytes(s)) for s in plan.sizing_scenarios())
+    state = Needs(plan, module.state_bytes).largest(plan)
     kind, slots, processes, remark = _executor(job.executor, state, runs - done)
     memory = slots * state + processes * PROCESS_BYTES
     files = _files(job.executor, run, runs - done, slots)
@@ -251,7 +252,7 @@ def _executor(executor: Any, state: int, new: int) -> tuple[str, int, int, str]:
     if kind == "serial":
         return "this thread", 1, 1, ""
     if kind in ("threads", "processes"):
-        slots, remark = choose_workers(executor.workers, state, max(1, new))
+        slots, remark = choose_workers(executor.workers, state, max(1, new), executor.memory)
         words = f"{slots} {kind if slots > 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
         return words, slots, 1 if kind == "threads" else slots + 1, remark
     if kind == "address":

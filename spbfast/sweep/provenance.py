@@ -19,8 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spbfast.sweep.files import hostname
 from spbfast.sweep.plan import Plan
 
@@ -67,7 +65,7 @@ def identity(plan: Plan) -> dict[str, Any]:
 def plan_digest(plan: Plan) -> str:
     """16 hex digits over the points in their order and the replicates."""
     digest = hashlib.blake2b(str(plan.replicates).encode(), digest_size=8)
-    digest.update(np.array([p.point_id for p in plan.points], "u8").tobytes())
+    digest.update(plan.ids.tobytes())
     return digest.hexdigest()
 
 

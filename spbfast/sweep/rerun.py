@@ -186,8 +186,7 @@ def _first_difference(name: str, old: CellResult, now: CellResult) -> list[str]:
 
 
 def _compare_failure(store: Store, task: Task, now: CellResult) -> Rerun:
-    found = now.facts.get("failure")
-    account: dict[str, Any] = found if isinstance(found, dict) else {}
+    account = dict(now.account or {})
     old = _stored(store, task.cell)
     name = STATUS_NAMES[now.status]
     stored = STATUS_NAMES[old.status] if old is not None else "nothing"

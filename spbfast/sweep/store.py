@@ -242,7 +242,7 @@ class Store:
             )
 
     def _refuse_foreign(self, plan: Plan, status: Mapping[Cell, int]) -> None:
-        ids = {p.point_id for p in plan.points}
+        ids = set(plan.ids.tolist())
         if not status or any(c.point_id in ids for c in status):
             return
         lines = ["no point of the sweep is the same"]
