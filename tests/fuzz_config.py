@@ -24,9 +24,11 @@ from spbfast.config import load_config
 from spbfast.config.messages import all_paths
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.errors import ConfigError, Problem
+from spbfast.sweep.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS_MAX = 20.0
+# Processor time, so that a busy machine is not taken for a slow loader.
+SECONDS_MAX = 10.0
 POINTS_PLANNED = 64
 
 TEXTS = [p.read_text(encoding="utf-8") for p in sorted((ROOT / "tests" / "bad_yaml").glob("*.yaml"))]
@@ -123,19 +125,17 @@ def check(content: str, table: bytes, overrides: list[str]) -> None:
         (home / "job.yaml").write_bytes(content.encode("utf-8", "surrogatepass"))
         (home / "points.csv").write_bytes(table)
         (home / "base.yaml").write_text("duration: 2s\npolicy: v1@30\n")
-        begin = time.perf_counter()
+        begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 job = load_config(home / "job.yaml", overrides)
                 if job.nr_points <= POINTS_PLANNED:
-                    from spbfast.sweep.plan import make_plan
-
                     plan = make_plan(job, 1)
                     assert len(plan.points) + plan.merged == job.nr_points
             except ConfigError as error:
                 check_error(error)
-        assert time.perf_counter() - begin < SECONDS_MAX, "took too long"
+        assert time.process_time() - begin < SECONDS_MAX, "took too long"
 
 
 def properties(examples: int) -> list[Callable[[], None]]:

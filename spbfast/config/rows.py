@@ -219,7 +219,7 @@ class _Scalars:
             message = f"{text!r} is not a plain value; write a number, true, false, or text with a unit"
             self.problems.append(self.source.problem(line, self._col(line, text), "", message))
             return None
-        return Node(node.plain(), self.source, line, 1)
+        return replace(node, source=self.source, line=line)
 
 
 # Alphanumeric texts that YAML does not take as text.
