@@ -19,7 +19,7 @@ U, M, R = int(Mt.UNMOVABLE), int(Mt.MOVABLE), int(Mt.RECLAIMABLE)
         # A walk steps on full ones, bitmaps do not name them.
         ("MMMM MMMM M...", M, "MMMM MMMM MM..", "MMMM MMMM MM..", (3, 1)),
         # Nothing clean serves: a walk went past all of them before the empty one.
-        ("MMMM MMMM ....", M, "MMMM MMMM M...", "MMMM MMMM M...", (3, 1)),
+        ("MMMM MMMM ....", M, "MMMM MMMM ..M.", "MMMM MMMM ..M.", (3, 1)),
         # Unmovable pages into the tainted ones, likewise; claims look for movable pageblocks.
         ("UM.. UMM. ....", U, "UM.. UMMU ....", "UMU. UMM. ....", (3, 1)),
     ],

@@ -115,12 +115,13 @@ def test_a_scan_passes_over_ranges_with_unmovable_pages_and_gives_pinned_ones_ba
 def test_what_cannot_be_had_is_a_counted_failure(policy: str) -> None:
     machine = bare(policy, **STILL)
     machine.fill(0, 16_000, order=1, mt=U)
-    free = machine.free
+    count = machine.world.zone.count
+    free = count[C.FREE_PAGES] + count[C.PCP_PAGES]
     _ask(machine, 16_001)
     machine.work(1000 * MS)
     assert machine.slots(16_001, 1)[0] == -1
     assert (machine.vm("contig_alloc_fail"), machine.vm("contig_alloc_success")) == (1, 0)
-    assert machine.free == free + 0
+    assert count[C.FREE_PAGES] + count[C.PCP_PAGES] == free
     machine.check()
 
 
@@ -143,8 +144,10 @@ def test_page_cache_makes_room_for_what_has_to_move() -> None:
     found = {}
     for rounds in (0, 64):
         machine = bare("v1@45", **STILL, workers__contig_reclaim_rounds=rounds)
+        assert machine.fill(0, 11_000, order=1) == 11_000
         assert machine.row(Op.CACHE_ADD, 0, 40_000, mt=M) == 0
-        _ask(machine, 1)
+        assert machine.world.zone.count[C.EMPTY_SPBS] == 0
+        _ask(machine, 16_000)
         machine.work(1000 * MS)
         found[rounds] = machine.vm("contig_alloc_success")
         machine.check()
@@ -165,8 +168,12 @@ def test_runs_under_all_policies_meet_the_same_demand() -> None:
         vm = dict(zip(result.coords["counter"], result.data["vmstat"][:, -1], strict=True))
         asked = vm["contig_alloc_success"] + vm["contig_alloc_fail"] + vm["contig_withdrawn"]
         assert asked >= 6
-        assert result.data["contig_1g_held"].max() >= 1
+        if policy == "v1@45":
+            assert result.data["contig_1g_held"].max() >= 1
         assert result.data["contig_1g_held"][-1] == vm["contig_alloc_success"] - vm["contig_freed"]
         per_page = float(result.data["contig_pages_per_1g"])
-        assert per_page == vm["contig_pages_migrated"] / vm["contig_alloc_success"]
+        if vm["contig_alloc_success"]:
+            assert per_page == vm["contig_pages_migrated"] / vm["contig_alloc_success"]
+        else:
+            assert np.isnan(per_page)
     assert len(digests) == 1
