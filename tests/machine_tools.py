@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spbfast._jit import entry_kernel
-from spbfast.constants import NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
+from spbfast.constants import CODE_CONTIG, NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
 from spbfast.demand.request import World
 from spbfast.engine import boot
 from spbfast.holders.pagecache import reclaim_pages
@@ -23,6 +23,7 @@ from spbfast.lowering.machine import Lowered, first_demand_owner, lower_scenario
 from spbfast.state.build import boot_chunks, first_usable
 from spbfast.state.check import check_zone
 from spbfast.state.node import VM_NAMES
+from spbfast.workers.compact import compact_for_thp, wake_compaction
 from spbfast.workers.defer import execute_requests
 from spbfast.workers.due import run_due_work
 from tests.demand_tools import scenario
@@ -58,6 +59,18 @@ def ask(w, policy, bits, mt):
 def reclaim(w, policy, want):
     """Reclaim of page cache; pages freed."""
     return reclaim_pages(w.zone, policy, w.node, want)
+
+
+@entry_kernel
+def wake(w, order):
+    """A request of that order failed."""
+    wake_compaction(w.node, order)
+
+
+@entry_kernel
+def compact(w, policy):
+    """Compaction on behalf of a huge fault; 1 if there is a free pageblock."""
+    return compact_for_thp(w.zone, policy, w.node, w.shrink)
 
 
 class Machine:
@@ -134,7 +147,10 @@ def held_pages(world: World) -> int:
     pfn = world.zone.slots.pfn
     heads = pfn[pfn >= 0]
     assert len(np.unique(heads)) == len(heads)
-    return int((1 << (world.zone.page.state[heads].astype(np.int64) & ORDER_NIBBLE)).sum())
+    state = world.zone.page.state[heads].astype(np.int64)
+    whole = int((state >> 4 == CODE_CONTIG).sum())
+    blocks = state[state >> 4 != CODE_CONTIG]
+    return (whole << world.zone.geo.spb_shift) + int((1 << (blocks & ORDER_NIBBLE)).sum())
 
 
 def bare(policy: Any = "v1@30", **values: Any) -> Machine:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
-from spbfast.allocator.buddy import free_pieces, take_first
+from spbfast._jit import ctz, inline_kernel, kernel
+from spbfast.allocator.buddy import take_block, take_first
 from spbfast.allocator.choose import find_next
 from spbfast.allocator.claim import block_order, code_of
 from spbfast.allocator.free import free_block, hand_out
 from spbfast.allocator.freelist import has_block
-from spbfast.allocator.mainline import take_smallest
-from spbfast.allocator.pfn import spb_of
+from spbfast.allocator.pfn import list_of, spb_of
 from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, mask_of
 from spbfast.allocator.prefetch import prefetch_slot
 from spbfast.allocator.record import record_move
@@ -70,14 +69,19 @@ def take_target_in_empty(z, policy, order):
 def take_target_mainline(z, order, source):
     """A movable block outside the source's pageblock, or -1.
 
-    Model: the smallest own-type block; one from the same pageblock ends the move. The kernel's free
-    scanner works from the zone's end instead (isolate_freepages).
+    Model: the first of the smallest own-type blocks. The kernel's free scanner works from the zone's end
+    instead (isolate_freepages); what the migration itself freed serves neither.
     """
-    pfn = take_smallest(z, order, MOVABLE)
-    if pfn >= 0 and pfn >> PB_ORDER == source >> PB_ORDER:
-        free_pieces(z, pfn, order, False)
-        return np.int64(-1)
-    return pfn
+    orders = mask_of(z, 0, MOVABLE) >> order << order
+    while orders:
+        high = ctz(orders)
+        orders &= orders - 1
+        pfn = np.int64(z.page.next[z.geo.list0 + list_of(0, high, MOVABLE)])
+        while pfn < z.geo.nr_pages:
+            if pfn >> PB_ORDER != source >> PB_ORDER:
+                return take_block(z, pfn, high, order, MOVABLE)
+            pfn = np.int64(z.page.next[pfn])
+    return np.int64(-1)
 
 
 @kernel

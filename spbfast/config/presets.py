@@ -52,7 +52,7 @@ def _hint(name: str) -> str:
     if (number := re.fullmatch(r"v1@([0-9]+)", name)) is not None:
         steps = [n for n in _table() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
         return (
-            f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@15'"
+            f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
         )
     near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""

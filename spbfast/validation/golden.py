@@ -56,6 +56,11 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
+def _stages() -> list[str]:
+    """The presets that have superpageblocks: mainline's own traces cover the others."""
+    return [name for name in presets.ladder() if presets.preset_values(name)["superpageblocks"]]
+
+
 def judge(numbers: Mapping[str, Any]) -> list[Finding]:
     """All identical, and all steps of the series among them."""
     out = []
@@ -71,7 +76,7 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
                 "; ".join(text.split("\n")[0] for text in numbers["different"]) if same < nr else "exact",
             )
         )
-    steps = [name for name in presets.ladder() if name != "mainline"]
+    steps = _stages()
     covered = {stage.replace("_", "@") for stage in numbers["stages"]}
     missing = [name for name in steps if name not in covered]
     out.append(
@@ -88,7 +93,7 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
 
 def tables(numbers: Mapping[str, Any]) -> list[str]:
     """Files by step of the series."""
-    stages = {name: numbers["stages"].get(name.replace("@", "_"), 0) for name in presets.ladder()[1:]}
+    stages = {name: numbers["stages"].get(name.replace("@", "_"), 0) for name in _stages()}
     shown = ", ".join(f"{name} {nr}" for name, nr in stages.items())
     return [
         "",

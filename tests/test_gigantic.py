@@ -1,0 +1,179 @@
+"""Gigantic pages: demand by the clock, whole superpageblocks obtained, held, returned, and their cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spbfast.constants import PB_PAGES, C, Op, Row
+from spbfast.engine import run_replicate
+from spbfast.errors import ConfigError
+from spbfast.state.node import NEVER, N, Wk
+from tests.demand_tools import plan_for, scenario, tick_rows
+from tests.machine_tools import MS, M, U, bare
+
+SPB_PAGES = 8 * PB_PAGES
+STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
+ASK = {
+    "kind": "gigantic_pages",
+    "count": 2,
+    "start": "10ms",
+    "interval": "5ms",
+    "hold": "20ms",
+    "pause": "10ms",
+}
+
+
+def test_demand_is_a_clockwork() -> None:
+    rows, ticks = tick_rows(plan_for(ASK), 50)
+    found = [(int(t), Op(int(r[Row.OP])).name, int(r[Row.SLOT])) for r, t in zip(rows, ticks, strict=True)]
+    assert found == [
+        (10, "CONTIG_ALLOC", 0),
+        (15, "CONTIG_ALLOC", 1),
+        (30, "CONTIG_FREE", 0),
+        (35, "CONTIG_FREE", 1),
+        (40, "CONTIG_ALLOC", 0),
+        (45, "CONTIG_ALLOC", 1),
+    ]
+
+
+def test_without_a_hold_time_each_is_asked_for_once() -> None:
+    rows, ticks = tick_rows(plan_for({**ASK, "hold": "0s"}), 200)
+    assert ticks.tolist() == [10, 15]
+    assert (rows[:, Row.OP] == Op.CONTIG_ALLOC).all()
+
+
+def test_a_hold_time_below_a_tick_is_refused() -> None:
+    with pytest.raises(ConfigError, match="hold: must be 0s or at least 1ms"):
+        scenario({**ASK, "hold": "10us"})
+
+
+def _ask(machine, slot: int = 0) -> None:
+    assert machine.row(Op.CONTIG_ALLOC, slot) == 0
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
+def test_an_empty_superpageblock_is_taken_and_comes_back(policy: str) -> None:
+    machine = bare(policy, **STILL)
+    free, node = machine.free, machine.world.node
+    _ask(machine)
+    assert node.due[Wk.CONTIG] == node.conf[N.WQ_DELAY]
+    machine.work(MS)
+    first = int(machine.slots(0, 1)[0])
+    assert first % SPB_PAGES == 0 <= first
+    assert machine.free == free - SPB_PAGES
+    assert machine.world.zone.count[C.ISOLATED_SPBS] == 1
+    assert (machine.vm("contig_alloc_success"), machine.vm("contig_pages_migrated")) == (1, 0)
+    machine.check()
+    assert machine.row(Op.CONTIG_FREE, 0) == 0
+    assert machine.free == free
+    assert machine.vm("contig_freed") == 1
+    machine.check()
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
+def test_one_in_use_is_emptied_by_migration_which_takes_time(policy: str) -> None:
+    machine = bare(policy, **STILL)
+    z = machine.world.zone
+    # A movable page in every superpageblock: none is empty, the first of full length is not the first.
+    machine.fill(0, 14_000, order=1)
+    keep = {int(z.slots.pfn[i]) // SPB_PAGES: i for i in range(14_000)}
+    for slot in set(range(14_000)) - set(keep.values()):
+        machine.row(Op.FREE, slot)
+    machine.row(Op.CONTIG_ALLOC, 15_000)
+    machine.work(1000 * MS)
+    assert machine.slots(15_000, 1)[0] >= 0
+    assert machine.vm("contig_pages_migrated") in (0, 2)
+    assert machine.vm("contig_alloc_ns") >= machine.vm("migrate_ns")
+    machine.check()
+
+
+def test_a_scan_passes_over_ranges_with_unmovable_pages_and_gives_pinned_ones_back() -> None:
+    machine = bare("mainline", workers__pinned_share=1.0, workers__busy_share=0.0)
+    z = machine.world.zone
+    assert machine.fill(0, 1, mt=U) == 1
+    # Pinned pages in one superpageblock of full length, the rest of it free.
+    assert machine.fill(1, 9_000, order=0) == 9_000
+    for slot in range(1, 9_000, 2):
+        machine.row(Op.FREE, slot)
+    before = machine.slots(0, 9_001).copy()
+    _ask(machine, 16_000)
+    machine.work(1000 * MS)
+    held = int(machine.slots(16_000, 1)[0])
+    assert held >= 0
+    assert machine.vm("contig_pages_migrated") == 0
+    assert np.array_equal(before, machine.slots(0, 9_001)), "a pinned page does not move"
+    pinned = np.unique(before[before >= 0] // SPB_PAGES)
+    assert held // SPB_PAGES not in pinned
+    assert machine.vm("contig_ranges_tried") >= 2
+    assert machine.vm("pgmigrate_fail") >= 1
+    assert z.count[C.ISOLATED_SPBS] == 1
+    machine.check()
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+def test_what_cannot_be_had_is_a_counted_failure(policy: str) -> None:
+    machine = bare(policy, **STILL)
+    machine.fill(0, 16_000, order=1, mt=U)
+    count = machine.world.zone.count
+    free = count[C.FREE_PAGES] + count[C.PCP_PAGES]
+    _ask(machine, 16_001)
+    machine.work(1000 * MS)
+    assert machine.slots(16_001, 1)[0] == -1
+    assert (machine.vm("contig_alloc_fail"), machine.vm("contig_alloc_success")) == (1, 0)
+    assert count[C.FREE_PAGES] + count[C.PCP_PAGES] == free
+    machine.check()
+
+
+def test_a_request_that_waits_is_withdrawn_when_it_is_given_back() -> None:
+    machine = bare("v1@45")
+    node = machine.world.node
+    _ask(machine)
+    machine.row(Op.CONTIG_FREE, 0)
+    assert machine.vm("contig_withdrawn") == 1
+    machine.work(1000 * MS)
+    assert machine.slots(0, 1)[0] == -1
+    assert machine.vm("contig_alloc_success") + machine.vm("contig_alloc_fail") == 0
+    assert node.due[Wk.CONTIG] == NEVER
+    machine.row(Op.CONTIG_FREE, 0)  # nothing waits, nothing is held
+    assert machine.vm("contig_withdrawn") == 1
+
+
+def test_page_cache_makes_room_for_what_has_to_move() -> None:
+    """Without free memory elsewhere migration finds no place until page cache goes."""
+    found = {}
+    for rounds in (0, 64):
+        machine = bare("v1@45", **STILL, workers__contig_reclaim_rounds=rounds)
+        assert machine.fill(0, 11_000, order=1) == 11_000
+        assert machine.row(Op.CACHE_ADD, 0, 40_000, mt=M) == 0
+        assert machine.world.zone.count[C.EMPTY_SPBS] == 0
+        _ask(machine, 16_000)
+        machine.work(1000 * MS)
+        found[rounds] = machine.vm("contig_alloc_success")
+        machine.check()
+    assert found == {0: 0, 64: 1}
+
+
+def test_runs_under_all_policies_meet_the_same_demand() -> None:
+    ask = {**ASK, "start": "200ms", "hold": "300ms", "interval": "100ms", "pause": "100ms"}
+    actors = [actor.model_dump() for actor in scenario().actors]
+    plain = [{k: v for k, v in a.items() if k in ("kind", "name")} for a in actors if a["kind"] == "network"]
+    digests = set()
+    for policy in ("mainline", "v1@15", "v1@45"):
+        given = scenario(
+            ask, *plain, {"kind": "page_cache", "rate": "20MB/s"}, policy=policy, duration="1500ms"
+        )
+        result = run_replicate(given, 1, 0, check=True)
+        digests.add(result.demand_digest)
+        vm = dict(zip(result.coords["counter"], result.data["vmstat"][:, -1], strict=True))
+        asked = vm["contig_alloc_success"] + vm["contig_alloc_fail"] + vm["contig_withdrawn"]
+        assert asked >= 6
+        if policy == "v1@45":
+            assert result.data["contig_1g_held"].max() >= 1
+        assert result.data["contig_1g_held"][-1] == vm["contig_alloc_success"] - vm["contig_freed"]
+        per_page = float(result.data["contig_pages_per_1g"])
+        if vm["contig_alloc_success"]:
+            assert per_page == vm["contig_pages_migrated"] / vm["contig_alloc_success"]
+        else:
+            assert np.isnan(per_page)
+    assert len(digests) == 1
