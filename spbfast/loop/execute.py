@@ -10,7 +10,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel, read_cycles
 from spbfast.allocator.claim import code_of
-from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
 from spbfast.allocator.pcp import is_pcp_order, pcp_free
 from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.constants import (
@@ -72,6 +72,7 @@ def put_page(w, policy, owner, slot, cpu):
     w.node.vm[V.PGFREE] += 1 << order
     w.node.vm[V.PAGE_EVENTS] += 1
     if z.geo.nr_cpus > 0 and is_pcp_order(order):
+        note_gone(z, pfn, order, code_of(state))
         pcp_free(z, policy, cpu, pfn, order, mt_of_code(code_of(state)))
     else:
         free_held(z, policy, pfn)

@@ -17,6 +17,7 @@ from spbfast.loop.execute import add_to_cache
 from spbfast.loop.record import record_if_due, record_sample
 from spbfast.loop.zonelist import run_rows_in_zones
 from spbfast.state.node import NEVER, Df, N, Now, Ph, V, Wk
+from spbfast.state.trace import TALLY_TAINT_BOOT
 from spbfast.workers.due import run_due_work
 from spbfast.workers.shrink import W
 
@@ -147,6 +148,9 @@ def end_boot(w):
     node.now[Now.BOOT_DONE] = 1
     node.vm[:] = 0
     node.cycles[:] = 0
+    taints = w.zone.count[C.TAINTS]
+    w.zone.tally[:] = 0
+    w.zone.tally[TALLY_TAINT_BOOT] = taints
     w.zone.count[C.TAINTS] = 0
     w.zone.count[C.UNTAINTS] = 0
     w.zone.count[C.HINTS_USED] = 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from spbfast._jit import by_reference
 from spbfast.constants import Outcome, Trigger
+from spbfast.state.trace import TALLY_NAMES
 
 NEVER = 1 << 62
 
@@ -230,6 +231,10 @@ class V(enum.IntEnum):
     CONTIG_ALLOC_NS = 75
     CONTIG_FREED = 76
     CONTIG_WITHDRAWN = 77
+    SLABS_SCANNED = 78
+    SPB_SLAB_SHRINK_PAGEBLOCKS = 79
+    WORKINGSET_REFAULT_SLAB = 80
+    WORKINGSET_REFAULT_FILE = 81
 
 
 _TRIGGER_NAMES = tuple(
@@ -243,13 +248,18 @@ _WALK_NAMES = tuple(
     f"spb_{what}_{outcome.name.lower()}" for what in ("searched", "visited") for outcome in Outcome
 )
 
-VM_NAMES = tuple(v.name.lower() for v in V) + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES
+VM_NAMES = (
+    *(v.name.lower() for v in V),
+    *(_TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES),
+    *TALLY_NAMES,
+)
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
 VM_QUEUED = VM_ASKED + len(Trigger)
 VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
 VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
 VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
+VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
 
 
 @by_reference
