@@ -36,8 +36,17 @@ def run(
     kinds = wanted_records(job, records, output)
     from spbfast.engine import dataset_of, run_replicate
 
-    keep = {"snapshots": job.output.level == "spb", "records": kinds, "records_max": job.output.records_max}
-    runs = [run_replicate(job.scenario, job.seed, k, **keep) for k in range(job.replicates)]
+    runs = [
+        run_replicate(
+            job.scenario,
+            job.seed,
+            replicate,
+            snapshots=job.output.level == "spb",
+            records=kinds,
+            records_max=job.output.records_max,
+        )
+        for replicate in range(job.replicates)
+    ]
     dataset = dataset_of(runs, job.seed)
     if not quiet:
         typer.echo(_summary(dataset))
