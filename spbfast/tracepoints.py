@@ -8,7 +8,7 @@ kernel's tracepoints; `spb_slab_shrink_run` is this program's own, and so are th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,6 @@ GFP = {
     Cls.RETRY_MAYFAIL: "__GFP_RETRY_MAYFAIL",
     Cls.KSWAPD: "__GFP_KSWAPD_RECLAIM",
 }
-ZONES = ("Normal",)
 assert len(OUTCOMES) == Outcome.BORROW_MOVABLE + 1
 
 
@@ -57,6 +56,7 @@ class Kind:
     name: str
     long_name: str
     fields: tuple[Field, ...]
+    has_zone: bool = False  # the kernel's own fields begin with the zone's name
 
 
 def _mt(name: str, long_name: str) -> Field:
@@ -64,7 +64,6 @@ def _mt(name: str, long_name: str) -> Field:
 
 
 _PFN = Field("pfn", "i8", "page frame number", is_page=True)
-_ZONE = Field("zone", "i1", "zone", names=ZONES)
 _ORDER = Field("order", "i1", "block order asked for; -1 where it was not kept")
 _MT = _mt("mt", "requested migrate type")
 _FLAGS = {int(flag): f"ALLOC_{flag.name}" for flag in AllocFlag}
@@ -74,7 +73,8 @@ KINDS: dict[str, Kind] = {}
 
 def _add(kind: Tp, long_name: str, *fields: Field) -> None:
     name = kind.name.lower()
-    KINDS[name] = Kind(name, long_name, fields)
+    has_zone = fields[0].name == "order" and name.startswith("spb_")
+    KINDS[name] = Kind(name, long_name, fields, has_zone)
 
 
 _add(
@@ -96,7 +96,6 @@ _add(
 _add(
     Tp.SPB_EVACUATE_FOR_ORDER_DONE,
     "an evacuation of tainted superpageblocks ended",
-    _ZONE,
     _ORDER,
     _MT,
     Field("p1", "i4", "pageblocks of the requested type that were tried"),
@@ -106,7 +105,6 @@ _add(
 _add(
     Tp.SPB_ALLOC_ATOMIC_RELAX,
     "a caller that cannot block gave up or relaxed its request",
-    _ZONE,
     _ORDER,
     _MT,
     Field("gfp", "i4", "what the caller may do", bits={int(k): v for k, v in GFP.items()}),
@@ -115,7 +113,6 @@ _add(
 _add(
     Tp.SPB_ALLOC_WALK,
     "the search of the superpageblocks for one request ended",
-    _ZONE,
     _ORDER,
     _MT,
     Field("alloc_flags", "i4", "allocation flags, numbered as in the golden traces", bits=_FLAGS),
@@ -125,7 +122,6 @@ _add(
 _add(
     Tp.SPB_ALLOC_FALL_THROUGH,
     "no tainted superpageblock could serve a request that is not movable",
-    _ZONE,
     _ORDER,
     _MT,
     Field("n_tainted", "i4", "tainted superpageblocks"),
@@ -199,7 +195,7 @@ def mask_of(names: tuple[str, ...]) -> int:
     return sum(1 << Tp[name.upper()] for name in names)
 
 
-def columns_of(name: str, rows: np.ndarray, base: int = 0) -> dict[str, np.ndarray]:
+def columns_of(name: str, rows: np.ndarray, bases: Sequence[int] = (0,)) -> dict[str, np.ndarray]:
     """Named and typed columns of raw records.
 
     Parameters
@@ -207,18 +203,20 @@ def columns_of(name: str, rows: np.ndarray, base: int = 0) -> dict[str, np.ndarr
     name : str
         A kind.
     rows : int64 [records, fields]
-        As the kernels wrote them: time in ns, number, then the fields.
-    base : int
-        Page frame number of the arrays' first page.
+        As the kernels wrote them: time in ns, number, zone, then the fields.
+    bases : sequence of int
+        Page frame number of the arrays' first page, zone by zone.
 
     Returns
     -------
     dict
-        time (f8, s), seq (i8), then the kind's fields.
+        time (f8, s), seq (i8), zone (i1), then the kind's fields.
     """
-    out = {"time": rows[:, 0] / 1e9, "seq": rows[:, 1].copy()}
+    zone = rows[:, 2]
+    base = np.array(bases, np.int64)[zone]
+    out = {"time": rows[:, 0] / 1e9, "seq": rows[:, 1].copy(), "zone": zone.astype("i1")}
     for i, column in enumerate(KINDS[name].fields):
-        values = rows[:, 2 + i] + (base if column.is_page else 0)
+        values = rows[:, 3 + i] + (base if column.is_page else 0)
         if column.units == "s":
             values = values / 1e9
         out[column.name] = values.astype(column.dtype)

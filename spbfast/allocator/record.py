@@ -93,9 +93,9 @@ def write_record(t, kind, a, b, c, d, e, f, g, h):
     if nr >= t.rows.shape[1]:
         return
     row = t.rows[t.where[kind], nr]
-    row[0], row[1] = t.clock[Now.NS], seq
-    row[2], row[3], row[4], row[5] = a, b, c, d
-    row[6], row[7], row[8], row[9] = e, f, g, h
+    row[0], row[1], row[2] = t.clock[Now.NS], seq, t.zone[0]
+    row[3], row[4], row[5], row[6] = a, b, c, d
+    row[7], row[8], row[9], row[10] = e, f, g, h
 
 
 @kernel
@@ -118,14 +118,14 @@ def trace_refused(z, pfn, mt, label, reason):
 def trace_evacuated(z, mt, nr_same_type, nr_pageblocks, did):
     """spb_evacuate_for_order_done: attempts of both phases; the order is not kept with a request."""
     if is_traced(z, EVACUATED):
-        write_record(z.trace, EVACUATED, 0, -1, mt, nr_same_type, nr_pageblocks, did, 0, 0)
+        write_record(z.trace, EVACUATED, -1, mt, nr_same_type, nr_pageblocks, did, 0, 0, 0)
 
 
 @kernel
 def trace_relax(z, order, mt, cls, step):
     """spb_alloc_atomic_relax: a caller that cannot block gives up or relaxes its request."""
     if is_traced(z, RELAX):
-        write_record(z.trace, RELAX, 0, order, mt, cls, step, 0, 0, 0)
+        write_record(z.trace, RELAX, order, mt, cls, step, 0, 0, 0, 0)
 
 
 @kernel
@@ -153,7 +153,7 @@ def trace_walk(z, order, mt, flags, pfn):
         trace_locked(z, pfn, order, mt)
     if is_traced(z, WALK):
         outcome = z.ev[Ev.OUTCOME] if pfn >= 0 else np.int64(0)
-        write_record(z.trace, WALK, 0, order, mt, flags, outcome, steps_of_walk(z), 0, 0)
+        write_record(z.trace, WALK, order, mt, flags, outcome, steps_of_walk(z), 0, 0, 0)
 
 
 @kernel
@@ -185,7 +185,7 @@ def trace_fall_through(z, order, mt):
         missed, saw_pages = look_for_missed(z, order, mt)
         free_pb, below = z.ev[Ev.SAW_FREE_PB], z.ev[Ev.SAW_BELOW]
         tainted = z.count[C.TAINTED_SPBS]
-        write_record(z.trace, FALL_THROUGH, 0, order, mt, tainted, missed, saw_pages, free_pb, below)
+        write_record(z.trace, FALL_THROUGH, order, mt, tainted, missed, saw_pages, free_pb, below, 0)
 
 
 @kernel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from spbfast.config.actors import GiganticPages
-from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
+from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.demand.layout import Actors
 from spbfast.demand.request import World
 from spbfast.demand.rows import DIGEST0
@@ -22,7 +22,7 @@ from spbfast.lowering.demand import DemandPlan, lower_actors
 from spbfast.lowering.policy import policy_array
 from spbfast.lowering.slab import lower_slab, owner_slots
 from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
-from spbfast.state.node import FIRST_SLAB_OWNER, N, Node, Now, make_node
+from spbfast.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
 from spbfast.workers.shrink import no_shrink
 
 if TYPE_CHECKING:
@@ -180,8 +180,17 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
         N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
         N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
+        N.REFAULT_SLAB_SHARE: round(scenario.slab.refault_share * (1 << 16)),
+        N.REFAULT_SLAB_TICKS: _bucket_ticks(scenario.slab.refault_delay),
+        N.REFAULT_FILE_SHARE: round(cache.refault_share * (1 << 16)),
+        N.REFAULT_FILE_TICKS: _bucket_ticks(cache.refault_delay),
     }
     return {int(k): int(v) for k, v in conf.items()}
+
+
+def _bucket_ticks(delay_ns: int) -> int:
+    """Ticks of one bucket of a delay line, at least one."""
+    return max(1, -(-delay_ns // (REFAULT_BUCKETS * NS_PER_TICK)))
 
 
 def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
@@ -189,7 +198,9 @@ def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
     pool = scenario.workers.evacuation_descriptors
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1))
+    refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
+    lines = 1 + scenario.slab.nr_instances if refaults else 0
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
     node.zonelist[:] = _zonelist(scenario, zones[number].node)

@@ -221,4 +221,5 @@ FIELDS = (
         "trace.rows", "int64", ("trace_bufs", "trace_rows", "trace_fields"), "mixed", "records by kind", False
     ),
     Field("trace.clock", "int64", ("one",), "ns", "simulated time", False),
+    Field("trace.zone", "int64", ("one",), "zone", "number of the zone", False),
 )

@@ -29,7 +29,7 @@ class Th(enum.IntEnum):
 
 
 NR_TH = len(Th)
-NR_TRACE_FIELDS = 10  # time (ns), number, then up to eight fields
+NR_TRACE_FIELDS = 11  # time (ns), number, zone, then up to eight fields
 
 
 class Refused(enum.IntEnum):
@@ -94,6 +94,7 @@ class Trace(NamedTuple):
     where: np.ndarray  # int64 (Tp,): which buffer a kind has
     rows: np.ndarray  # int64 (buffers, most, fields)
     clock: np.ndarray  # int64
+    zone: np.ndarray  # int64 (1,): number of the zone; all zones of a machine share the other arrays
 
 
 def nr_kinds(mask: int) -> int:
