@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from spbfast.engine import Records
 
 GROUP = "records"
+FILE_WIDE = ("dropped", "zones")  # of a kind as a whole, not of a record
 VMEMMAP, STRUCT_PAGE = 0xFFFFEA0000000000, 64  # x86-64 without KASLR
 COMMON = (
     Field("time", "f8", "simulated time since the end of boot", units="s"),
     Field("seq", "i8", "number of the record among those of all kinds: their order"),
     Field("replicate", "i4", "replicate number"),
 )
+ZONES = ("Normal",)
 
 
 def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Records]] = ()) -> None:
@@ -53,11 +55,12 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
     with atomic_file(path) as tmp:
         dataset.to_netcdf(tmp, engine="netcdf4")
         if any(runs):
+            zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
             with NETCDF_LOCK, netCDF4.Dataset(str(tmp), "a") as nc:
-                _put_records(nc.createGroup(GROUP), runs)
+                _put_records(nc.createGroup(GROUP), runs, Field("zone", "i1", "zone", names=tuple(zones)))
 
 
-def _put_records(root: Any, runs: Sequence[Mapping[str, Records]]) -> None:
+def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: Field) -> None:
     root.setncatts({"title": "event records", "source": "one group per kind of event, see docs/records.md"})
     for name in KINDS:
         parts = [run[name] for run in runs if name in run]
@@ -69,7 +72,7 @@ def _put_records(root: Any, runs: Sequence[Mapping[str, Records]]) -> None:
         dropped = sum(part.dropped for part in parts)
         attrs = {"long_name": KINDS[name].long_name, "dropped": dropped, "Conventions": "CF-1.11"}
         group.setncatts(attrs)
-        for column in (*COMMON, *KINDS[name].fields):
+        for column in (*COMMON, zone, *KINDS[name].fields):
             if column.name == "replicate":
                 values = np.repeat(np.arange(len(parts), dtype="i4"), lengths)
             else:
@@ -133,6 +136,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
 def _columns(group: Any) -> dict[str, np.ndarray]:
     columns = {name: np.asarray(var[:]) for name, var in group.variables.items()}
     columns["dropped"] = np.asarray(group.getncattr("dropped"))
+    columns["zones"] = np.array(group["zone"].getncattr("flag_meanings").split())
     return columns
 
 
@@ -153,12 +157,15 @@ def lines_of(found: Mapping[str, Mapping[str, np.ndarray]], head: int | None = N
             before = replicate[at]
             yield f"# replicate {before}"
         name = names[kind[at]]
-        yield line_of(name, {k: v[row[at]] for k, v in found[name].items() if k != "dropped"})
+        record = {k: v[row[at]] for k, v in found[name].items() if k not in FILE_WIDE}
+        yield line_of(name, record, found[name]["zones"])
 
 
-def line_of(name: str, record: Mapping[str, Any]) -> str:
+def line_of(name: str, record: Mapping[str, Any], zones: Sequence[str] = ZONES) -> str:
     """One record as a line of a kernel trace."""
     shown = [_shown(column, record[column.name]) for column in KINDS[name].fields]
+    if KINDS[name].has_zone:
+        shown.insert(0, f"zone={zones[int(record['zone'])]}")
     if name.startswith("mm_"):
         shown.insert(0, f"page=0x{VMEMMAP + STRUCT_PAGE * int(record['pfn']):x}")
     return f"{'spbfast-0':>16}     [000] ..... {float(record['time']):12.6f}: {name}: {' '.join(shown)}"

@@ -333,7 +333,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "pageblocks with pages in use",
         "pageblocks that do hold pages of the type: the content bits without the stale ones",
     ),
-    ("n_spb", (), "i4", "1", "superpageblocks of the machine", "length of `spb` that this run fills"),
+    ("n_spb", ("zone",), "i4", "1", "superpageblocks of each zone", "length of `spb` that the zone fills"),
     (
         "spb_category",
         _S,

@@ -46,7 +46,7 @@ def in_order(z: Zone) -> list[tuple]:
     for name, kind in KINDS.items():
         tp = Tp[name.upper()]
         for row in z.trace.rows[z.trace.where[tp], : z.trace.nr[tp]].tolist():
-            fields = row[2 : 2 + len(kind.fields)]
+            fields = row[3 : 3 + len(kind.fields)]
             pages = [v - z.geo.lo * f.is_page for v, f in zip(fields, kind.fields, strict=True)]
             found.append((row[1], (name, *pages)))
     found.sort()
@@ -223,14 +223,14 @@ def test_printing_is_the_kernel_s_format(file: Path) -> None:
 
 
 def test_lines_of_each_kind() -> None:
-    rows = np.array([[1_500_000, 0, 5, 1, 2, 3, 4, 0, 1, 1]], np.int64)
-    record = {k: v[0] for k, v in columns_of("mm_page_alloc_extfrag", rows, 0x100000).items()}
+    rows = np.array([[1_500_000, 0, 0, 5, 1, 2, 3, 4, 0, 1, 0]], np.int64)
+    record = {k: v[0] for k, v in columns_of("mm_page_alloc_extfrag", rows, [0x100000]).items()}
     assert line_of("mm_page_alloc_extfrag", record) == (
         "       spbfast-0     [000] .....     0.001500: mm_page_alloc_extfrag: "
         "page=0xffffea0004000140 pfn=0x100005 alloc_order=1 fallback_order=2 alloc_migratetype=3 "
         "fallback_migratetype=4 fragmenting=0 change_ownership=1"
     )
-    rows = np.array([[1_500_000, 0, 0, 0, 2, 129, 1, 0, 0, 0]], np.int64)
+    rows = np.array([[1_500_000, 0, 0, 0, 2, 129, 1, 0, 0, 0, 0]], np.int64)
     record = {k: v[0] for k, v in columns_of("spb_alloc_atomic_relax", rows).items()}
     assert line_of("spb_alloc_atomic_relax", record) == (
         "       spbfast-0     [000] .....     0.001500: spb_alloc_atomic_relax: zone=Normal order=0 mt=2 "

@@ -14,9 +14,9 @@ from spbfast.allocator.buddy import expand, is_free_buddy, take_first
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
 from spbfast.allocator.pfn import list_of, set_of, spb_of
 from spbfast.allocator.pick import mask_of, other_nonmovable
+from spbfast.allocator.record import trace_refused
 from spbfast.allocator.resting import release_pageblock
 from spbfast.allocator.settle import settle
-from spbfast.allocator.record import trace_refused
 from spbfast.allocator.spb import account_pages, category_of_list
 from spbfast.constants import (
     CLAIM_SCAN_LIMIT,

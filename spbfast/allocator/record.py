@@ -207,8 +207,9 @@ def trace_drained(z, pfn, order, mt):
 def trace_shrink_run(z, passes, last_prio, scanned, freed, slab_pages, pageblocks, cost_ns):
     """spb_slab_shrink_run (ours): what one run of the shrink worker did."""
     if is_traced(z, SHRINK_RUN):
+        node = z.trace.zone[0]  # zones Normal are numbered as their nodes
         write_record(
-            z.trace, SHRINK_RUN, 0, passes, last_prio, scanned, freed, slab_pages, pageblocks, cost_ns
+            z.trace, SHRINK_RUN, node, passes, last_prio, scanned, freed, slab_pages, pageblocks, cost_ns
         )
 
 

@@ -216,7 +216,7 @@ def first_demand_owner(scenario: Scenario) -> int:
 def _world(
     scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int, trace: tuple[int, int]
 ) -> tuple[World, int]:
-    """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask and rows of records."""
+    """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask, rows of records."""
     shape = scenario.machine.zones()[number]
     zone, base = build_zone(zone_spec(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))

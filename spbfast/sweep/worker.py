@@ -209,9 +209,7 @@ def run_cell(
 
     try:
         more = {"snapshots": True} if level == "spb" else {}
-        result = run(
-            task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more
-        )
+        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
         if result.stopped and stop():
             return CellResult(task.cell, INTERRUPTED)
         if result.stopped:

@@ -123,7 +123,7 @@ class SpbAllocator(SpbTake):
             on_cpu = int(req.order <= 3 or req.order == PB_ORDER)
             self.record("mm_page_alloc_zone_locked", found[0], req.order, req.mt, on_cpu)
         outcome = 0 if found is None else found[1]
-        self.record("spb_alloc_walk", 0, req.order, req.mt, req.flags, outcome, self.event.visited)
+        self.record("spb_alloc_walk", req.order, req.mt, req.flags, outcome, self.event.visited)
 
     def record_extfrag(self, pfn: int, req: Request, order: int, lender: int) -> None:
         """A claim or a steal was served from the list (order, lender)."""
@@ -267,7 +267,7 @@ class SpbAllocator(SpbTake):
         tainted = self.walk(TAINTED)
         can_serve = [s for s in tainted if any(self.has_own(s, c, req.mt) for c in range(req.order, 11))]
         saw = (int(req.saw_pages), int(req.saw_free_pb), int(req.saw_below))
-        self.record("spb_alloc_fall_through", 0, req.order, req.mt, len(tainted), len(can_serve), *saw)
+        self.record("spb_alloc_fall_through", req.order, req.mt, len(tainted), len(can_serve), *saw)
         if policy.defrag_before_empty:
             for spb in self.walk(TAINTED):
                 if self.needs_defrag(spb):

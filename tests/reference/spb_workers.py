@@ -104,7 +104,7 @@ class SpbZone(SpbAllocator):
             self.request(SHRINK_AFTER_EVACUATION)
         self.event.outcome = int(self.event.moved > 0)
         attempts = (self.event.n_same_type, self.event.n_pageblocks)
-        self.record("spb_evacuate_for_order_done", 0, -1, mt, *attempts, self.event.outcome)
+        self.record("spb_evacuate_for_order_done", -1, mt, *attempts, self.event.outcome)
         return self.event
 
     def _evacuate_phase(
