@@ -10,7 +10,7 @@ from spbfast.constants import Op, Req
 from spbfast.engine import run_replicate, simulate_ticks
 from spbfast.holders.slab_layout import Si, St
 from spbfast.loop.record import make_samples
-from spbfast.state.node import REFAULT_BUCKETS, Now
+from spbfast.state.node import REFAULT_BUCKETS, Now, V
 from tests.demand_tools import scenario
 from tests.machine_tools import R, bare
 
@@ -20,21 +20,22 @@ SPAN = "150ms" if INTERPRETED else "2s"
 
 def ticks(machine, until):
     """Simulate up to a tick."""
-    assert simulate_ticks(machine.run, make_samples(4), until, 1)
+    assert simulate_ticks(machine.run, (make_samples(4),), until, 1)
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_a_share_of_shrunk_inodes_comes_back_after_the_delay(share):
     machine = bare(
-        {"preset": "v1@30", "slab_shrink_throttle": "0s"},
+        {"preset": "v1@30", "slab_shrink_throttle": "0s", "slab_shrink_start_priority": 2},
         slab__refault_share=share,
         slab__refault_delay=f"{DELAY}ms",
-        slab__batch=128,
+        slab__batch=64,
+        slab__inodes_held_by_page_cache=0.0,
     )
     slab = machine.world.slab
     for inst in (0, 1):
         assert machine.row(Op.SLAB_GROW, inst, 6000, mt=R) == 0
-    for tick in range(3, DELAY, 3):
+    for tick in range(8, DELAY, 8):
         machine.ask(Req.SHRINK_FALLTHROUGH)
         ticks(machine, tick)
     freed = slab.inst[:, Si.SCANNED_OUT].copy()
@@ -53,19 +54,19 @@ def test_a_share_of_shrunk_inodes_comes_back_after_the_delay(share):
 
 def test_a_share_of_reclaimed_pages_comes_back():
     machine = bare("v1@30", pagecache__refault_share=0.5, pagecache__refault_delay=f"{DELAY}ms")
-    for i in range(36):
-        assert machine.row(Op.CACHE_ADD, i % 2, 1000, order=0, owner=0) == 0
-    stolen = machine.vm("pgsteal_kswapd") + machine.vm("pgsteal_direct")
-    assert stolen > 0
-    added = machine.vm("page_cache_added")
-    ticks(machine, 1 + DELAY)
-    back = machine.vm("workingset_refault_file")
-    assert back > 0
-    first = machine.world.node.refault[0]
-    pending = int(first[2 : 2 + REFAULT_BUCKETS].sum())
-    stolen = machine.vm("pgsteal_kswapd") + machine.vm("pgsteal_direct")
-    assert back + pending <= stolen // 2 + 1
-    assert machine.vm("page_cache_added") - added == back - machine.vm("page_cache_not_added")
+    vm = machine.world.node.vm
+    ticks(machine, 10)
+    vm[V.PGSTEAL_DIRECT] += 301
+    ticks(machine, 20)
+    vm[V.PGSTEAL_KSWAPD] += 100
+    ticks(machine, 10 + DELAY)
+    assert machine.vm("workingset_refault_file") == machine.vm("page_cache_added") == 0
+    ticks(machine, 11 + DELAY)
+    assert machine.vm("workingset_refault_file") == machine.vm("page_cache_added") == 150
+    ticks(machine, 21 + DELAY)
+    assert machine.vm("workingset_refault_file") == machine.vm("page_cache_added") == 200
+    ticks(machine, 40 + 3 * DELAY)
+    assert machine.vm("workingset_refault_file") == 200
     machine.check()
 
 
