@@ -158,7 +158,7 @@ def lines_of(found: Mapping[str, Mapping[str, np.ndarray]], head: int | None = N
             yield f"# replicate {before}"
         name = names[kind[at]]
         record = {k: v[row[at]] for k, v in found[name].items() if k not in FILE_WIDE}
-        yield line_of(name, record, found[name]["zones"])
+        yield line_of(name, record, [str(zone) for zone in found[name]["zones"]])
 
 
 def line_of(name: str, record: Mapping[str, Any], zones: Sequence[str] = ZONES) -> str:

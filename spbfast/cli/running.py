@@ -181,6 +181,8 @@ def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **opti
     """Run a sweep, build its report, print how to open the results; returns the exit code."""
     from spbfast.sweep.driver import run_sweep
 
+    if job.output.records:
+        typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
     outcome = run_sweep(job, outdir, quiet=quiet, **options)
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
         if not no_report:
