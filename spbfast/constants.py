@@ -284,9 +284,10 @@ class Ev(enum.IntEnum):
     NR_CLAIMED = 22  # pageblocks claimed with movable pages left; named in `z.scratch`
     MIGRATE_SCANNED = 23  # pages looked at for something to move, and for a place
     FREE_SCANNED = 24
+    CAUSE = 25  # who is at work (state/trace.py)
 
 
-NR_EV = 25
+NR_EV = 26
 
 
 class C(enum.IntEnum):
@@ -338,6 +339,21 @@ class Noise(enum.IntEnum):
 RECORD_MOVE = 1
 RECORD_EXTFRAG = 2
 RECORD_FIELDS = 9  # kind, row, then the fields of that kind
+
+
+class Tp(enum.IntEnum):
+    """Kinds of records, by their kernel names in lower case; bit numbers of the set of kinds kept."""
+
+    SPB_PB_TAINT = 0
+    SPB_CLAIM_BLOCK_REFUSED = 1
+    SPB_EVACUATE_FOR_ORDER_DONE = 2
+    SPB_ALLOC_ATOMIC_RELAX = 3
+    SPB_ALLOC_WALK = 4
+    SPB_ALLOC_FALL_THROUGH = 5
+    MM_PAGE_ALLOC_EXTFRAG = 6
+    MM_PAGE_ALLOC_ZONE_LOCKED = 7
+    MM_PAGE_PCPU_DRAIN = 8
+    SPB_SLAB_SHRINK_RUN = 9  # ours: one a run of the shrink worker
 
 
 class Op(enum.IntEnum):

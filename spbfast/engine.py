@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spbfast.constants import NR_ORDERS, Err, Mt
+from spbfast.constants import NR_ORDERS, Err, Mt, Tp
 from spbfast.errors import SimulationError
-from spbfast.loop.record import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, make_samples
+from spbfast.loop.record import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb, make_samples
 from spbfast.loop.replay import boot_zone
 from spbfast.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.lowering.machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
 from spbfast.state.build import boot_chunks, first_usable
 from spbfast.state.node import VM_NAMES, N, Now, Ph, V
+from spbfast.state.trace import start_records
+from spbfast.tracepoints import columns_of, mask_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,6 +42,14 @@ _MESSAGES = {
     Err.OBJECTS_FULL: "the slab object pool is full; raise slab.objects_max",
     Err.ROWS_FULL: "a tick's demand has more rows than room for them",
 }
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one kind: named columns of equal length, and how many found no room."""
+
+    columns: dict[str, np.ndarray]
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class ReplicateResult:
         The run ended early because it was asked to.
     phases : dict of str to float
         Seconds of simulation by what they went to: generation, workers, slab, allocator. A profile.
+    records : dict of str to Records
+        What was recorded, by kind (tracepoints.py).
     """
 
     data: dict[str, np.ndarray]
@@ -75,6 +87,7 @@ class ReplicateResult:
     demand_digest: str
     stopped: bool = False
     phases: dict[str, float] = field(default_factory=dict)
+    records: dict[str, Records] = field(default_factory=dict)
 
 
 def _check(code: int, run: Lowered, seed: int) -> None:
@@ -119,10 +132,10 @@ def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] 
     return True
 
 
-def room_for_samples(run: Lowered, scenario: Scenario) -> tuple[Samples, ...]:
-    """Room for all samples of a run, zone by zone."""
+def room_for_samples(run: Lowered, scenario: Scenario, *, snapshots: bool = False) -> tuple[Samples, ...]:
+    """Room for all samples of a run, zone by zone; with `snapshots` of every superpageblock too."""
     nr = scenario.duration // scenario.output_every + 2
-    return tuple(make_samples(nr) for _ in run.worlds)
+    return tuple(make_samples(nr, world.zone.geo.nr_spb if snapshots else 0) for world in run.worlds)
 
 
 def simulate_ticks(
@@ -154,6 +167,9 @@ def run_replicate(
     *,
     stop: Callable[[], bool] | None = None,
     check: bool = False,
+    snapshots: bool = False,
+    records: tuple[str, ...] = (),
+    records_max: int = 1_000_000,
 ) -> ReplicateResult:
     """Simulate one replicate of a scenario.
 
@@ -167,6 +183,14 @@ def run_replicate(
         Asked between quanta; True ends the run early.
     check : bool
         Recount all allocator state at the end (`check_zone`), about a second on 247 GiB.
+    snapshots : bool
+        Sample every superpageblock too (output level `spb`).
+    records : tuple of str
+        Kinds of events to record from the end of boot on; names of `tracepoints.KINDS`.
+    records_max : int
+        Records kept of each kind, the first ones.
+
+    None of the last three changes what is simulated, nor the digest.
 
     Raises
     ------
@@ -176,10 +200,12 @@ def run_replicate(
         With `check`: the first count that is wrong.
     """
     start = time.perf_counter()
-    run = lower_scenario(scenario, seed, replicate)
+    mask = mask_of(records)
+    run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     stopped = not boot(run, scenario, seed, stop)
     boot_s = time.perf_counter() - start
-    samples = room_for_samples(run, scenario)
+    start_records(run.world.zone.trace, mask)
+    samples = room_for_samples(run, scenario, snapshots=snapshots)
     if not stopped:
         stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
     finish_run(run.worlds, run.policy, samples)
@@ -189,16 +215,21 @@ def run_replicate(
         for world in run.worlds:
             check_zone(world.zone, run.policy)
     data, coords = _collect(run, samples, scenario)
+    digest = _digest(data)
+    if snapshots:
+        data |= _collect_spbs(run, samples)
+        coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
     return ReplicateResult(
         data=data | _ratios(run),
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
         events=sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds),
-        digest=_digest(data),
+        digest=digest,
         demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         stopped=stopped,
         phases=_phases(run, time.perf_counter() - start - boot_s),
+        records={name: _collect_records(run, name) for name in records},
     )
 
 
@@ -209,13 +240,48 @@ def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
     return {phase.name.lower(): wall_s * int(cycles[phase]) / total for phase in Ph}
 
 
-def _collect(
-    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Samples of all zones as named arrays. A last sample at the time of the one before it replaces it."""
+def _kept(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
+    """Which samples count: a last one at the time of the one before it replaces it."""
     nr = int(run.world.node.now[Now.NR_SAMPLES])
     keep = np.ones(nr, bool)
     keep[:-1] = np.diff(samples[0].time[:nr]) > 0
+    return keep
+
+
+def _collect_spbs(run: Lowered, samples: tuple[Samples, ...]) -> dict[str, np.ndarray]:
+    """Snapshots of superpageblocks as named arrays over (zone, spb, time), -1 where a zone has fewer."""
+    keep = _kept(run, samples)
+    nr_spb = [world.zone.geo.nr_spb for world in run.worlds]
+    found = np.full((len(Sb), len(samples), max(nr_spb), int(keep.sum())), -1, np.int32)
+    for zone, one in enumerate(samples):
+        found[:, zone, : nr_spb[zone]] = np.moveaxis(one.spb[: len(keep)][keep], 0, -1)
+    content = np.where(found[Sb.FREE_PB] < 0, -1, np.zeros((len(Mt), 1, 1, 1), np.int32))
+    for column in (Sb.UNMOVABLE, Sb.MOVABLE, Sb.RECLAIMABLE):
+        content[Mt[column.name]] = found[column]
+    return {
+        "n_spb": np.array(nr_spb),
+        "spb_category": found[Sb.CATEGORY],
+        "spb_free": found[Sb.FREE_PB],
+        "spb_free_pages": found[Sb.FREE_PAGES],
+        "spb_content": content,
+        "spb_pinned_pages": found[Sb.PINNED_PAGES],
+    }
+
+
+def _collect_records(run: Lowered, name: str) -> Records:
+    """Records of one kind, and how many were dropped."""
+    trace, kind = run.world.zone.trace, Tp[name.upper()]
+    met = int(trace.nr[kind])
+    rows = trace.rows[int(trace.where[kind]), :met]
+    return Records(columns_of(name, rows, run.bases), met - len(rows))
+
+
+def _collect(
+    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Samples of all zones as named arrays."""
+    keep = _kept(run, samples)
+    nr = len(keep)
     gauges = np.stack([one.gauges[:nr][keep] for one in samples])
     nr_normal = scenario.machine.nodes
     data = {
@@ -226,6 +292,9 @@ def _collect(
     data["free_pages"] = free.sum(axis=0).T.copy()
     data["zone_free_pages"] = free.sum(axis=2)
     data["free_blocks"] = np.sum([one.free_blocks[:nr][keep] for one in samples], axis=0).T.copy()
+    normal = samples[:nr_normal]
+    data["pageblocks_with_content_bit"] = np.sum([one.content[:nr][keep] for one in normal], axis=0).T.copy()
+    data["pageblocks_with_pages_in_use"] = np.sum([one.in_use[:nr][keep] for one in normal], axis=0).T.copy()
     data["vmstat"] = np.sum([one.vm[:nr][keep] for one in samples], axis=0).T.copy()
     coords = {
         "time": samples[0].time[:nr][keep] / 1e9,
@@ -257,7 +326,9 @@ def state_bytes(scenario: Scenario) -> int:
     return sum(state_nbytes(scenario).values())
 
 
-def simulate(scenario: Scenario, replicates: int = 1, seed: int = 0) -> xr.Dataset:
+def simulate(
+    scenario: Scenario, replicates: int = 1, seed: int = 0, *, snapshots: bool = False
+) -> xr.Dataset:
     """Simulate a scenario in this process.
 
     Parameters
@@ -268,6 +339,8 @@ def simulate(scenario: Scenario, replicates: int = 1, seed: int = 0) -> xr.Datas
         Runs with different draws.
     seed : int
         Root seed.
+    snapshots : bool
+        Sample every superpageblock too (output level `spb`).
 
     Returns
     -------
@@ -279,18 +352,23 @@ def simulate(scenario: Scenario, replicates: int = 1, seed: int = 0) -> xr.Datas
     SimulationError
         A kernel gave up.
     """
+    runs = [run_replicate(scenario, seed, replicate, snapshots=snapshots) for replicate in range(replicates)]
+    return dataset_of(runs, seed)
+
+
+def dataset_of(runs: list[ReplicateResult], seed: int) -> xr.Dataset:
+    """Runs of one scenario as a dataset over (replicate, time, ..)."""
     import xarray as xr
 
     from spbfast.variables import VARIABLES, add_summaries, annotate
 
-    runs = [run_replicate(scenario, seed, replicate) for replicate in range(replicates)]
     full = [add_summaries(run.data) for run in runs]
     variables: dict[str, Any] = {
         name: (("replicate", *VARIABLES[name].dims), np.stack([one[name] for one in full]))
         for name in full[0]
     }
     coords: dict[str, Any] = {name: (name, values) for name, values in runs[0].coords.items()}
-    ds = xr.Dataset(variables, coords={"replicate": np.arange(replicates), **coords})
+    ds = xr.Dataset(variables, coords={"replicate": np.arange(len(runs)), **coords})
     ds.attrs.update(seed=seed, model_version=MODEL_VERSION, digest=",".join(run.digest for run in runs))
     return annotate(ds)
 

@@ -93,6 +93,7 @@ def _register_coords() -> None:
         ("time", "f8", "s", "simulated time", "seconds since the end of boot"),
         ("migratetype", "O", "1", "migrate type", "what the pages may be used for"),
         ("order", "i8", "1", "block order", "a block holds 2^order pages"),
+        ("spb", "i8", "1", "superpageblock", "place in the zone, ascending; small machines end earlier"),
         ("counter", "O", "1", "event counter", "the kernel's own counter names, as in /proc/vmstat"),
         ("zone", "O", "1", "memory zone", "Normal, or node and zone where there are several; DMA32 last"),
     )
@@ -102,6 +103,7 @@ def _register_coords() -> None:
 
 _T = ("time",)
 _ZT = ("zone", "time")
+_S = ("zone", "spb", "time")
 _ROWS: tuple[tuple[Any, ...], ...] = (
     (
         "spb_tainted",
@@ -219,7 +221,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "i4",
         "1",
         "1 GiB pages obtainable",
-        "1 GiB pages that could be had after moving what can be moved",
+        "1 GiB pages that could be had after moving what can be moved; one pinned page forbids it",
         HIGHER,
     ),
     (
@@ -252,6 +254,118 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "pages migrated per 1 GiB page obtained",
         "pages moved for all requests of gigantic_pages actors, failed ones too, over pages obtained",
         LOWER,
+    ),
+    (
+        "contig_1g_possible_unpinned",
+        _T,
+        "i4",
+        "1",
+        "1 GiB pages obtainable if nothing were pinned",
+        "what contig_1g_possible would be without pinned pages: what pins cost is the difference",
+        HIGHER,
+    ),
+    (
+        "contig_1g_pages_to_move",
+        _T,
+        "i8",
+        "1",
+        "pages to move for the 1 GiB pages obtainable",
+        "pages that migration would have to move for all of contig_1g_possible beyond contig_1g_now",
+        LOWER,
+    ),
+    ("nr_free_pages", _T, "i8", "1", "free pages", "pages on the buddy lists, as in /proc/vmstat"),
+    (
+        "nr_free_pages_blocks",
+        _T,
+        "i8",
+        "1",
+        "free pages in whole pageblocks",
+        "pages of pageblocks that are free as a whole, as in /proc/vmstat",
+        HIGHER,
+    ),
+    (
+        "nr_slab_reclaimable",
+        _T,
+        "i8",
+        "1",
+        "reclaimable slab pages",
+        "pages of slab caches whose objects a shrinker can free, as in /proc/vmstat",
+    ),
+    (
+        "nr_slab_unreclaimable",
+        _T,
+        "i8",
+        "1",
+        "unreclaimable slab pages",
+        "pages of the other slab caches, as in /proc/vmstat",
+    ),
+    (
+        "pinned_pages",
+        _T,
+        "i8",
+        "1",
+        "pinned pages",
+        "pages asked for as movable that cannot be migrated; their superpageblocks cannot be emptied",
+        LOWER,
+    ),
+    (
+        "spb_tainted_by_stale_bits",
+        _T,
+        "i4",
+        "1",
+        "superpageblocks tainted by stale bits alone",
+        "tainted superpageblocks without any unmovable or reclaimable page in use: only content bits say so",
+        LOWER,
+    ),
+    (
+        "pageblocks_with_content_bit",
+        ("migratetype", "time"),
+        "i4",
+        "1",
+        "pageblocks with the content bit",
+        "pageblocks that hold, or are still thought to hold, pages of the type",
+    ),
+    (
+        "pageblocks_with_pages_in_use",
+        ("migratetype", "time"),
+        "i4",
+        "1",
+        "pageblocks with pages in use",
+        "pageblocks that do hold pages of the type: the content bits without the stale ones",
+    ),
+    ("n_spb", ("zone",), "i4", "1", "superpageblocks of each zone", "length of `spb` that the zone fills"),
+    (
+        "spb_category",
+        _S,
+        "i1",
+        "1",
+        "category of each superpageblock",
+        "0 empty, 1 clean, 2 tainted, 3 isolated",
+    ),
+    (
+        "spb_free",
+        _S,
+        "i2",
+        "1",
+        "free pageblocks of each superpageblock",
+        "pageblocks that are free as a whole",
+    ),
+    ("spb_free_pages", _S, "i4", "1", "free pages of each superpageblock", "pages on its buddy lists"),
+    (
+        "spb_content",
+        ("migratetype", *_S),
+        "i2",
+        "1",
+        "pageblocks of each superpageblock by content",
+        "pageblocks with the content bit of the type; one may count for several types",
+    ),
+    (
+        "spb_pinned_pages",
+        _S,
+        "i4",
+        "1",
+        "pinned pages of each superpageblock",
+        "pages asked for as movable that cannot be migrated",
     ),
     (
         "tainted_end",
@@ -314,8 +428,10 @@ def add_summaries(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def at_level(names: Iterable[str], level: str) -> list[str]:
-    """The names kept at an output level: `summary` keeps scalars, other levels everything."""
-    return [n for n in names if level != "summary" or not VARIABLES[n].dims]
+    """The names kept at an output level: `summary` keeps scalars, `series` all but superpageblocks."""
+    if level == "summary":
+        return [n for n in names if not VARIABLES[n].dims and n != "n_spb"]
+    return [n for n in names if level == "spb" or ("spb" not in VARIABLES[n].dims and n != "n_spb")]
 
 
 def annotate(ds: xr.Dataset) -> xr.Dataset:

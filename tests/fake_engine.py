@@ -40,7 +40,9 @@ def warmup() -> float:
     return 0.0
 
 
-def run_replicate(scenario: Any, seed: int, replicate: int, *, stop: Any = None) -> ReplicateResult:
+def run_replicate(
+    scenario: Any, seed: int, replicate: int, *, stop: Any = None, snapshots: bool = False
+) -> ReplicateResult:
     begin = time.perf_counter()
     tree = scenario.canonical()
     policy = tree["policy"]

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"workers"},
     {"demand"},
     {"loop"},
-    {"variables"},
+    {"variables", "tracepoints"},
     {"config"},
     {"traces"},
     {"lower", "lowering"},
@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"zone", "engine"},
     {"sweep"},
     {"results", "analysis", "scores", "comparison", "plots", "report", "export", "sensitivity", "doctor"},
+    {"records"},
     {"validation"},
     {"cli"},
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spbfast._jit import entry_kernel
-from spbfast.constants import C, Op
+from spbfast.constants import CODE_PINNED, ORDER_NIBBLE, C, Op
 from spbfast.loop.record import Ga, make_samples, record_sample
 from spbfast.state.check import check_zone
 from spbfast.state.node import Now
@@ -28,19 +28,28 @@ def gauges_of(machine):
     return samples
 
 
-def possible_by_hand(z):
-    """Clean superpageblocks that can be emptied one after the other, emptiest first."""
+def pinned_by_hand(z):
+    """Superpageblocks with a pinned page."""
+    state = z.page.state.astype(int)
+    heads = np.flatnonzero((state >> 4 == CODE_PINNED) & (state & ORDER_NIBBLE <= 10))
+    return {int(pfn) >> z.geo.spb_shift for pfn in heads}
+
+
+def possible_by_hand(z, unmovable):
+    """Clean superpageblocks that can be emptied one after the other, emptiest first; (number, pages)."""
     clean = [spb for members in spb_lists(z)[:5] for spb in members]
     free = {spb: int(z.spb.nr_free_pages[spb]) for spb in clean}
-    whole = sorted((s for s in clean if z.spb.full_length[s]), key=lambda s: (-free[s], s))
-    room, nr = sum(free.values()), 0
+    whole = [s for s in clean if z.spb.full_length[s] and s not in unmovable]
+    whole.sort(key=lambda s: (-free[s], s))
+    room, nr, moved = sum(free.values()), 0, 0
     for spb in whole:
         used = int(z.spb.total[spb]) * 512 - free[spb]
         if used > room - free[spb]:
             break
         room -= free[spb] + used
         nr += 1
-    return nr
+        moved += used
+    return nr, moved
 
 
 @pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
@@ -85,7 +94,13 @@ def test_what_migration_could_empty(nr):
         machine.row(Op.FREE, slot, 350)
     gauges = gauges_of(machine).gauges[0]
     z = machine.world.zone
-    assert gauges[Ga.CONTIG_1G_POSSIBLE] - gauges[Ga.CONTIG_1G_NOW] == possible_by_hand(z)
+    pinned = pinned_by_hand(z)
+    assert bool(pinned) == (nr > 0)
+    nr_emptied, moved = possible_by_hand(z, pinned)
+    assert gauges[Ga.CONTIG_1G_POSSIBLE] - gauges[Ga.CONTIG_1G_NOW] == nr_emptied
+    assert gauges[Ga.CONTIG_1G_PAGES_TO_MOVE] == moved
+    without = possible_by_hand(z, set())[0]
+    assert gauges[Ga.CONTIG_1G_POSSIBLE_UNPINNED] - gauges[Ga.CONTIG_1G_NOW] == without >= nr_emptied
 
 
 def test_slab_and_cache_gauges():

@@ -14,6 +14,7 @@ from spbfast.allocator.buddy import expand, is_free_buddy, take_first
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
 from spbfast.allocator.pfn import list_of, set_of, spb_of
 from spbfast.allocator.pick import mask_of, other_nonmovable
+from spbfast.allocator.record import trace_refused
 from spbfast.allocator.resting import release_pageblock
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import account_pages, category_of_list
@@ -36,6 +37,11 @@ from spbfast.constants import (
     Ev,
     P,
 )
+from spbfast.state.trace import Refused
+
+ZONE_BOUNDARY = int(Refused.ZONE_BOUNDARY)
+CROSS_TYPE_NOT_FREE = int(Refused.CROSS_TYPE_NOT_FREE)
+INSUFFICIENT_COMPAT = int(Refused.INSUFFICIENT_COMPAT)
 
 
 @inline_kernel
@@ -172,6 +178,19 @@ def whole_block_order(z, pb):
 
 
 @kernel
+def find_refusal(z, policy, pfn, mt, label):
+    """Why the partly used pageblock of free block `pfn` may not be claimed, or -1."""
+    pb = pfn >> PB_ORDER
+    if (pb << PB_ORDER) < z.geo.lo or ((pb + 1) << PB_ORDER) > z.geo.hi:
+        return ZONE_BOUNDARY
+    if is_mixing_refused(z, policy, pb, mt, label):
+        return CROSS_TYPE_NOT_FREE
+    if not is_threshold_waived(z, policy, pfn, mt) and not is_half_compatible(z, policy, pb, mt, label):
+        return INSUFFICIENT_COMPAT
+    return -1
+
+
+@kernel
 def release_claimed(z, policy, pb):
     """The owner of a pageblock about to be claimed in part gives it up; order of the whole block it became.
 
@@ -214,12 +233,10 @@ def find_near_tainted(z, order, mt):
 def claim_partial(z, policy, pfn, low, mt):
     """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1."""
     pb = pfn >> PB_ORDER
-    if (pb << PB_ORDER) < z.geo.lo or ((pb + 1) << PB_ORDER) > z.geo.hi:
-        return -1
     label = np.int64(z.pb.label[pb])
-    if is_mixing_refused(z, policy, pb, mt, label):
-        return -1
-    if not is_threshold_waived(z, policy, pfn, mt) and not is_half_compatible(z, policy, pb, mt, label):
+    reason = find_refusal(z, policy, pfn, mt, label)
+    if reason >= 0:
+        trace_refused(z, pfn, mt, label, reason)
         return -1
     if policy[P.pcp_owned_pageblocks] and z.pb.owner[pb]:
         high = release_claimed(z, policy, pb)

@@ -14,6 +14,7 @@ from spbfast.allocator.choose import count_visits, find_next, nr_stepped
 from spbfast.allocator.claim import claim_block
 from spbfast.allocator.freelist import first_block
 from spbfast.allocator.pick import fallback_of, mask_of
+from spbfast.allocator.record import tally_pollute, tally_steal, trace_extfrag
 from spbfast.allocator.spb import rate_reserve
 from spbfast.constants import (
     ALLOC_NOFRAG_TAINTED_OK,
@@ -113,6 +114,8 @@ def claim_in_category(z, policy, order, mt, flags, i):
             queue_claim_requests(z, policy)
         pfn = claim_block(z, policy, first_block(z, spb, high, other), high, order, mt, other)
         if pfn >= 0:
+            tally_steal(z, mt, other)
+            trace_extfrag(z, pfn, order, high, mt, other)
             return pfn
     return -1
 
@@ -142,5 +145,8 @@ def steal_fallback(z, policy, order, mt):
             spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, STEAL_FALLBACK)
             if spb >= 0:
                 z.ev[Ev.OUTCOME] = STEAL_FALLBACK
-                return take_first(z, spb, high, order, other)
+                tally_pollute(z, mt, other)
+                pfn = take_first(z, spb, high, order, other)
+                trace_extfrag(z, pfn, order, high, mt, other)
+                return pfn
     return -1

@@ -38,6 +38,15 @@ def hand_out(z, pfn, order, code, owner, slot):
     z.page.next[pfn] = -(owner + 1)
     z.page.prev[pfn] = slot
     z.slots.pfn[z.slots.base[owner] + slot] = pfn
+    if code == CODE_PINNED:
+        z.spb.pinned[pfn >> z.geo.spb_shift] += 1 << order
+
+
+@inline_kernel
+def note_gone(z, pfn, order, code):
+    """A block in use is about to be freed: it pins its superpageblock no longer."""
+    if code == CODE_PINNED:
+        z.spb.pinned[pfn >> z.geo.spb_shift] -= 1 << order
 
 
 @inline_kernel
@@ -82,6 +91,7 @@ def take_slot(z, owner, slot):
 def free_held(z, policy, pfn):
     """Free the in-use block headed by `pfn` whose slot was emptied."""
     state = np.int64(z.page.state[pfn])
+    note_gone(z, pfn, state & ORDER_NIBBLE, code_of(state))
     free_block(z, policy, pfn, state & ORDER_NIBBLE, mt_of_code(code_of(state)))
 
 

@@ -13,7 +13,7 @@ from spbfast.allocator.buddy import take_first
 from spbfast.allocator.claim import claim_block, find_near_tainted
 from spbfast.allocator.freelist import first_block, has_block
 from spbfast.allocator.pick import fallback_of, mask_of
-from spbfast.allocator.record import record_extfrag
+from spbfast.allocator.record import record_extfrag, tally_pollute, tally_steal
 from spbfast.constants import (
     ALLOC_CMA,
     ALLOC_NOFRAGMENT,
@@ -71,6 +71,7 @@ def claim_fallback(z, policy, order, mt, flags):
             block = first_block(z, 0, high, other)
         pfn = claim_block(z, policy, block, high, order, mt, other)
         if pfn >= 0:
+            tally_steal(z, mt, other)
             record_extfrag(z, pfn, order, high, mt, other)
             return pfn
     return -1
@@ -83,6 +84,7 @@ def steal_fallback(z, order, mt):
         other = find_fallback(z, high, mt)
         if other >= 0:
             pfn = take_first(z, 0, high, order, other)
+            tally_pollute(z, mt, other)
             record_extfrag(z, pfn, order, high, mt, other)
             return pfn
     return -1

@@ -14,6 +14,7 @@ from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.owned import refill_owned
 from spbfast.allocator.owner import note_fragments
+from spbfast.allocator.record import PCPU_DRAIN, is_traced, trace_drained
 from spbfast.allocator.request import rmqueue, rmqueue_in_mode
 from spbfast.allocator.resting import drain_resting, rest_freed, take_resting
 from spbfast.allocator.settle import settle
@@ -36,6 +37,10 @@ from spbfast.constants import (
     P,
     Pc,
 )
+from spbfast.state.trace import Cause
+
+PCP_DRAIN = int(Cause.PCP_DRAIN)
+PCP_RECYCLE = int(Cause.PCP_RECYCLE)
 
 
 @inline_kernel
@@ -127,9 +132,12 @@ def take_from_pcp(z, policy, cpu, order, mt, i):
     count_blocks(z, cpu, i, -1, -(1 << order))
     old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
     if old != mt:
+        cause = z.ev[Ev.CAUSE]
+        z.ev[Ev.CAUSE] = PCP_RECYCLE
         del_used(z, policy, pfn, order, old)
         add_used(z, pfn, order, mt)
         settle(z, policy, pfn)
+        z.ev[Ev.CAUSE] = cause
     return pfn
 
 
@@ -175,6 +183,9 @@ def drain_list(z, policy, cpu, i, nr):
     """Free blocks from a list's tail until `nr` pages are gone or it is empty; pages still to go."""
     head = head_of(z, cpu, i)
     order = list_order(i)
+    traced = is_traced(z, PCPU_DRAIN)
+    cause = z.ev[Ev.CAUSE]
+    z.ev[Ev.CAUSE] = PCP_DRAIN
     while nr > 0 and z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
         pfn = np.int64(z.page.prev[head])
         prefetch(z.page.prev, np.int64(z.page.prev[pfn]))
@@ -183,10 +194,13 @@ def drain_list(z, policy, cpu, i, nr):
         count_blocks(z, cpu, i, -1, -(1 << order))
         mt = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
         z.page.state[pfn] = STATE_TAIL
+        if traced:
+            trace_drained(z, pfn, order, mt)
         del_used(z, policy, pfn, order, mt)
         free_piece(z, pfn, order, False)
         settle(z, policy, pfn)
         nr -= 1 << order
+    z.ev[Ev.CAUSE] = cause
     return nr
 
 

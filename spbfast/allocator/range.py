@@ -15,7 +15,7 @@ import numpy as np
 from spbfast._jit import bit_length, ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.claim import code_of
-from spbfast.allocator.free import free_held, hand_out, mt_of_code
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone
 from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
 from spbfast.allocator.pick import mask_of
 from spbfast.allocator.request import queue_high_water, rmqueue_in_mode
@@ -25,6 +25,7 @@ from spbfast.allocator.spb import account_pages, del_used, set_content
 from spbfast.constants import (
     ALLOC_CMA,
     CLEAN,
+    CODE_PINNED,
     MODE_NORMAL,
     MOVABLE,
     ORDER_NIBBLE,
@@ -35,6 +36,7 @@ from spbfast.constants import (
     Outcome,
     P,
 )
+from spbfast.state.trace import Th
 
 TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
 FRAGMENT_ORDERS = (1 << PB_ORDER) - 1
@@ -43,6 +45,8 @@ FRAGMENT_ORDERS = (1 << PB_ORDER) - 1
 @inline_kernel
 def find_fragments(z, policy, mt, flags):
     """List set whose fragments serve the next order-0 requests of type mt, or -1 if one by one must."""
+    if z.trace.head[Th.ON]:
+        return np.int64(-1)  # each page is a request of its own, with its own record
     if z.geo.set_mask == 0:
         alone = flags & ALLOC_CMA or mask_of(z, 0, mt) & FRAGMENT_ORDERS == 0
         return np.int64(-1) if alone else np.int64(0)
@@ -91,6 +95,8 @@ def take_fragment(z, policy, set_, mt, most):
 def hand_out_run(z, pfn, nr, code, owner, slot):
     """`hand_out` for consecutive order-0 pages and slots."""
     at = z.slots.base[owner] + slot
+    if code == CODE_PINNED:
+        z.spb.pinned[pfn >> z.geo.spb_shift] += nr
     for i in range(nr):
         z.page.state[pfn + i] = code << 4
         z.page.next[pfn + i] = -(owner + 1)
@@ -135,13 +141,15 @@ def nr_in_run(z, at, end, pfn, state):
 
 
 @kernel
-def free_run(z, policy, pfn, nr, mt):
-    """Free `nr` consecutive order-0 pages accounted as mt, as maximal aligned blocks, ascending."""
+def free_run(z, policy, pfn, nr, code):
+    """Free `nr` consecutive order-0 pages of one code, as maximal aligned blocks, ascending."""
     end = pfn + nr
+    mt = mt_of_code(code)
     while pfn < end:
         order = min(ctz(pfn | (1 << PB_ORDER)), bit_length(end - pfn) - 1)
         for i in range(pfn, pfn + (1 << order)):
             z.page.state[i] = STATE_TAIL
+        note_gone(z, pfn, order, code)
         del_used(z, policy, pfn, order, mt)
         free_piece(z, pfn, order, False)
         settle(z, policy, pfn)
@@ -163,7 +171,7 @@ def free_range(z, policy, owner, slot, nr):
                 free_held(z, policy, pfn)
             else:
                 run = nr_in_run(z, at, end, pfn, state)
-                free_run(z, policy, pfn, run, mt_of_code(code_of(state)))
+                free_run(z, policy, pfn, run, code_of(state))
             freed += run
         for i in range(at, at + run):
             z.slots.pfn[i] = -1

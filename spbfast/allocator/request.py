@@ -12,6 +12,7 @@ from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.fallback import claim_fallback, steal_fallback
 from spbfast.allocator.mainline import rmqueue_mainline
 from spbfast.allocator.pfn import spb_of
+from spbfast.allocator.record import trace_mainline, trace_walk
 from spbfast.allocator.rmqueue import rmqueue_smallest
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, needs_defrag, queue_defrag, rate_reserve
@@ -27,6 +28,7 @@ from spbfast.constants import (
     Outcome,
     P,
 )
+from spbfast.state.trace import Th
 
 NO_PAGE = int(Outcome.NO_PAGE)
 TAKE_EMPTY = int(Outcome.TAKE_EMPTY_SUPERPAGEBLOCK)
@@ -88,6 +90,8 @@ def rmqueue_superpageblocks(z, policy, order, mt, flags):
     z.ev[Ev.SAW_FREE_PB] = 0
     z.ev[Ev.SAW_BELOW] = 0
     pfn = rmqueue_smallest(z, policy, order, mt, flags)
+    if z.trace.head[Th.ON]:
+        trace_walk(z, order, mt, flags, pfn)
     if pfn < 0:
         pfn = rmqueue_after_ladder(z, policy, order, mt, flags)
     return pfn
@@ -103,6 +107,8 @@ def rmqueue(z, policy, order, mt, flags):
     if z.geo.set_mask == 0:
         pfn = rmqueue_mainline(z, policy, order, mt, flags)
         if pfn >= 0:
+            if z.trace.head[Th.ON]:
+                trace_mainline(z, pfn, order, mt)
             add_used(z, pfn, order, mt)
             settle(z, policy, pfn)
         return pfn

@@ -16,6 +16,7 @@ from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.owner import drop_owner, note_fragments, set_owner
+from spbfast.allocator.record import PCPU_DRAIN, is_traced, trace_drained
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, del_used
 from spbfast.constants import (
@@ -29,8 +30,12 @@ from spbfast.constants import (
     PB_PAGES,
     STATE_TAIL,
     C,
+    Ev,
     Pc,
 )
+from spbfast.state.trace import Cause
+
+PCP_DRAIN = int(Cause.PCP_DRAIN)
 
 
 @inline_kernel
@@ -171,6 +176,8 @@ def give_back(z, policy, cpu, pfn, order, mt):
     old = mt_at_rest(np.int64(z.page.state[pfn]), mt)
     del_resting(z, cpu, pfn, order, mt)
     count_pages(z, cpu, pfn, -(1 << order))
+    if is_traced(z, PCPU_DRAIN):
+        trace_drained(z, pfn, order, old)
     del_used(z, policy, pfn, order, old)
     free_piece(z, pfn, order, False)
     pb = pfn >> PB_ORDER
@@ -184,6 +191,8 @@ def drain_resting(z, policy, cpu, nr, first_mt):
 
     Model: whole pageblocks go first, so that they find other owners; small pieces stay near their use.
     """
+    cause = z.ev[Ev.CAUSE]
+    z.ev[Ev.CAUSE] = PCP_DRAIN
     for order in range(PB_ORDER, -1, -1):
         for k in range(NR_REQUEST_MT):
             mt = (first_mt + k) % NR_REQUEST_MT
@@ -193,6 +202,7 @@ def drain_resting(z, policy, cpu, nr, first_mt):
                 give_back(z, policy, cpu, pfn, order, mt)
                 settle(z, policy, pfn)
                 nr -= 1 << order
+    z.ev[Ev.CAUSE] = cause
 
 
 @kernel

@@ -21,6 +21,7 @@ from spbfast.allocator.pick import (
     mask_of,
     other_nonmovable,
 )
+from spbfast.allocator.record import tally_pollute, tally_steal, trace_fall_through
 from spbfast.allocator.spb import (
     category_of_list,
     needs_defrag,
@@ -205,8 +206,9 @@ def queue_defrag_all(z, policy):
 
 
 @kernel
-def queue_before_empty(z, policy):
+def queue_before_empty(z, policy, order, mt):
     """The tainted pool could not serve: record the work that might let it serve the next one."""
+    trace_fall_through(z, order, mt)
     if policy[P.defrag_before_empty]:
         queue_defrag_all(z, policy)
     if z.ev[Ev.SAW_BELOW]:
@@ -225,6 +227,7 @@ def take_from_tainted(z, policy, order, mt, flags):
         pfn = claim_whole_in_tainted(z, policy, order, mt)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = CLAIM_WHOLE_PAGEBLOCK
+            tally_steal(z, mt, MOVABLE)
             return pfn
     if order >= PB_ORDER:
         return -1
@@ -232,16 +235,19 @@ def take_from_tainted(z, policy, order, mt, flags):
         pfn = claim_partial_in_tainted(z, policy, order, mt)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = CLAIM_PARTIAL_PAGEBLOCK
+            tally_steal(z, mt, MOVABLE)
             return pfn
     if policy[P.borrow_nonmovable]:
         pfn = borrow_in_tainted(z, policy, order, other_nonmovable(mt), BORROW_NONMOVABLE)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = BORROW_NONMOVABLE
+            tally_pollute(z, mt, other_nonmovable(mt))
             return pfn
     if policy[P.borrow_movable]:
         pfn = borrow_in_tainted(z, policy, order, MOVABLE, BORROW_MOVABLE)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = BORROW_MOVABLE
+            tally_pollute(z, mt, MOVABLE)
             return pfn
     return -1
 
@@ -269,6 +275,7 @@ def take_empty(z, policy, order, mt):
         if has_block(z, spb, high, mt):
             return take_first(z, spb, high, order, mt)
         if mt != MOVABLE and has_block(z, spb, high, MOVABLE):
+            tally_steal(z, mt, MOVABLE)
             return claim_whole(z, first_block(z, spb, high, MOVABLE), high, order, mt, MOVABLE)
     return np.int64(-1)
 
@@ -295,7 +302,7 @@ def rmqueue_beyond_preferred(z, policy, order, mt, flags):
         pfn = take_from_tainted(z, policy, order, mt, flags)
         if pfn >= 0:
             return pfn
-        queue_before_empty(z, policy)
+        queue_before_empty(z, policy, order, mt)
     if not is_empty_skipped(z, policy, mt, flags):
         pfn = take_empty(z, policy, order, mt)
         if pfn >= 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import bit_length, inline_kernel, kernel
+from spbfast.allocator.record import trace_taint
 from spbfast.constants import (
     CLEAN,
     EMPTY,
@@ -31,6 +32,9 @@ from spbfast.constants import (
     Ev,
     P,
 )
+from spbfast.state.trace import TALLY_TAINT_RECYCLE, TALLY_UNTAINT, Cause
+
+PCP_RECYCLE = int(Cause.PCP_RECYCLE)
 
 
 @inline_kernel
@@ -120,14 +124,22 @@ def account_free_pb(z, pfn, nr_pb):
     z.ev[Ev.DIRTY] = 1
 
 
+@kernel
+def add_content(z, pb, mt, is_set):
+    """Flip a pageblock's content bit: its superpageblock has one more pageblock with it, or one fewer."""
+    z.pb.bits[pb] ^= 1 << mt
+    spb = pb >> (z.geo.spb_shift - PB_ORDER)
+    z.spb.content[spb, mt] += 1 if is_set else -1
+    z.ev[Ev.DIRTY] = 1
+    trace_taint(z, pb, mt, is_set, np.int64(z.spb.content[spb, mt]))
+
+
 @inline_kernel
 def set_content(z, pb, mt):
     """A page asked for as `mt` was handed out in the pageblock."""
     bit = 1 << mt
     if not z.pb.bits[pb] & bit:
-        z.pb.bits[pb] |= bit
-        z.spb.content[pb >> (z.geo.spb_shift - PB_ORDER), mt] += 1
-        z.ev[Ev.DIRTY] = 1
+        add_content(z, pb, mt, 1)
 
 
 @inline_kernel
@@ -135,9 +147,7 @@ def clear_content(z, pb, mt):
     """No page asked for as `mt` is left in the pageblock, as far as anyone knows."""
     bit = 1 << mt
     if z.pb.bits[pb] & bit:
-        z.pb.bits[pb] &= ~bit
-        z.spb.content[pb >> (z.geo.spb_shift - PB_ORDER), mt] -= 1
-        z.ev[Ev.DIRTY] = 1
+        add_content(z, pb, mt, 0)
 
 
 @inline_kernel
@@ -254,8 +264,11 @@ def move_spb(z, spb, lst):
         z.count[C.TAINTS] += 1
         z.ev[Ev.NR_TAINTS] += 1
         z.ev[Ev.TAINT_OUTCOME] = z.ev[Ev.OUTCOME]
+        if z.ev[Ev.CAUSE] == PCP_RECYCLE:
+            z.tally[TALLY_TAINT_RECYCLE] += 1
     elif old == TAINTED:
         z.count[C.UNTAINTS] += 1
+        z.tally[TALLY_UNTAINT + z.ev[Ev.CAUSE]] += 1
 
 
 @inline_kernel

@@ -18,6 +18,7 @@ from spbfast.cli import running  # isort: skip
 from spbfast.cli import results  # isort: skip
 from spbfast.cli import directories  # isort: skip
 from spbfast.cli import planning  # isort: skip
+from spbfast.cli import records  # isort: skip
 from spbfast.cli import proof  # isort: skip
 from spbfast.cli import configuration  # isort: skip
 from spbfast.cli import system  # isort: skip
@@ -32,6 +33,7 @@ __all__ = [
     "main",
     "planning",
     "proof",
+    "records",
     "results",
     "running",
     "system",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.options import EXIT_SOME_FAILED, ConfigArg, QuietOpt, SetOpt, app, build_report_page
+from spbfast.cli.records import wanted_records
 
 
 @app.command()
@@ -20,6 +21,10 @@ def run(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="write the dataset (netCDF) here")
     ] = None,
     set_: SetOpt = None,
+    records: Annotated[
+        str | None,
+        typer.Option("--records", metavar="KIND,..", help="record these kinds of events, or all, in FILE"),
+    ] = None,
     quiet: QuietOpt = False,
 ) -> None:
     """Run the configuration's own point, all replicates, and print a summary."""
@@ -28,14 +33,37 @@ def run(
     job = load_config(config, set_ or (), one_point=True)
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
-    from spbfast.engine import simulate
+    kinds = wanted_records(job, records, output)
+    from spbfast.engine import dataset_of, run_replicate
 
-    dataset = simulate(job.scenario, replicates=job.replicates, seed=job.seed)
+    runs = [
+        run_replicate(
+            job.scenario,
+            job.seed,
+            replicate,
+            snapshots=job.output.level == "spb",
+            records=kinds,
+            records_max=job.output.records_max,
+        )
+        for replicate in range(job.replicates)
+    ]
+    dataset = dataset_of(runs, job.seed)
     if not quiet:
         typer.echo(_summary(dataset))
     if output is not None:
-        dataset.to_netcdf(output, engine="netcdf4")
+        from spbfast.records import write_run
+
+        write_run(output, dataset, [run.records for run in runs])
+        _report_dropped(runs)
         typer.echo(str(output))
+
+
+def _report_dropped(runs: Any) -> None:
+    """Say which records found no room."""
+    for name in runs[0].records:
+        dropped = sum(run.records[name].dropped for run in runs)
+        if dropped:
+            typer.echo(f"{name}: {dropped} records dropped; raise output.records_max", err=True)
 
 
 def _summary(dataset: Any) -> str:
@@ -153,6 +181,8 @@ def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **opti
     """Run a sweep, build its report, print how to open the results; returns the exit code."""
     from spbfast.sweep.driver import run_sweep
 
+    if job.output.records:
+        typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
     outcome = run_sweep(job, outdir, quiet=quiet, **options)
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
         if not no_report:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from spbfast.config.base import Model
-from spbfast.config.units import Size, format_size
+from spbfast.config.units import Duration, Size, format_size
 
 PAGE = 4096
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -108,6 +108,14 @@ class Slab(Model):
         "1: LRU age follows the slab pages, whole slabs empty; 0: no relation",
         "assumed, 0..1",
     )
+    refault_share: Share = described(
+        0.0,
+        "share of the inodes freed by shrinking that are looked up again; 0: what was shrunk is never missed",
+        "ours: the cost of shrinking too early; vary 0..0.5",
+    )
+    refault_delay: Duration = described(
+        10 * 10**9, "time from the shrink to the next use; resolved to a 64th", "assumed, 1s..60s", gt=0
+    )
     min_partial: int = described(
         5, "empty slabs that a cache keeps on its partial list", "SLUB: 5..10", ge=0, le=100
     )
@@ -163,6 +171,14 @@ class PageCache(Model):
     )
     reclaim_run: int = described(
         16, "folios of neighbouring age that are reclaimed together", "assumed, 1..256", ge=1, le=256
+    )
+    refault_share: Share = described(
+        0.0,
+        "share of the reclaimed pages that are read again; 0: what was reclaimed is never missed",
+        "ours: the cost of reclaiming too early; vary 0..0.5",
+    )
+    refault_delay: Duration = described(
+        10 * 10**9, "time from the reclaim to the next read; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
     folio_weights: tuple[float, ...] = described(
         (0.4, 0.1, 0.25, 0.1, 0.15),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from spbfast.config.actors import Actors, check_boot_fits
 from spbfast.config.base import Model
@@ -22,6 +22,8 @@ from spbfast.config.executor import Executor
 from spbfast.config.machine import PAGE, Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
+from spbfast.tracepoints import NAMES as RECORD_KINDS
+from spbfast.tracepoints import check_names
 
 if TYPE_CHECKING:
     from spbfast.config.ranges import Range
@@ -47,7 +49,25 @@ def _plain_name(value: str) -> str:
     return value
 
 
+def _record_names(value: Any) -> Any:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"must be a list of kinds of records, or all; got {value!r}")
+    return check_names(value if isinstance(value, str) else tuple(value))
+
+
 Span = Annotated[Duration, AfterValidator(_whole_ticks)]
+Records = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_record_names),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "array", "items": {"enum": [*RECORD_KINDS]}, "uniqueItems": True},
+            ]
+        }
+    ),
+]
 Name = Annotated[
     str,
     AfterValidator(_plain_name),
@@ -136,6 +156,12 @@ class Output(Model):
         "series", description="summary: scalars; series: and samples over time; spb: and per superpageblock"
     )
     every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
+    records: Records = Field(
+        (), description="kinds of event records that `spbfast run` keeps: a list of names, or all"
+    )
+    records_max: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
+        1_000_000, description="records kept of each kind; later ones are counted as dropped"
+    )
 
 
 class ScenarioFields(Model):

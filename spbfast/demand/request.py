@@ -15,6 +15,7 @@ from spbfast._jit import by_reference, inline_kernel, kernel
 from spbfast.allocator.buddy import take_first
 from spbfast.allocator.pcp import is_pcp_order, pcp_alloc
 from spbfast.allocator.pick import FRAGMENTS, find_fit, find_own_order, mask_of
+from spbfast.allocator.record import trace_relax
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used
@@ -42,12 +43,16 @@ from spbfast.holders.slab_layout import Slab
 from spbfast.holders.standins import Standins
 from spbfast.state.layout import Zone
 from spbfast.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
+from spbfast.state.trace import Relax
 from spbfast.workers.compact import compact_for_thp, wake_compaction
 from spbfast.workers.defer import defer_requests
 from spbfast.workers.due import evacuate_accounted
 from spbfast.workers.kswapd import reclaim_direct, wake_kswapd
 from spbfast.workers.shrink import Shrink
 
+NORETRY_SKIP = int(Relax.NORETRY_SKIP)
+ADD_TAINTED_OK = int(Relax.ADD_TAINTED_OK)
+DROP_NOFRAGMENT = int(Relax.DROP_NOFRAGMENT)
 REFUSED = int(Outcome.REFUSED_OPTIONAL)
 COSTLY_ORDER = 3
 
@@ -167,15 +172,18 @@ def request_atomic(w, policy, order, mt, flags, cls, cpu):
     """Slow path of a caller that cannot block: relax step by step, or a counted failure."""
     node = w.node
     if cls & CLS_NORETRY and policy[P.atomic_noretry_fails]:
+        trace_relax(w.zone, order, mt, cls, NORETRY_SKIP)
         node.vm[V.ALLOC_FAILED_OPTIONAL] += 1
         return np.int64(-1)
     pfn = np.int64(-1)
     if policy[P.superpageblocks]:
         pfn = try_page(w, policy, order, mt, flags, cls, cpu)
         if pfn < 0:
+            trace_relax(w.zone, order, mt, cls, ADD_TAINTED_OK)
             pfn = try_page(w, policy, order, mt, flags | ALLOC_NOFRAG_TAINTED_OK, cls, cpu)
     if pfn < 0:
         node.vm[V.DROPPED_NOFRAGMENT] += 1
+        trace_relax(w.zone, order, mt, cls, DROP_NOFRAGMENT)
         pfn = try_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
     if pfn < 0:
         node.vm[V.ALLOC_FAILED_OPTIONAL if cls & CLS_NORETRY else V.ALLOC_FAILED_ATOMIC] += 1

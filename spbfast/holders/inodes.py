@@ -268,6 +268,7 @@ def _prune_inodes(slab, inst, nr):
         _free_inode(slab, inst, entry >> 1)
         freed += 1
     slab.stat[St.INODES_FREED] += freed
+    slab.inst[inst, Si.SCANNED_OUT] += freed
     slab.stat[St.ROTATED] += nr - freed
     return freed
 

@@ -16,10 +16,12 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.allocator.free import free_held, hand_out
 from spbfast.allocator.prefetch import prefetch_page
-from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER
+from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER, Ev
 from spbfast.holders.draws import below, chance, draw
 from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+from spbfast.state.trace import Cause
 
+RECLAIM = int(Cause.RECLAIM)
 AHEAD = 16
 
 
@@ -132,9 +134,12 @@ def reclaim_run(z, policy, node, owner, want):
 def reclaim_pages(z, policy, node, want):
     """Reclaim page cache, cold first, until `want` pages are free or none is left; pages freed."""
     freed = np.int64(0)
+    cause = z.ev[Ev.CAUSE]
+    z.ev[Ev.CAUSE] = RECLAIM
     while freed < want:
         owner = OWNER_COLD if nr_folios(node, OWNER_COLD) > 0 else OWNER_HOT
         if nr_folios(node, owner) == 0:
             break
         freed += reclaim_run(z, policy, node, owner, want - freed)
+    z.ev[Ev.CAUSE] = cause
     return freed

@@ -16,6 +16,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.free import free_slot
+from spbfast.constants import Ev
 from spbfast.holders.slab_layout import (
     END,
     IN_USE,
@@ -26,6 +27,9 @@ from spbfast.holders.slab_layout import (
     Sc,
     St,
 )
+from spbfast.state.trace import Cause
+
+SLAB_FREE = int(Cause.SLAB_FREE)
 
 NEED_SLAB = -1
 NO_SLOT = -1
@@ -199,6 +203,7 @@ def put_object(slab, c, slot):
 def free_emptied(z, policy, slab):
     """Give the pages of all emptied slabs back to the allocator, in the order they emptied; their number."""
     nr = 0
+    z.ev[Ev.CAUSE] = SLAB_FREE
     link = slab.stat[St.EMPTIED_HEAD]
     while link != END:
         at = link - LINK0
@@ -211,6 +216,7 @@ def free_emptied(z, policy, slab):
         nr += free_slot(z, policy, slab.cache[c, Sc.OWNER], slot)
     slab.stat[St.EMPTIED_HEAD] = END
     slab.stat[St.EMPTIED_TAIL] = END
+    z.ev[Ev.CAUSE] = 0
     return nr
 
 

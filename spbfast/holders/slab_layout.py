@@ -79,6 +79,7 @@ class Si(enum.IntEnum):
     STEP = 13  # 0: between inodes; 1..attached: that cache; then its dentries
     LEFT = 14  # dentries that the inode still gets
     NR_INODES = 15
+    SCANNED_OUT = 16  # inodes freed by scans, cumulative
 
 
 class At(enum.IntEnum):

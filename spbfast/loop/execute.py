@@ -10,7 +10,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel, read_cycles
 from spbfast.allocator.claim import code_of
-from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
 from spbfast.allocator.pcp import is_pcp_order, pcp_free
 from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.constants import (
@@ -72,6 +72,7 @@ def put_page(w, policy, owner, slot, cpu):
     w.node.vm[V.PGFREE] += 1 << order
     w.node.vm[V.PAGE_EVENTS] += 1
     if z.geo.nr_cpus > 0 and is_pcp_order(order):
+        note_gone(z, pfn, order, code_of(state))
         pcp_free(z, policy, cpu, pfn, order, mt_of_code(code_of(state)))
     else:
         free_held(z, policy, pfn)
@@ -224,23 +225,29 @@ def run_slab_drop_row(w, policy, row):
 
 
 @kernel
-def run_slab_row(w, policy, row):
-    """N inodes with all that belongs to them come, or the N oldest go."""
-    if row[Row.OP] == Op.SLAB_DROP:
-        return run_slab_drop_row(w, policy, row)
+def grow_instance(w, policy, inst, nr, cls, cpu):
+    """N inodes with all that belongs to them come to a shrinker instance."""
     slab = w.slab
-    inst = np.int64(row[Row.SLOT])
-    code = grow_inodes(slab, inst, np.int64(row[Row.N]))
+    code = grow_inodes(slab, inst, nr)
     while code != DONE:
         if code == POOL_FULL:
             # Counted, not fatal: the run goes on with what the pool holds.
             w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.AWAITED]
             slab.inst[inst, Si.AWAITED] = 0
-            return OK
-        if not get_slab(w, policy, code, np.int64(row[Row.CLS]), np.int64(row[Row.CPU])):
+            return
+        if not get_slab(w, policy, code, cls, cpu):
             w.node.vm[V.SLAB_ALLOC_FAILED] += 1
             skip_object(slab, inst)
         code = grow_inodes(slab, inst, np.int64(0))
+
+
+@kernel
+def run_slab_row(w, policy, row):
+    """N inodes with all that belongs to them come, or the N oldest go."""
+    if row[Row.OP] == Op.SLAB_DROP:
+        return run_slab_drop_row(w, policy, row)
+    inst, nr = np.int64(row[Row.SLOT]), np.int64(row[Row.N])
+    grow_instance(w, policy, inst, nr, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
     return OK
 
 

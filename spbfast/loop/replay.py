@@ -11,7 +11,7 @@ import numpy as np
 from spbfast._jit import entry_kernel, inline_kernel, kernel
 from spbfast.allocator.buddy import free_pieces
 from spbfast.allocator.claim import code_of
-from spbfast.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
+from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
 from spbfast.allocator.pcp import decay, drain_all, is_pcp_order, pcp_alloc, pcp_free
 from spbfast.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
@@ -114,6 +114,7 @@ def run_free(z, policy, handle, cpu):
     if code == CODE_CONTIG:
         free_contig(z, policy, pfn)
     elif z.geo.nr_cpus > 0 and is_pcp_order(order):
+        note_gone(z, pfn, order, code)
         pcp_free(z, policy, cpu, pfn, order, mt_of_code(code))
     else:
         free_held(z, policy, pfn)

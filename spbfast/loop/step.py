@@ -15,8 +15,10 @@ from spbfast.demand.rows import fold_rows
 from spbfast.holders.draws import below, draw
 from spbfast.loop.execute import add_to_cache
 from spbfast.loop.record import record_if_due, record_sample
+from spbfast.loop.refault import run_refaults
 from spbfast.loop.zonelist import run_rows_in_zones
 from spbfast.state.node import NEVER, Df, N, Now, Ph, V, Wk
+from spbfast.state.trace import TALLY_TAINT_BOOT
 from spbfast.workers.due import run_due_work
 from spbfast.workers.shrink import W
 
@@ -34,6 +36,15 @@ def nr_slab_cycles(worlds):
 
 
 @kernel
+def run_refaults_in_zones(worlds, policy):
+    """What was freed too early and is used again in this tick, world by world."""
+    tick = pick(worlds, 0).node.now[Now.TICK]
+    for i in range(len(worlds)):
+        if pick(worlds, i).node.refault.shape[0] > 0:
+            run_refaults(pick(worlds, i), policy, tick)
+
+
+@kernel
 def run_tick(worlds, policy, actors, rows, key):
     """The demand of the current tick."""
     node = pick(worlds, 0).node
@@ -44,6 +55,7 @@ def run_tick(worlds, policy, actors, rows, key):
     node.now[Now.DIGEST] = fold_rows(node.now[Now.DIGEST], rows, n)
     generated = read_cycles()
     slab = nr_slab_cycles(worlds)
+    run_refaults_in_zones(worlds, policy)
     err = run_rows_in_zones(worlds, policy, rows, n)
     node.cycles[Ph.GENERATION] += generated - start
     node.cycles[Ph.ALLOCATOR] += read_cycles() - generated - (nr_slab_cycles(worlds) - slab)
@@ -147,6 +159,9 @@ def end_boot(w):
     node.now[Now.BOOT_DONE] = 1
     node.vm[:] = 0
     node.cycles[:] = 0
+    taints = w.zone.count[C.TAINTS]
+    w.zone.tally[:] = 0
+    w.zone.tally[TALLY_TAINT_BOOT] = taints
     w.zone.count[C.TAINTS] = 0
     w.zone.count[C.UNTAINTS] = 0
     w.zone.count[C.HINTS_USED] = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from spbfast.config.actors import GiganticPages
-from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
+from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.demand.layout import Actors
 from spbfast.demand.request import World
 from spbfast.demand.rows import DIGEST0
@@ -22,7 +22,7 @@ from spbfast.lowering.demand import DemandPlan, lower_actors
 from spbfast.lowering.policy import policy_array
 from spbfast.lowering.slab import lower_slab, owner_slots
 from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
-from spbfast.state.node import FIRST_SLAB_OWNER, N, Node, Now, make_node
+from spbfast.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
 from spbfast.workers.shrink import no_shrink
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Lowered(NamedTuple):
     key: int
     boot_key: int
     folio_chances: np.ndarray
-    base: int
+    bases: tuple[int, ...]  # absolute pfn of each zone's first page index
 
     @property
     def world(self) -> World:
@@ -82,8 +82,10 @@ def folio_chances(weights: tuple[float, ...]) -> np.ndarray:
     return np.round(np.cumsum(folios) / folios.sum() * (1 << 31)).astype(np.int64)
 
 
-def zone_spec(scenario: Scenario, zone: ZoneShape, plan: DemandPlan) -> ZoneSpec:
-    """Shape of one of the scenario's zones."""
+def zone_spec(
+    scenario: Scenario, zone: ZoneShape, plan: DemandPlan, trace_mask: int = 0, trace_rows: int = 0
+) -> ZoneSpec:
+    """Shape of one of the scenario's zones, with buffers for event records of the kinds in `trace_mask`."""
     machine = scenario.machine
     pcp = None
     if scenario.pcp.enabled:
@@ -100,6 +102,8 @@ def zone_spec(scenario: Scenario, zone: ZoneShape, plan: DemandPlan) -> ZoneSpec
         pcp=pcp,
         reserved_pages=zone.nr_reserved,
         owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
+        trace_mask=trace_mask,
+        trace_rows=trace_rows,
     )
 
 
@@ -176,8 +180,17 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
         N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
         N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
+        N.REFAULT_SLAB_SHARE: round(scenario.slab.refault_share * (1 << 16)),
+        N.REFAULT_SLAB_TICKS: _bucket_ticks(scenario.slab.refault_delay),
+        N.REFAULT_FILE_SHARE: round(cache.refault_share * (1 << 16)),
+        N.REFAULT_FILE_TICKS: _bucket_ticks(cache.refault_delay),
     }
     return {int(k): int(v) for k, v in conf.items()}
+
+
+def _bucket_ticks(delay_ns: int) -> int:
+    """Ticks of one bucket of a delay line, at least one."""
+    return max(1, -(-delay_ns // (REFAULT_BUCKETS * NS_PER_TICK)))
 
 
 def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
@@ -185,7 +198,9 @@ def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
     pool = scenario.workers.evacuation_descriptors
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1))
+    refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
+    lines = 1 + scenario.slab.nr_instances if refaults else 0
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
     node.zonelist[:] = _zonelist(scenario, zones[number].node)
@@ -198,12 +213,17 @@ def first_demand_owner(scenario: Scenario) -> int:
     return FIRST_SLAB_OWNER + len(scenario.slab.caches)
 
 
-def _world(scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int) -> tuple[World, int]:
-    """Zone `number` with all that works on it, unbooted; and its base pfn."""
+def _world(
+    scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int, trace: tuple[int, int]
+) -> tuple[World, int]:
+    """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask, rows of records."""
     shape = scenario.machine.zones()[number]
-    zone, base = build_zone(zone_spec(scenario, shape, plan))
+    zone, base = build_zone(zone_spec(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
     node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate)
+    # Records bear the node's time; the allocator knows no node.
+    zone.trace.zone[0] = number
+    zone = zone._replace(trace=zone.trace._replace(clock=node.now))
     if number < scenario.machine.nodes:
         # Nodes hold different files: the draws of each are its own.
         stream = key_of(seed, number) if number else seed
@@ -212,8 +232,23 @@ def _world(scenario: Scenario, number: int, plan: DemandPlan, seed: int, replica
     return World(zone, node, no_slab(), no_standins(), no_shrink()), base
 
 
-def lower_scenario(scenario: Scenario, seed: int, replicate: int) -> Lowered:
+def _share_trace(worlds: list[tuple[World, int]]) -> tuple[World, ...]:
+    """All zones write their records to the buffers of the first, numbered in one order."""
+    first = worlds[0][0].zone.trace
+    out = []
+    for world, _ in worlds:
+        own = world.zone.trace
+        trace = first._replace(clock=own.clock, zone=own.zone)
+        out.append(world._replace(zone=world.zone._replace(trace=trace)))
+    return tuple(out)
+
+
+def lower_scenario(
+    scenario: Scenario, seed: int, replicate: int, *, trace_mask: int = 0, trace_rows: int = 0
+) -> Lowered:
     """Everything that a run needs, allocated and unbooted.
+
+    `trace_mask` and `trace_rows` give event records buffers; `start_records` begins to fill them.
 
     Raises
     ------
@@ -224,18 +259,19 @@ def lower_scenario(scenario: Scenario, seed: int, replicate: int) -> Lowered:
     weights = scenario.pagecache.folio_weights
     if len(weights) > NR_ORDERS:
         raise ValueError(f"pagecache.folio_weights has {len(weights)} orders, at most {NR_ORDERS} exist")
-    worlds = [
-        _world(scenario, number, plan, seed, replicate) for number in range(len(scenario.machine.zones()))
-    ]
+    worlds = []
+    for number in range(len(scenario.machine.zones())):
+        trace = (0, 0) if number else (trace_mask, trace_rows)
+        worlds.append(_world(scenario, number, plan, seed, replicate, trace))
     return Lowered(
-        worlds=tuple(world for world, _ in worlds),
+        worlds=_share_trace(worlds),
         policy=policy_array(scenario.policy),
         actors=plan.actors,
         rows=np.zeros((plan.rows_cap, 9), np.int32),
         key=key_of(seed, replicate),
         boot_key=key_of(seed, replicate, BOOT_STREAM),
         folio_chances=folio_chances(weights),
-        base=worlds[0][1],
+        bases=tuple(base for _, base in worlds),
     )
 
 

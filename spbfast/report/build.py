@@ -17,7 +17,7 @@ import xarray as xr
 
 from spbfast.errors import ResultsError, SpbfastError
 from spbfast.plots import point_labels, point_styles
-from spbfast.report import tables
+from spbfast.report import measures, tables
 from spbfast.results import compare, open_results
 from spbfast.sweep.consolidate import results_digest
 from spbfast.sweep.files import read_json, write_text
@@ -46,10 +46,12 @@ def _content(figures: Any, store: Store, ds: Any, manifest: dict[str, Any]) -> d
         "figures": {
             "spb": figures.superpageblocks(ds, styles),
             "contig": figures.contiguity(ds, styles),
+            "causes": figures.causes(ds, styles),
             "memory": figures.memory(ds, styles),
             "diff": _difference_figure(figures, paired, labels, styles),
         },
         "paired": tables.paired_rows(ds, labels, paired),
+        "measures": measures.tables(ds, labels, shown),
         "counters": tables.counter_table(ds, labels, shown),
         "points": tables.point_rows(ds, labels),
         "throughput": tables.throughput(ds, labels),

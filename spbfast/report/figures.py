@@ -105,6 +105,24 @@ def contiguity(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     return panels(ds, CONTIGUITY, styles, "contig")
 
 
+def causes(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+    """Taints, un-taints and stale taint over time; "" where nothing was ever tainted."""
+    if "vmstat" not in ds.data_vars or "spb_tainted_by_stale_bits" not in ds.data_vars:
+        return ""
+    counters = {str(name) for name in ds["counter"].values}
+    if not {"taints", "untaints"} <= counters or not float(ds["vmstat"].sel(counter="taints").max()):
+        return ""
+    own = ds[["spb_tainted_by_stale_bits"]]
+    for name in ("taints", "untaints"):
+        own[name] = ds["vmstat"].sel(counter=name, drop=True)
+    titles = {"taints": "superpageblocks tainted so far", "untaints": "superpageblocks un-tainted so far"}
+
+    def prepare(part: xr.Dataset, name: str) -> Panel:
+        return part[name], 1.0, titles.get(name) or VARIABLES[name].long_name
+
+    return panels(own, ("taints", "untaints", "spb_tainted_by_stale_bits"), styles, "causes", prepare)
+
+
 def memory(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Slab, reclaimable objects and free memory."""
     first = ("slab_pages", "slab_cached_bytes", "free_pages")

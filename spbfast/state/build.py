@@ -40,6 +40,7 @@ from spbfast.constants import (
     Pc,
 )
 from spbfast.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, Zone
+from spbfast.state.trace import NR_TALLY, NR_TH, NR_TP, NR_TRACE_FIELDS, Trace, nr_kinds
 
 HUGE_PAGE = 2 << 20
 MAX_ZONE_PAGES = 1 << 30  # 4 TiB: int32 links must also reach the list heads
@@ -60,7 +61,8 @@ class ZoneSpec:
     """Shape of a zone.
 
     zone_pages and start_pfn are in 4 KiB pages; spb_pb is pageblocks per superpageblock (a power of
-    two); owner_slots gives each owner's number of slots; nr_records bounds the event records.
+    two); owner_slots gives each owner's number of slots; nr_records bounds the golden
+    files' records; trace_mask is the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
     """
 
     zone_pages: int
@@ -73,6 +75,8 @@ class ZoneSpec:
     reserved_pages: int = 0
     owner_slots: tuple[int, ...] = (0,)
     nr_records: int = 0
+    trace_mask: int = 0
+    trace_rows: int = 0
 
 
 def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -158,6 +162,13 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "noise": 2,
         "records": spec.nr_records,
         "record_fields": RECORD_FIELDS,
+        "tally": NR_TALLY,
+        "trace_head": NR_TH,
+        "trace_kinds": NR_TP,
+        "trace_bufs": nr_kinds(spec.trace_mask),
+        "trace_rows": spec.trace_rows,
+        "trace_fields": NR_TRACE_FIELDS,
+        "one": 1,
     }
 
 
@@ -195,6 +206,8 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
         noise=arrays["noise"],
         records=arrays["records"],
         walks=arrays["walks"],
+        tally=arrays["tally"],
+        trace=part(Trace, "trace"),
     )
     _fill(zone, spec)
     return zone, base

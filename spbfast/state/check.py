@@ -76,6 +76,7 @@ class Tally(NamedTuple):
 
     nr: np.ndarray  # blocks by free list
     nr_free_pages: np.ndarray  # by superpageblock
+    pinned: np.ndarray  # pages by superpageblock
     contig: np.ndarray  # pages held by contiguous allocations, by superpageblock
     used: np.ndarray  # pages by pageblock and requested type
     whole: np.ndarray  # 1: the pageblock is covered by a free block of order >= 9
@@ -128,6 +129,7 @@ def _new_tally(z: Zone) -> Tally:
     return Tally(
         nr=np.zeros(z.area.nr.size, np.int64),
         nr_free_pages=np.zeros(nr_spb, np.int64),
+        pinned=np.zeros(nr_spb, np.int64),
         contig=np.zeros(nr_spb, np.int64),
         used=np.zeros((nr_pb, 4), np.int64),
         whole=np.zeros(nr_pb, np.int64),
@@ -247,6 +249,7 @@ def _check_superpageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> 
     nr_free_pb = tally.whole.reshape(nr_spb, per_spb).sum(axis=1)
     _compare(z, "spb.nr_free_pages", tally.nr_free_pages, "must be the pages on its lists")
     _compare(z, "spb.nr_resting_pages", tally.nr_resting, "must be the pages at rest with owning CPUs")
+    _compare(z, "spb.pinned", tally.pinned, "must be the pages in use that cannot be migrated")
     _compare(z, "spb.nr_free_pb", nr_free_pb, "must be the pageblocks in free blocks of order 9 and 10")
     _compare(z, "spb.total", total, "must be the pageblocks with memory")
     _compare(z, "spb.full_length", (total == per_spb).astype(np.int64), "must say if none is missing")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spbfast._jit import by_reference
+from spbfast.state.trace import Trace
 
 
 @by_reference
@@ -81,6 +82,7 @@ class Spb(NamedTuple):
     total: np.ndarray
     full_length: np.ndarray
     content: np.ndarray
+    pinned: np.ndarray
     list: np.ndarray
     slot: np.ndarray
     defrag_mark: np.ndarray
@@ -147,6 +149,8 @@ class Zone(NamedTuple):
     noise: np.ndarray
     records: np.ndarray
     walks: np.ndarray
+    tally: np.ndarray
+    trace: Trace
 
 
 class Field(NamedTuple):
@@ -177,6 +181,7 @@ FIELDS = (
     Field("spb.total", "int32", ("spb",), "pageblocks", "usable pageblocks"),
     Field("spb.full_length", "int8", ("spb",), "bool", "has its whole length of usable pageblocks"),
     Field("spb.content", "int32", ("spb", "four"), "pageblocks", "pageblocks with the content bit, by type"),
+    Field("spb.pinned", "int32", ("spb",), "pages", "movable pages in use that cannot be migrated"),
     Field("spb.list", "int32", ("spb",), "list", "list of category and fullness it is on"),
     Field("spb.slot", "int32", ("spb",), "slot", "its place on that list"),
     Field("spb.defrag_mark", "int64", ("spb",), "event", "last event that asked to defragment it", False),
@@ -208,4 +213,13 @@ FIELDS = (
     Field("noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False),
     Field("records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False),
     Field("walks", "int64", ("two", "outcomes"), "superpageblocks", "searches and visits by rung", False),
+    Field("tally", "int64", ("tally",), "events", "causes that counters are made of", False),
+    Field("trace.head", "int64", ("trace_head",), "mixed", "kinds of records kept, their number", False),
+    Field("trace.nr", "int64", ("trace_kinds",), "records", "records met, by kind", False),
+    Field("trace.where", "int64", ("trace_kinds",), "buffer", "buffer of each kind", False),
+    Field(
+        "trace.rows", "int64", ("trace_bufs", "trace_rows", "trace_fields"), "mixed", "records by kind", False
+    ),
+    Field("trace.clock", "int64", ("one",), "ns", "simulated time", False),
+    Field("trace.zone", "int64", ("one",), "zone", "number of the zone", False),
 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from spbfast._jit import by_reference
 from spbfast.constants import Outcome, Trigger
+from spbfast.state.trace import TALLY_NAMES
 
 NEVER = 1 << 62
 
@@ -57,6 +58,10 @@ class N(enum.IntEnum):
     KCOMPACTD_PAGEBLOCKS = 34
     KCOMPACTD_PAUSE = 35
     CONTIG_RECLAIM_ROUNDS = 36
+    REFAULT_SLAB_SHARE = 37  # 16.16; ticks are those of a bucket
+    REFAULT_SLAB_TICKS = 38
+    REFAULT_FILE_SHARE = 39
+    REFAULT_FILE_TICKS = 40
 
 
 class Zl(enum.IntEnum):
@@ -128,6 +133,15 @@ class Ca(enum.IntEnum):
     COUNTER = 6  # of reclaim's draws
 
 
+class Rf(enum.IntEnum):
+    """Columns of `Node.refault`, one row a delay line: the page cache's, then one a shrinker instance."""
+
+    SEEN = 0  # freed so far, as of the last look
+    ACC = 1  # 16.16
+    FIRST = 2  # of the buckets, a ring
+
+
+REFAULT_BUCKETS = 64
 OWNER_COLD = 0
 OWNER_HOT = 1
 FIRST_SLAB_OWNER = 2
@@ -230,6 +244,10 @@ class V(enum.IntEnum):
     CONTIG_ALLOC_NS = 75
     CONTIG_FREED = 76
     CONTIG_WITHDRAWN = 77
+    SLABS_SCANNED = 78
+    SPB_SLAB_SHRINK_PAGEBLOCKS = 79
+    WORKINGSET_REFAULT_SLAB = 80
+    WORKINGSET_REFAULT_FILE = 81
 
 
 _TRIGGER_NAMES = tuple(
@@ -243,13 +261,18 @@ _WALK_NAMES = tuple(
     f"spb_{what}_{outcome.name.lower()}" for what in ("searched", "visited") for outcome in Outcome
 )
 
-VM_NAMES = tuple(v.name.lower() for v in V) + _TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES
+VM_NAMES = (
+    *(v.name.lower() for v in V),
+    *(_TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES),
+    *TALLY_NAMES,
+)
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
 VM_QUEUED = VM_ASKED + len(Trigger)
 VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
 VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
 VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
+VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
 
 
 @by_reference
@@ -268,9 +291,12 @@ class Node(NamedTuple):
     vm: np.ndarray  # int64 (V,)
     cycles: np.ndarray  # int64 (Ph,)
     zonelist: np.ndarray  # int64 (zones, Zl)
+    refault: np.ndarray  # int64 (lines, Rf): none if nothing refaults
 
 
-def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1) -> Node:
+def make_node(
+    nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1, refault_lines: int = 0
+) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
         conf=np.zeros(len(N), np.int64),
@@ -285,6 +311,7 @@ def make_node(nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int =
         vm=np.zeros(NR_VM, np.int64),
         cycles=np.zeros(len(Ph), np.int64),
         zonelist=np.zeros((nr_zones, len(Zl)), np.int64),
+        refault=np.zeros((refault_lines, Rf.FIRST + REFAULT_BUCKETS), np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1

@@ -281,6 +281,8 @@ def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     if code > CODE_PINNED:
         return find(finding, IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
     tally_used(tally.used, pfn, order, MOVABLE if code == CODE_PINNED else code)
+    if code == CODE_PINNED:
+        tally.pinned[pfn >> geo.spb_shift] += 1 << order
     tally.held[0] += 1
     return check_owner(page, slots, geo, pfn, finding)
 

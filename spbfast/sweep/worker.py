@@ -208,7 +208,8 @@ def run_cell(
         return timeout_s is not None and time.perf_counter() - start > timeout_s
 
     try:
-        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late())
+        more = {"snapshots": True} if level == "spb" else {}
+        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
         if result.stopped and stop():
             return CellResult(task.cell, INTERRUPTED)
         if result.stopped:

@@ -12,7 +12,10 @@ from spbfast.allocator.migrate import evacuate_pageblock
 from spbfast.allocator.request import begin_event
 from spbfast.constants import CLAIMED_AT, CLAIMED_MOST, Ev
 from spbfast.state.node import NEVER, N, Now, V, Wk
+from spbfast.state.trace import Cause
 from spbfast.workers.cost import account_moves
+
+EVACUATION = int(Cause.EVACUATION)
 
 
 @kernel
@@ -41,7 +44,9 @@ def run_claimed(z, policy, node):
         return
     node.now[Now.CLAIMED_HEAD] = head + 1
     begin_event(z, 0)
+    z.ev[Ev.CAUSE] = EVACUATION
     evacuate_pageblock(z, policy, node.claimed[head % node.claimed.shape[0]])
+    z.ev[Ev.CAUSE] = 0
     node.vm[V.CLAIM_EVAC_RAN] += 1
     node.vm[V.CLAIM_EVAC_PAGES] += z.ev[Ev.MOVED_PAGES]
     cost = account_moves(z, node)

@@ -29,9 +29,11 @@ from spbfast.constants import (
     P,
 )
 from spbfast.state.node import NEVER, N, Now, V, Wk
+from spbfast.state.trace import Cause
 from spbfast.workers.cost import account_moves
 from spbfast.workers.defer import defer_requests
 
+COMPACTION = int(Cause.COMPACTION)
 SCAN_MOST = 2048  # pageblocks that one fault looks at
 PASSES = 3  # over a pageblock, for pages that were busy; migrate_pages makes up to 10
 
@@ -82,7 +84,9 @@ def compact_pageblock(z, policy, node, shrink, pb):
     cost = np.int64(0)
     for _ in range(PASSES):
         begin_event(z, 0)
+        z.ev[Ev.CAUSE] = COMPACTION
         evacuate_pageblock(z, policy, pb)
+        z.ev[Ev.CAUSE] = 0
         cost += account_moves(z, node)
         node.vm[V.COMPACT_FREE_SCANNED] += z.ev[Ev.MOVED_PAGES]
         is_done = z.pb.used[pb, MOVABLE] == 0 or z.ev[Ev.BUSY_MOVES] == 0

@@ -34,6 +34,9 @@ from spbfast.constants import (
     Outcome,
     P,
 )
+from spbfast.state.trace import Cause
+
+CONTIG = int(Cause.CONTIG)
 
 CONTIG_EMPTY = int(Outcome.CONTIG_EMPTY)
 CONTIG_EMPTIED = int(Outcome.CONTIG_EMPTIED)
@@ -71,12 +74,15 @@ def find_emptiest_clean(z, policy):
 def migrate_spb(z, policy, spb):
     """Migrate everything out of a clean superpageblock and drain per-CPU lists; 1 if it all went."""
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
+    z.ev[Ev.CAUSE] = CONTIG
     for pb in range(spb * nr_pb, (spb + 1) * nr_pb):
         if not migrate_pageblock(z, policy, pb, True):
+            z.ev[Ev.CAUSE] = 0
             return 0
     # What was freed may rest on per-CPU lists, whose pages nobody can move.
     for cpu in range(z.geo.nr_cpus):
         drain_all(z, policy, cpu)
+    z.ev[Ev.CAUSE] = 0
     return 1 if z.spb.nr_free_pb[spb] == z.spb.total[spb] else 0
 
 

@@ -8,6 +8,9 @@ from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.migrate import evacuate_pageblock
 from spbfast.allocator.spb import needs_defrag, rate_reserve
 from spbfast.constants import MOVABLE, PB_ORDER, PB_PAGES, Ev, P
+from spbfast.state.trace import Cause
+
+DEFRAG = int(Cause.DEFRAG)
 
 
 @inline_kernel
@@ -23,6 +26,7 @@ def defrag_spb(z, policy, spb):
     """Evacuate pageblocks, ascending, until there is room; 1 if at least one block moved."""
     if not policy[P.defrag] or not needs_defrag(z, policy, spb):
         return 0
+    z.ev[Ev.CAUSE] = DEFRAG
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
     for pb in range(spb * nr_pb, (spb + 1) * nr_pb):
         if is_defragmented(z, policy, spb):
@@ -30,4 +34,5 @@ def defrag_spb(z, policy, spb):
         if (z.pb.bits[pb] >> MOVABLE) & 1:
             z.ev[Ev.NR_PAGEBLOCKS] += 1
             evacuate_pageblock(z, policy, pb)
+    z.ev[Ev.CAUSE] = 0
     return 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0

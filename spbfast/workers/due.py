@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast._jit import kernel
 from spbfast.allocator.pcp import decay
+from spbfast.allocator.record import trace_shrink_run
 from spbfast.allocator.request import begin_event
 from spbfast.constants import MOVABLE, Ev, P
 from spbfast.holders.slab import free_emptied
@@ -67,6 +68,32 @@ def run_evacuate(z, policy, node, slab, shrink):
 
 
 @kernel
+def nr_free_pageblocks(z):
+    """Wholly free pageblocks of the zone."""
+    nr = np.int64(0)
+    for spb in range(z.geo.nr_spb):
+        nr += z.spb.nr_free_pb[spb]
+    return nr
+
+
+@kernel
+def account_shrink(z, node, run, pages, pageblocks, cost):
+    """Count what a run of the shrink worker did, and record it."""
+    node.vm[V.SPB_SLAB_SHRINK_RAN] += 1
+    node.vm[V.SPB_SLAB_SHRINK_SCANNED] += run[R.SCANNED]
+    node.vm[V.SPB_SLAB_SHRINK_FREED] += run[R.FREED]
+    node.vm[V.SPB_SLAB_SHRINK_PASSES] += run[R.PASSES]
+    node.vm[V.SPB_SLAB_SHRINK_PAGES] += pages
+    node.vm[V.SPB_SLAB_SHRINK_PAGEBLOCKS] += pageblocks
+    node.vm[V.SPB_SLAB_SHRINK_NS] += cost
+    node.vm[V.SLABS_SCANNED] += run[R.SCANNED]
+    if run[R.FREED] == 0:
+        node.vm[V.SPB_SLAB_SHRINK_NO_PROGRESS] += 1
+    prio, scanned, freed = run[R.LAST_PRIO], run[R.SCANNED], run[R.FREED]
+    trace_shrink_run(z, run[R.PASSES], prio, scanned, freed, pages, pageblocks, cost)
+
+
+@kernel
 def run_shrink(z, policy, node, slab, standins, shrink):
     """BEGIN of a slab shrink: all of its work at this instant; END when its time is over."""
     node.due[Wk.SHRINK] = NEVER
@@ -75,20 +102,15 @@ def run_shrink(z, policy, node, slab, standins, shrink):
     if not begin_shrink(shrink, slab, standins, 0, target, prio, 0):
         return
     begin_event(z, 0)
+    pageblocks = nr_free_pageblocks(z)
     node.vm[V.PAGE_EVENTS] += free_emptied(z, policy, slab)
+    pageblocks = nr_free_pageblocks(z) - pageblocks
     pages = slab.stat[St.PAGES_FREED] - pages
     node.vm[V.PGFREE] += pages
     run = shrink.run
     cost = run[R.COUNTS] * node.conf[N.SHRINK_COUNT_COST] + run[R.SCANNED] * node.conf[N.SHRINK_OBJECT_COST]
     node.due[Wk.SHRINK_END] = node.now[Now.NS] + max(cost, 1)
-    node.vm[V.SPB_SLAB_SHRINK_RAN] += 1
-    node.vm[V.SPB_SLAB_SHRINK_SCANNED] += run[R.SCANNED]
-    node.vm[V.SPB_SLAB_SHRINK_FREED] += run[R.FREED]
-    node.vm[V.SPB_SLAB_SHRINK_PASSES] += run[R.PASSES]
-    node.vm[V.SPB_SLAB_SHRINK_PAGES] += pages
-    node.vm[V.SPB_SLAB_SHRINK_NS] += cost
-    if run[R.FREED] == 0:
-        node.vm[V.SPB_SLAB_SHRINK_NO_PROGRESS] += 1
+    account_shrink(z, node, run, pages, pageblocks, cost)
     defer_requests(z, policy, node, shrink, 2)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.migrate import evacuate_pageblock, event_mark
+from spbfast.allocator.record import trace_evacuated
 from spbfast.constants import (
     LIST_TAINTED,
     MAX_EVACUATE_SPBS,
@@ -20,6 +21,9 @@ from spbfast.constants import (
     Ev,
     P,
 )
+from spbfast.state.trace import Cause
+
+EVACUATION = int(Cause.EVACUATION)
 
 
 @kernel
@@ -75,6 +79,7 @@ def evacuate_for_order(z, policy, mt):
     """Run one evacuation for requests of type mt; 1 if at least one block moved."""
     if not policy[P.evacuate]:
         return 0
+    z.ev[Ev.CAUSE] = EVACUATION
     nr = find_candidates(z, policy)
     if policy[P.evacuate_same_type_first]:
         for i in range(nr):
@@ -83,4 +88,7 @@ def evacuate_for_order(z, policy, mt):
         evacuate_candidate(z, policy, i, mt, False)
     if policy[P.shrink_requests]:
         z.ev[Ev.REQUESTS] |= REQ_SHRINK_AFTER_EVACUATION
-    return 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
+    z.ev[Ev.CAUSE] = 0
+    did = 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
+    trace_evacuated(z, mt, z.ev[Ev.NR_SAME_TYPE], z.ev[Ev.NR_PAGEBLOCKS], did)
+    return did

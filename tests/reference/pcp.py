@@ -53,6 +53,7 @@ class Pcp:
         self.alloc_factor = 0
         self.free_count = 0
         self.flags = flags
+        self.drained: list[tuple[int, int]] = []
         self.lists: list[deque[int]] = [deque() for _ in range(NR_PCP_LISTS)]
 
     # -- public verbs, relative pfns ---------------------------------------------------------
@@ -185,7 +186,9 @@ class Pcp:
                 index = (index + 1) % NR_PCP_LISTS
             order = pcp_order(index)
             while nr > 0 and self.lists[index]:
-                self.zone.lists.free(self.lists[index].pop(), order)
+                pfn = self.lists[index].pop()
+                self.drained.append((pfn - self.zone.start, order))
+                self.zone.lists.free(pfn, order)
                 nr -= 1 << order
                 self.count -= 1 << order
 

@@ -106,6 +106,7 @@ class SpbAllocator(SpbTake):
     def ladder(self, req: Request) -> tuple[int, int] | None:
         """Smallest, then refuse an optional request, claim, steal; page and outcome or None."""
         found = self.smallest(req)
+        self.record_walk(req, found)
         if found is not None:
             return found
         if self.policy.optional_refusal and req.mt != MOVABLE and req.optional and req.saw_free_pb:
@@ -115,6 +116,20 @@ class SpbAllocator(SpbTake):
         if found is None and not req.nofragment:
             found = self.steal(req)
         return found
+
+    def record_walk(self, req: Request, found: tuple[int, int] | None) -> None:
+        """The search short of claim and steal is over: what it took, then how it went."""
+        if found is not None:
+            on_cpu = int(req.order <= 3 or req.order == PB_ORDER)
+            self.record("mm_page_alloc_zone_locked", found[0], req.order, req.mt, on_cpu)
+        outcome = 0 if found is None else found[1]
+        self.record("spb_alloc_walk", req.order, req.mt, req.flags, outcome, self.event.visited)
+
+    def record_extfrag(self, pfn: int, req: Request, order: int, lender: int) -> None:
+        """A claim or a steal was served from the list (order, lender)."""
+        changed = int(self.lists.label[self.lists.pb_of(pfn)] == req.mt)
+        fields = (req.order, order, req.mt, lender, int(order < PB_ORDER), changed)
+        self.record("mm_page_alloc_extfrag", pfn, *fields)
 
     def high_water(self, spb: int, mt: int) -> None:
         """After a success in tainted memory: ask for shrink and defrag if free pages run low."""
@@ -249,6 +264,10 @@ class SpbAllocator(SpbTake):
     def fall_through(self, req: Request) -> None:
         """Tainted memory had nothing: ask the workers before an empty superpageblock is tainted."""
         policy = self.policy
+        tainted = self.walk(TAINTED)
+        can_serve = [s for s in tainted if any(self.has_own(s, c, req.mt) for c in range(req.order, 11))]
+        saw = (int(req.saw_pages), int(req.saw_free_pb), int(req.saw_below))
+        self.record("spb_alloc_fall_through", req.order, req.mt, len(tainted), len(can_serve), *saw)
         if policy.defrag_before_empty:
             for spb in self.walk(TAINTED):
                 if self.needs_defrag(spb):
@@ -326,8 +345,13 @@ class SpbAllocator(SpbTake):
                     self.would_taint()
                 pfn = self.claim_found(found[0], found[1], c, req)
                 if pfn is not None:
+                    self.record_extfrag(pfn, req, c, found[2])
                     return pfn, CLAIM_FALLBACK[position]
         return None
+
+    def has_own(self, spb: int, order: int, mt: int) -> bool:
+        """Whether a superpageblock has a free block of exactly this order and type."""
+        return self.lists.head(spb, order, mt) is not None
 
     def lowest_claim(self, req: Request, position: int) -> int:
         """Smallest block order that a claim may start from.
@@ -363,7 +387,9 @@ class SpbAllocator(SpbTake):
             for c in range(req.order, MAX_ORDER + 1):
                 found = self.finder(category, c, req.mt, types)
                 if found is not None:
-                    return self.lists.take(found[1], req.order), STEAL_FALLBACK
+                    pfn = self.lists.take(found[1], req.order)
+                    self.record_extfrag(pfn, req, c, found[2])
+                    return pfn, STEAL_FALLBACK
         return None
 
 

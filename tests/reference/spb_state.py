@@ -92,6 +92,7 @@ class SpbState:
         self.heads: list[set[int]] = [set() for _ in range(n_pageblocks)]
         self.hint: dict[tuple[int, int], int] = {}
         self.event = Event()
+        self.records: list[tuple[str, *tuple[int, ...]]] = []
         for pfn in range(0, n_pageblocks * PB_PAGES, 1 << MAX_ORDER):
             self.lists.add(pfn, MAX_ORDER, MOVABLE, tail=True)
         self.place = [(EMPTY, 0)] * self.n_spb
@@ -215,12 +216,18 @@ class SpbState:
         self.event.requests |= bit
         self.event.defrag_spbs.add(spb)
 
+    def record(self, kind: str, *fields: int) -> None:
+        """An event as the tracepoints tell it: its kind and the fields that the kernel gives them."""
+        self.records.append((kind, *fields))
+
     # -- content and use ---------------------------------------------------------------------------
 
     def set_content(self, pb: int, mt: int, value: bool) -> None:
         if self.has[pb][mt] != value:
             self.has[pb][mt] = value
-            self.content[pb // self.per_spb][mt] += 1 if value else -1
+            content = self.content[pb // self.per_spb]
+            content[mt] += 1 if value else -1
+            self.record("spb_pb_taint", pb * PB_PAGES, mt, int(value), int(content[mt] == int(value)))
 
     def hold_block(self, block: Block) -> None:
         """A block was handed out: note its holder, its used pages and its content bits."""

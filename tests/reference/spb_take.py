@@ -21,6 +21,7 @@ from tests.reference.words import (
 )
 
 WHOLE, FRAGMENTS, BOTH = "whole", "fragments", "both"
+CROSS_TYPE_NOT_FREE, INSUFFICIENT_COMPAT = 3, 4
 OTHER_NONMOVABLE = {UNMOVABLE: RECLAIMABLE, RECLAIMABLE: UNMOVABLE}
 
 
@@ -72,12 +73,13 @@ class SpbTake(SpbState):
         pb = self.lists.pb_of(block)
         label = self.lists.label[pb]
         if mt != MOVABLE and policy.separate_nonmovable:
-            if label != MOVABLE:
-                return None
-            if policy.separate_by_content and self.has[pb][OTHER_NONMOVABLE[mt]]:
+            stale = policy.separate_by_content and self.has[pb][OTHER_NONMOVABLE[mt]]
+            if label != MOVABLE or stale:
+                self.record("spb_claim_block_refused", block, mt, label, CROSS_TYPE_NOT_FREE)
                 return None
         half_waived = mt != MOVABLE and self.category(spb) == TAINTED and not policy.tainted_claim_needs_half
         if not half_waived and not self._is_half_alike(pb, label, mt):
+            self.record("spb_claim_block_refused", block, mt, label, INSUFFICIENT_COMPAT)
             return None
         self.lists.relabel_partial(pb, mt)
         if policy.claim_evacuation and mt != MOVABLE and label == MOVABLE and self.used[pb][MOVABLE]:

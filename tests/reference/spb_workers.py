@@ -103,6 +103,8 @@ class SpbZone(SpbAllocator):
         if policy.shrink_requests and policy.trigger_after_evacuation:
             self.request(SHRINK_AFTER_EVACUATION)
         self.event.outcome = int(self.event.moved > 0)
+        attempts = (self.event.n_same_type, self.event.n_pageblocks)
+        self.record("spb_evacuate_for_order_done", -1, mt, *attempts, self.event.outcome)
         return self.event
 
     def _evacuate_phase(
