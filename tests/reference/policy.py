@@ -55,6 +55,10 @@ class Policy:
     contig_max_candidates: int = 4
     relabel_on_empty: bool = True
     sticky_content: bool = True
+    pcp_owned_pageblocks: bool = False
+    pcp_adopts_partial: bool = False
+    pcp_stays_in_tainted: bool = False
+    bulk_nofragment: bool = False
 
     @classmethod
     def of(cls, switches: Mapping[str, Any]) -> Policy:

@@ -70,8 +70,18 @@ class SpbTake(SpbState):
         half_waived = mt != MOVABLE and self.category(spb) == TAINTED and not policy.tainted_claim_needs_half
         if not half_waived and not self._is_half_alike(pb, label, mt):
             return None
+        whole = self.give_up(pb)
+        if whole is not None:
+            return self.lists.claim_whole(whole, order, mt)
         self.lists.relabel_partial(pb, mt)
         return self.take_first(spb, range(order, MAX_ORDER + 1), order, mt)
+
+    def give_up(self, pb: int) -> int | None:
+        """A pageblock is about to be relabelled or emptied; the whole free block it has become, if so.
+
+        Nothing to do where CPUs own no pageblocks.
+        """
+        return None
 
     def _is_half_alike(self, pb: int, label: int, mt: int) -> bool:
         free = sum(1 << order for _, order in self.lists.free_blocks_in(pb))
