@@ -59,6 +59,10 @@ class Policy:
     claim_evacuation: bool = False
     compact_within_superpageblock: bool = False
     claim_prefers_tainted: bool = False
+    pcp_owned_pageblocks: bool = False
+    pcp_adopts_partial: bool = False
+    pcp_stays_in_tainted: bool = False
+    bulk_nofragment: bool = False
 
     @classmethod
     def of(cls, switches: Mapping[str, Any]) -> Policy:

@@ -251,10 +251,18 @@ class SpbState:
             if not self.policy.sticky_content and not self.used[pb][block.mt]:
                 self.set_content(pb, block.mt, False)
         for piece, order in pieces(pfn, block.order):
-            if self.lists.free_piece(piece, order) >= PB_ORDER:
-                for mt in TYPES:
-                    self.set_content(self.lists.pb_of(piece), mt, False)
+            self.free_to_lists(piece, order)
         self.update(self.lists.spb_of(pfn))
+
+    def free_to_lists(self, pfn: int, order: int) -> None:
+        """Free one piece under the current label; a pageblock that becomes wholly free is told so."""
+        if self.lists.free_piece(pfn, order) >= PB_ORDER:
+            self.became_free(self.lists.pb_of(pfn))
+
+    def became_free(self, pb: int) -> None:
+        """A pageblock is wholly free: nothing of any type lives in it."""
+        for mt in TYPES:
+            self.set_content(pb, mt, False)
 
     # -- what a test looks at -------------------------------------------------------------------
 

@@ -81,11 +81,21 @@ class SpbTake(SpbState):
         if not half_waived and not self._is_half_alike(pb, label, mt):
             self.record("spb_claim_block_refused", block, mt, label, INSUFFICIENT_COMPAT)
             return None
+        whole = self.give_up(pb)
+        if whole is not None:
+            return self.lists.claim_whole(whole, order, mt)
         self.lists.relabel_partial(pb, mt)
         if policy.claim_evacuation and mt != MOVABLE and label == MOVABLE and self.used[pb][MOVABLE]:
             self.request(EVACUATE_CLAIMED)
             self.event.claimed.append(pb)
         return self.take_first(spb, range(order, MAX_ORDER + 1), order, mt)
+
+    def give_up(self, pb: int) -> int | None:
+        """A pageblock is about to be relabelled or emptied; the whole free block it has become, if so.
+
+        Nothing to do where CPUs own no pageblocks.
+        """
+        return None
 
     def _is_half_alike(self, pb: int, label: int, mt: int) -> bool:
         free = sum(1 << order for _, order in self.lists.free_blocks_in(pb))

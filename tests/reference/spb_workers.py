@@ -70,6 +70,8 @@ class SpbZone(SpbAllocator):
 
         If no movable page is left in it, its movable content bit goes.
         """
+        self.give_up(pb)
+        self.update(pb // self.per_spb)
         for pfn in sorted(self.heads[pb]):
             block = self.blocks[pfn]
             if block.mt == MOVABLE and not self.is_pinned(block) and not self.migrate(block):
@@ -232,11 +234,17 @@ class SpbZone(SpbAllocator):
     def empty_out(self, spb: int) -> bool:
         """Move all blocks out, ascending; a pinned block or a failed move ends it, moves stay."""
         for pb in self.pbs_in(spb):
+            self.give_up(pb)
+            self.update(spb)
             for pfn in sorted(self.heads[pb]):
                 block = self.blocks[pfn]
                 if self.is_pinned(block) or not self.migrate(block):
                     return False
-        return True
+        self.drain_cpus()
+        return self.free_pb(spb) == self.total(spb)
+
+    def drain_cpus(self) -> None:
+        """All pages on per-CPU lists go back to the free lists; here there are none."""
 
     def _grab(self, spb: int, handle: int, outcome: int) -> Event:
         """Unlink all free blocks; the pages count as nobody's use and set no content bits."""
