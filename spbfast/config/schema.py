@@ -193,7 +193,8 @@ def _from_the_series(path: str) -> list[str]:
     """The patches that a key belongs to, and how sure its meaning is."""
     lines = []
     if patches := series.patches_of(path):
-        lines.append(f"  patches: {', '.join(patches)}")
+        note = "; nothing acts on this key yet" if series.is_inert(path) else ""
+        lines.append(f"  patches: {', '.join(patches)}{note}")
     elif reason := series.keys_of_no_patch().get(path):
         lines.append(f"  patches: none; {reason}")
     if known := series.certainty(path):
