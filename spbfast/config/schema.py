@@ -193,10 +193,11 @@ def _from_the_series(path: str) -> list[str]:
     """The patches that a key belongs to, and how sure its meaning is."""
     lines = []
     if patches := series.patches_of(path):
-        note = "; nothing acts on this key yet" if series.is_inert(path) else ""
-        lines.append(f"  patches: {', '.join(patches)}{note}")
+        lines.append(f"  patches: {', '.join(patches)}")
     elif reason := series.keys_of_no_patch().get(path):
         lines.append(f"  patches: none; {reason}")
+    if series.is_inert(path):
+        lines.append("  note:    nothing acts on this key yet")
     if known := series.certainty(path):
         lines.append(f"  certainty: {known[0]}: {known[1]}")
     lines += [f"  open:    {u.point}" for u in series.uncertain_points() if path in u.keys]

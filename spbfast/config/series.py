@@ -119,7 +119,9 @@ def patches_of(key: str) -> list[str]:
 
 
 def is_inert(key: str) -> bool:
-    """Whether a key is there although nothing acts on it yet: all its patches wait for their model."""
+    """Whether a key is there although nothing acts on it yet: it says so, or all its patches wait."""
+    if key in _table()["inert"]:
+        return True
     rows = [row for row in [*patches(), *v2_only()] if key in row.keys]
     return bool(rows) and all(row.status == NOT_YET for row in rows)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spbfast.config import series
+from spbfast.config import presets, series
 from spbfast.validation import ablation
+from spbfast.validation.ablation import FULL
 
 
 def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
@@ -71,11 +72,15 @@ def _not_yet(rows: Sequence[series.Patch]) -> list[str]:
     open_ = [row for row in rows if row.status == series.NOT_YET]
     if not open_:
         return ["Every behavioural patch is modelled or approximated."]
+    named = {key for row in open_ for key in row.keys}
+    others = [f"policy.{key}" for key in series.certain_keys() if series.is_inert(f"policy.{key}")]
+    others = [key for key in others if key not in named]
+    lines = [f"- Other keys that change nothing so far: {_keys(others)}."] if others else []
     return [
         f"- {_name(row)}: {row.behaviour}. {row.how[0].upper()}{row.how[1:]}."
         + (f" Keys that change nothing so far: {_keys(inert)}." if (inert := _inert(row)) else "")
         for row in open_
-    ]
+    ] + lines
 
 
 def _name(row: series.Patch) -> str:
@@ -114,6 +119,10 @@ def _patches(rows: Sequence[series.Patch]) -> list[str]:
 def _steps(keys: Sequence[str]) -> str:
     """The presets at which any of the keys changes."""
     found = dict.fromkeys(preset for key in keys for preset, _ in series.steps_of(key))
+    switches = [key for key in keys if key.startswith("policy.")]
+    always_off = all(presets.flat_values(FULL).get(k.removeprefix("policy.")) is False for k in switches)
+    if switches and not found and always_off:
+        return "no preset turns it on"
     return ", ".join(found) or "-"
 
 
