@@ -165,7 +165,7 @@ def test_sweep_ends_with_a_report_and_a_snippet_that_works(
     assert (code, out.count("\n"), err) == (0, 1, "")
     code, out, _ = call(["compare", "results/job", "--at", "mean"], capsys)
     assert code == 0
-    assert "ci_low" in out
+    assert "95 % interval" in out
     assert call(["compare", "results/job", "--at", "noon"], capsys)[0] == 2
     assert call(["report", "results/job"], capsys)[0] == 0
 

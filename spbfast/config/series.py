@@ -118,6 +118,14 @@ def patches_of(key: str) -> list[str]:
     return found + [f"v2 {row.patch}" for row in v2_only() if key in row.keys]
 
 
+def is_inert(key: str) -> bool:
+    """Whether a key is there although nothing acts on it yet: it says so, or all its patches wait."""
+    if key in _table()["inert"]:
+        return True
+    rows = [row for row in [*patches(), *v2_only()] if key in row.keys]
+    return bool(rows) and all(row.status == NOT_YET for row in rows)
+
+
 def steps_of(key: str) -> list[tuple[str, str]]:
     """The presets at which a policy key changes along the ladder, each with its value from there on."""
     head, _, name = key.partition(".")

@@ -17,7 +17,7 @@ from spbfast.config.policy import normalise
 from spbfast.config.tree import Node, merge
 from spbfast.errors import Problem
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,79}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,79}")
 
 
 def expand(tree: Node, problems: list[Problem]) -> Node:
@@ -79,7 +79,7 @@ def _wrong_name(name: str) -> str:
     except ValueError:
         if NAME.fullmatch(name):
             return ""
-        return "a preset's name is letters, digits and '._@+-' only, 80 at most"
+        return "a preset's name is letters, digits and '._@+=-' only, 80 at most"
     return f"{name!r} is a preset of this program; choose another name"
 
 

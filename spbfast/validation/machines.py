@@ -56,7 +56,7 @@ def configs() -> Path:
 
 
 def age(config: Path, overrides: Sequence[str], replicate: int) -> Aged:
-    """Run one replicate of a configuration's own point and look at the zone.
+    """Run one replicate of a configuration's own point and look at the first node's zone Normal.
 
     Raises
     ------

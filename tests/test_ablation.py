@@ -1,0 +1,85 @@
+"""The ablation jobs, their summaries, and the page of the series."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spbfast.config import load_config, presets, series
+from spbfast.results import open_results
+from spbfast.sweep.driver import run_sweep
+from spbfast.validation import ablation
+from spbfast.validation.series_page import page
+from tests.sweep_tools import ENGINE
+
+ROOT = Path(__file__).resolve().parents[1]
+RAW = ROOT / "results" / "studies" / "ablation.json"
+
+
+def kept() -> dict:
+    return json.loads(RAW.read_text(encoding="utf-8")) if RAW.is_file() else {}
+
+
+def test_the_ladder_has_every_preset_in_order() -> None:
+    job = load_config(ROOT / "configs" / "ablation-ladder.yaml")
+    assert job.sweep.grid["policy"] == presets.ladder()
+    assert job.replicates == 20
+
+
+def test_leave_one_out_is_written_from_the_presets() -> None:
+    text = (ROOT / "configs" / "ablation-leave-one-out.yaml").read_text(encoding="utf-8")
+    assert text == ablation.leave_one_out_text(), "run: scripts/series --configs"
+
+
+def test_leave_one_out_changes_one_switch_a_point() -> None:
+    job = load_config(ROOT / "configs" / "ablation-leave-one-out.yaml")
+    full = presets.preset_values("v1")
+    wanted = load_config(ROOT / "configs" / "ablation-ladder.yaml", ["policy=v1"], one_point=True)
+    whole = wanted.scenario.policy.canonical()
+    assert job.with_values({"policy": "v1"}).policy.canonical() == whole
+    for name in job.sweep.grid["policy"]:
+        other = job.with_values({"policy": name}).policy.canonical()
+        changed = [key for key in whole if whole[key] != other[key]]
+        assert len(changed) == 1, name
+        assert changed[0] in full
+    assert len(job.sweep.grid["policy"]) == len(ablation.leave_one_out()) > 20
+
+
+def test_both_jobs_have_the_same_world() -> None:
+    one, other = (load_config(ROOT / "configs" / f"{a.name}.yaml") for a in ablation.ABLATIONS)
+    mine, theirs = one.scenario.canonical(), other.scenario.canonical()
+    assert [key for key in mine if mine[key] != theirs[key]] == []
+    assert one.seed == other.seed
+    assert mine["duration"] == 120 * 10**9
+
+
+@pytest.mark.parametrize("job", ablation.ABLATIONS, ids=lambda a: a.name)
+def test_a_summary_becomes_a_table(job: ablation.Ablation, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ablation, "METRICS", ("spb_tainted", "wall_time"))
+    loaded = load_config(
+        ROOT / "configs" / f"{job.name}.yaml", ["replicates=2", "duration=20s", "executor.kind=serial"]
+    )
+    done = run_sweep(loaded, tmp_path / "out", engine=ENGINE, quiet=True)
+    summary = json.loads(json.dumps(ablation.summary(open_results(done.directory), job.against)))
+    lines = ablation.table_lines(summary)
+    assert len(lines) == 2 + summary["points"]
+    assert lines[2].split("|")[1].strip() == ("`mainline`" if job.against == "previous" else "`v1`")
+    assert f"{summary['points']} points, 2 replicates" in ablation.conditions(summary)
+    text = page({job.name: summary})
+    assert lines[-1] in text
+    assert text.count("Not run yet") == 1
+
+
+def test_page_names_every_patch_and_every_inert_key() -> None:
+    text = page({})
+    for row in series.patches():
+        assert f"\n| {row.patch:02} | {row.behaviour} |" in text
+    for key in (k for row in series.patches() for k in row.keys if series.is_inert(k)):
+        assert text.index(f"`{key}`") < text.index("## Version 1")
+
+
+def test_page_is_what_its_table_says() -> None:
+    text = (ROOT / "docs" / "series.md").read_text(encoding="utf-8")
+    assert text == page(kept()), "run: scripts/series"

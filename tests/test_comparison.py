@@ -1,0 +1,129 @@
+"""Steps of a sweep against each other: pairing, effects, costs, names, the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from spbfast import cli, comparison
+from spbfast.errors import ResultsError
+from spbfast.results import open_results
+from spbfast.sweep.driver import run_sweep
+from tests.sweep_tools import ENGINE, make_job
+
+LADDER = (
+    "presets: {mine: {preset: v1, contig: false}}\n"
+    "sweep: {baseline: {policy: v1}, grid: {policy: [mainline, v1@30, mine]}}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("ladder")
+    (base / "job.yaml").write_text(
+        f"name: ladder\nduration: 12s\nseed: 7\nreplicates: 4\nexecutor: {{kind: serial}}\n{LADDER}"
+    )
+    from spbfast.config import load_config
+
+    return run_sweep(load_config(base / "job.yaml"), base / "out", engine=ENGINE, quiet=True).directory
+
+
+@pytest.fixture(scope="module")
+def ds(directory: Path) -> xr.Dataset:
+    return open_results(directory)
+
+
+def test_each_point_against_the_one_before_it(ds: xr.Dataset) -> None:
+    table = comparison.steps(ds, ["spb_tainted"], "previous")
+    assert [s.name for s in table] == ["v1", "mainline", "v1@30", "mine"]
+    assert [s.control for s in table] == ["v1", "v1", "mainline", "v1@30"]
+    ends = ds.spb_tainted.isel(time=-1).values
+    for row in range(1, 4):
+        effect = table[row].effects[0]
+        difference = (ends[row] - ends[row - 1]).mean()
+        assert effect.difference == pytest.approx(difference)
+        assert effect.low <= difference <= effect.high
+        assert (effect.control, effect.value) == (pytest.approx(ends[row - 1].mean()), ends[row].mean())
+        assert effect.pairs == 4
+        assert effect.clear == (effect.low > 0 or effect.high < 0)
+
+
+def test_each_point_against_the_baseline(ds: xr.Dataset) -> None:
+    table = comparison.steps(ds, ["spb_tainted"], "baseline")
+    assert {s.control for s in table} == {"v1"}
+    assert table[0].effects[0].difference == 0.0
+    moved = ds.isel(point=[1, 2, 3, 0])
+    again = comparison.steps(moved, ["spb_tainted"], "baseline")
+    assert [s.name for s in again] == ["v1", "mainline", "v1@30", "mine"]
+    assert [s.data() for s in again] == [s.data() for s in table]
+
+
+def test_counters_and_costs_are_quantities_too(ds: xr.Dataset) -> None:
+    counter = str(ds.counter.values[0])
+    effect = comparison.steps(ds, [counter], "previous")[1].effects[0]
+    series = ds.vmstat.sel(counter=counter).isel(time=-1)
+    assert effect.difference == pytest.approx(float((series[1] - series[0]).mean()))
+    assert comparison.costs(ds)[0] == "wall_time"
+
+
+def test_failed_runs_leave_their_pair_out(ds: xr.Dataset) -> None:
+    broken = ds.copy(deep=True)
+    broken["status"][1, 2] = 1
+    table = comparison.steps(broken, ["spb_tainted"], "previous")
+    assert [s.effects[0].pairs for s in table] == [4, 3, 3, 4]
+    broken["status"][:] = 1
+    nothing = comparison.steps(broken, ["spb_tainted"], "previous")[1]
+    assert nothing.effects[0].pairs == 0
+    assert np.isnan(nothing.effects[0].difference)
+    assert nothing.data()["effects"][0]["difference"] is None
+    assert "nan" in comparison.steps_text([nothing, nothing])
+
+
+def test_names_of_points_with_several_parameters(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    found = open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory)
+    names = comparison.point_names(found)
+    assert len(set(names)) == found.sizes["point"] == 5
+    assert all("policy_slab_shrink_throttle=" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"against": "sideways"}, "'previous' or 'baseline', got 'sideways'"),
+        ({"metrics": ["spb_taintd"]}, "did you mean 'spb_tainted'"),
+        ({"metrics": ["free_pages"]}, "only series and single values compare"),
+    ],
+)
+def test_wrong_questions(ds: xr.Dataset, change: dict, message: str) -> None:
+    with pytest.raises(ResultsError, match=message):
+        comparison.steps(ds, **{"metrics": ["spb_tainted"], **change})
+    with pytest.raises(ResultsError, match="one point only"):
+        comparison.steps(ds.isel(point=[0]))
+
+
+def test_compare_on_the_command_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["compare", str(directory), *args])
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    code, out, _ = call("--against", "previous")
+    assert code == 0
+    head, columns, *rows, star = out.splitlines()
+    assert head == "spb_tainted at end, each point against the one before it"
+    assert columns.split()[:2] == ["spb_tainted", "difference"]
+    assert "wall_time" in columns
+    assert [row.split()[0] for row in rows] == ["v1", "mainline", "v1@30", "mine"]
+    assert star.startswith("*")
+    code, out, _ = call("--json", "--metric", "spb_clean")
+    assert json.loads(out)["against"] == "baseline"
+    assert json.loads(out)["steps"][1]["effects"][0]["metric"] == "spb_clean"
+    code, out, _ = call("--by", "policy", "--json")
+    assert len(json.loads(out)["metrics"]["spb_tainted"]) == 2
+    assert call("--by", "policy", "--against", "previous")[0] == 2
+    assert call("--against", "sideways")[0] == 4
