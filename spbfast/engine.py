@@ -21,6 +21,7 @@ from spbfast.loop.record import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb, mak
 from spbfast.loop.replay import boot_zone
 from spbfast.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.lowering.machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
+from spbfast.rundata import dataset_of
 from spbfast.state.build import boot_chunks, first_usable
 from spbfast.state.node import VM_NAMES, N, Now, Ph, V
 from spbfast.state.trace import start_records
@@ -353,24 +354,7 @@ def simulate(
         A kernel gave up.
     """
     runs = [run_replicate(scenario, seed, replicate, snapshots=snapshots) for replicate in range(replicates)]
-    return dataset_of(runs, seed)
-
-
-def dataset_of(runs: list[ReplicateResult], seed: int) -> xr.Dataset:
-    """Runs of one scenario as a dataset over (replicate, time, ..)."""
-    import xarray as xr
-
-    from spbfast.variables import VARIABLES, add_summaries, annotate
-
-    full = [add_summaries(run.data) for run in runs]
-    variables: dict[str, Any] = {
-        name: (("replicate", *VARIABLES[name].dims), np.stack([one[name] for one in full]))
-        for name in full[0]
-    }
-    coords: dict[str, Any] = {name: (name, values) for name, values in runs[0].coords.items()}
-    ds = xr.Dataset(variables, coords={"replicate": np.arange(len(runs)), **coords})
-    ds.attrs.update(seed=seed, model_version=MODEL_VERSION, digest=",".join(run.digest for run in runs))
-    return annotate(ds)
+    return dataset_of(runs, seed, MODEL_VERSION)
 
 
 def warmup() -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from spbfast import cli
@@ -51,9 +53,11 @@ def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
 def test_help_is_quick() -> None:
     best = 9.0
     for _ in range(4):
-        begin = time.perf_counter()
+        # Processor time: a machine that is busy with something else must not fail this.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("--help").returncode == 0
-        best = min(best, time.perf_counter() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert best < 0.5
 
 
@@ -191,14 +195,14 @@ def test_run_prints_a_summary_and_keeps_the_dataset(
 ) -> None:
     import xarray as xr
 
-    def simulate(scenario: object, replicates: int, seed: int) -> xr.Dataset:
-        tainted = (("replicate", "time"), [[1, 8], [1, 9], [1, 30]])
-        vmstat = (("replicate", "counter", "time"), [[[0, 5]], [[0, 6]], [[0, 7]]])
-        names = {"counter": ["pgalloc_normal"]}
-        return xr.Dataset({"spb_tainted": tainted, "vmstat": vmstat}, names)
+    def run_replicate(scenario: object, seed: int, replicate: int, **options: object) -> SimpleNamespace:
+        data = {"spb_tainted": np.array([1, (8, 9, 30)[replicate]]), "vmstat": np.array([[0, 5 + replicate]])}
+        coords = {"time": np.array([0.0, 1.0]), "counter": np.array(["pgalloc_normal"], object)}
+        return SimpleNamespace(data=data, coords=coords, digest="0", records={})
 
-    monkeypatch.setattr(sys.modules["spbfast.engine"], "simulate", simulate, raising=False)
-    code, out, err = call(["run", "job.yaml", "-o", "one.nc", "--set", "policy.slab_shrink=false"], capsys)
+    monkeypatch.setattr(sys.modules["spbfast.engine"], "run_replicate", run_replicate)
+    words = ["run", "job.yaml", "-o", "one.nc", "--set", "policy.slab_shrink=false", "--set", "replicates=3"]
+    code, out, err = call(words, capsys)
     assert code == 0, err
     rows = [line.split() for line in out.splitlines()]
     assert ["spb_tainted", "8", "9", "30"] in rows

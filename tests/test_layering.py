@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"demand"},
     {"loop"},
     {"variables", "tracepoints"},
+    {"rundata"},
     {"config"},
     {"traces"},
     {"lower", "lowering"},

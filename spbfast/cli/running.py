@@ -34,7 +34,8 @@ def run(
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
     kinds = wanted_records(job, records, output)
-    from spbfast.engine import dataset_of, run_replicate
+    from spbfast.engine import MODEL_VERSION, run_replicate
+    from spbfast.rundata import dataset_of
 
     runs = [
         run_replicate(
@@ -47,7 +48,7 @@ def run(
         )
         for replicate in range(job.replicates)
     ]
-    dataset = dataset_of(runs, job.seed)
+    dataset = dataset_of(runs, job.seed, MODEL_VERSION)
     if not quiet:
         typer.echo(_summary(dataset))
     if output is not None:
