@@ -355,7 +355,7 @@ ActorSpec = Annotated[
     | Network
     | Churn
     | ExtentBuffers
-    | GiganticPages,
+    | GiganticPages
     | Kvmalloc,
     Field(discriminator="kind"),
 ]
