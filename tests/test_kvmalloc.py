@@ -29,6 +29,7 @@ def test_else_it_is_pages_and_a_page_table(preset):
     machine = bare(preset, workers__pinned_share=1.0)
     machine.fill(1000, 15_300, order=1)
     machine.fill(600, 300, order=1)
+    machine.fill(16_300, 80, order=3)
     for slot in range(1000, 13_000, 8):
         machine.row(Op.FREE, slot, 1)
     before = held_pages(machine.world)
