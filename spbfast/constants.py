@@ -47,12 +47,16 @@ class AllocFlag(enum.IntFlag):
     NOFRAGMENT = 0x100
     NOFRAG_TAINTED_OK = 0x1000
     HIGHORDER_OPTIONAL = 0x2000
+    NON_BLOCK = 0x4000
+    HIGHATOMIC = 0x8000
 
 
 ALLOC_CMA = 0x80
 ALLOC_NOFRAGMENT = 0x100
 ALLOC_NOFRAG_TAINTED_OK = 0x1000
 ALLOC_HIGHORDER_OPTIONAL = 0x2000
+ALLOC_NON_BLOCK = 0x4000  # may take from the HIGHATOMIC reserve when all else failed
+ALLOC_HIGHATOMIC = 0x8000  # takes from it first, and reserves what it got elsewhere
 
 
 class SpbCategory(enum.IntEnum):
@@ -95,9 +99,10 @@ class Outcome(enum.IntEnum):
     REFUSED_OPTIONAL = 13
     CONTIG_EMPTY = 14
     CONTIG_EMPTIED = 15
+    TAKE_HIGHATOMIC = 16
 
 
-NR_OUTCOMES = 16
+NR_OUTCOMES = 17
 WALK_SEARCHED, WALK_VISITED = 0, 1  # rows of `z.walks`, one column a rung
 
 
@@ -114,6 +119,7 @@ class Req(enum.IntFlag):
     DEFRAG_HIGH_WATER = 128
     DEFRAG_BEFORE_EMPTY = 256
     EVACUATE_CLAIMED = 512  # in no golden file
+    BOOST = 1024
 
 
 REQ_EVACUATE_FALLTHROUGH = 1
@@ -126,6 +132,7 @@ REQ_DEFRAG_LIST_CHANGE = 64
 REQ_DEFRAG_HIGH_WATER = 128
 REQ_DEFRAG_BEFORE_EMPTY = 256
 REQ_EVACUATE_CLAIMED = 512
+REQ_BOOST = 1024  # claims that fragment asked for higher watermarks; how many is in Ev.NR_BOOSTS
 
 
 class Trigger(enum.IntEnum):
@@ -285,9 +292,10 @@ class Ev(enum.IntEnum):
     MIGRATE_SCANNED = 23  # pages looked at for something to move, and for a place
     FREE_SCANNED = 24
     CAUSE = 25  # who is at work (state/trace.py)
+    NR_BOOSTS = 26  # partial claims that were tried: each raises the watermarks
 
 
-NR_EV = 26
+NR_EV = 27
 
 
 class C(enum.IntEnum):
@@ -309,6 +317,9 @@ class C(enum.IntEnum):
     PCP_PAGEBLOCKS_CLAIMED = 13
     PCP_PAGEBLOCKS_ADOPTED = 14
     PCP_FRAGMENTS_TAKEN_BACK = 15
+    FREE_HIGHATOMIC = 16  # of FREE_PAGES, those in the HIGHATOMIC reserve
+    RESERVED_HIGHATOMIC = 17  # pages of pageblocks in it, in use or not
+    WATERMARK_BOOST = 18  # pages that are added to every watermark
 
 
 NR_ZONE_COUNTS = len(C)
@@ -400,6 +411,8 @@ class Cls(enum.IntFlag):
     NOMEMALLOC = 32
     RETRY_MAYFAIL = 64
     KSWAPD = 128  # may wake kswapd
+    KVMALLOC = 256  # the large attempt of kvmalloc, which single pages can replace
+    EXTENT_BUFFER = 512  # a btrfs tree page; a policy may make it movable
 
 
 CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS_RETRY_MAYFAIL, CLS_KSWAPD = (
@@ -412,6 +425,8 @@ CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS
     64,
     128,
 )
+CLS_KVMALLOC = 256
+CLS_EXTENT_BUFFER = 512
 
 assert STATE_TAIL & ORDER_NIBBLE > MAX_ORDER
 assert len(Mt) == NR_MT

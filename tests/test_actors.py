@@ -366,4 +366,5 @@ def test_guests_start_one_after_the_other():
 
 def test_kinds_of_the_base_machine():
     kinds = set(plan_for().actors.kind.tolist())
-    assert kinds == {int(kind) for kind in Kind}
+    # A kvmalloc actor is an option: the flagship's figures are without it.
+    assert kinds == {int(kind) for kind in Kind} - {int(Kind.BUFFERS)}

@@ -31,6 +31,7 @@ from spbfast.constants import (
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
+    REQ_BOOST,
     REQ_EVACUATE_CLAIMED,
     TAINTED,
     C,
@@ -231,7 +232,13 @@ def find_near_tainted(z, order, mt):
 
 @kernel
 def claim_partial(z, policy, pfn, low, mt):
-    """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1."""
+    """Claim the partly used pageblock of free block `pfn` and take 2**low pages from its set, or -1.
+
+    With `watermark_boost` the attempt alone asks for higher watermarks, as in try_to_claim_block.
+    """
+    if policy[P.watermark_boost]:
+        z.ev[Ev.REQUESTS] |= REQ_BOOST
+        z.ev[Ev.NR_BOOSTS] += 1
     pb = pfn >> PB_ORDER
     label = np.int64(z.pb.label[pb])
     reason = find_refusal(z, policy, pfn, mt, label)

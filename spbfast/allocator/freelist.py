@@ -14,6 +14,7 @@ from spbfast.allocator.pfn import list_of, set_of
 from spbfast.allocator.spb import account_free_pb, note_mask
 from spbfast.constants import (
     CMA,
+    HIGHATOMIC,
     NR_MT,
     PB_ORDER,
     STATE_FREE,
@@ -76,8 +77,8 @@ def add_to_free_list(z, pfn, order, mt, to_tail):
     count_block(z, set_, order, mt, lst)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, 1 << (order - PB_ORDER))
-    if mt == CMA:
-        z.count[C.FREE_CMA] += 1 << order
+    if mt >= HIGHATOMIC:
+        z.count[C.FREE_CMA if mt == CMA else C.FREE_HIGHATOMIC] += 1 << order
 
 
 @inline_kernel
@@ -89,8 +90,8 @@ def del_from_free_list(z, pfn, order, mt):
     uncount_block(z, set_, order, mt, list_of(set_, order, mt))
     if order >= PB_ORDER:
         account_free_pb(z, pfn, -(1 << (order - PB_ORDER)))
-    if mt == CMA:
-        z.count[C.FREE_CMA] -= 1 << order
+    if mt >= HIGHATOMIC:
+        z.count[C.FREE_CMA if mt == CMA else C.FREE_HIGHATOMIC] -= 1 << order
 
 
 @inline_kernel

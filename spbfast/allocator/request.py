@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.fallback import claim_fallback, steal_fallback
+from spbfast.allocator.highatomic import reserve_highatomic, take_highatomic
 from spbfast.allocator.mainline import rmqueue_mainline
 from spbfast.allocator.pfn import spb_of
 from spbfast.allocator.record import trace_mainline, trace_walk
@@ -17,8 +18,10 @@ from spbfast.allocator.rmqueue import rmqueue_smallest
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, needs_defrag, queue_defrag, rate_reserve
 from spbfast.constants import (
+    ALLOC_HIGHATOMIC,
     ALLOC_HIGHORDER_OPTIONAL,
     ALLOC_NOFRAGMENT,
+    ALLOC_NON_BLOCK,
     MOVABLE,
     NR_EV,
     PB_PAGES,
@@ -123,6 +126,27 @@ def rmqueue(z, policy, order, mt, flags):
 
 @kernel
 def rmqueue_in_mode(z, policy, order, mt, flags, mode):
-    """`rmqueue` where the call costs less than its inlined body; leaves the next mode in `Ev.MODE`."""
+    """`rmqueue` where the call costs less than its inlined body; leaves the next mode in `Ev.MODE`.
+
+    Callers with access to the HIGHATOMIC reserve take from it (rmqueue_buddy): those that may reserve
+    before anything else, and all of them when there is nothing else.
+    """
     z.ev[Ev.MODE] = mode
+    if policy[P.highatomic_reserve] and flags & (ALLOC_HIGHATOMIC | ALLOC_NON_BLOCK):
+        return rmqueue_with_reserve(z, policy, order, mt, flags)
     return rmqueue(z, policy, order, mt, flags)
+
+
+@kernel
+def rmqueue_with_reserve(z, policy, order, mt, flags):
+    """One request of a caller with access to the HIGHATOMIC reserve, or -1."""
+    if flags & ALLOC_HIGHATOMIC:
+        pfn = take_highatomic(z, policy, order, mt)
+        if pfn >= 0:
+            return pfn
+    pfn = rmqueue(z, policy, order, mt, flags)
+    if pfn < 0:
+        return take_highatomic(z, policy, order, mt)
+    if flags & ALLOC_HIGHATOMIC:
+        reserve_highatomic(z, policy, pfn, order)
+    return pfn

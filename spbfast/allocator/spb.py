@@ -15,6 +15,7 @@ from spbfast.allocator.record import trace_taint
 from spbfast.constants import (
     CLEAN,
     EMPTY,
+    HIGHATOMIC,
     ISOLATED,
     LIST_CLEAN,
     LIST_EMPTY,
@@ -69,12 +70,16 @@ def rate_bucket(nr_free_pb, total):
 
 @inline_kernel
 def rate_list(z, spb):
-    """List on which the superpageblock belongs by its counters (isolation aside)."""
+    """List on which the superpageblock belongs by its counters (isolation aside).
+
+    Model: a pageblock of the HIGHATOMIC reserve taints, even while it is free.
+    """
     nr_free_pb = np.int64(z.spb.nr_free_pb[spb])
     total = np.int64(z.spb.total[spb])
-    if nr_free_pb == total:
+    reserved = z.spb.content[spb, HIGHATOMIC]
+    if nr_free_pb == total and reserved == 0:
         return LIST_EMPTY
-    tainting = z.spb.content[spb, UNMOVABLE] + z.spb.content[spb, RECLAIMABLE]
+    tainting = z.spb.content[spb, UNMOVABLE] + z.spb.content[spb, RECLAIMABLE] + reserved
     return rate_bucket(nr_free_pb, total) + (LIST_TAINTED if tainting > 0 else LIST_CLEAN)
 
 
@@ -136,7 +141,7 @@ def add_content(z, pb, mt, is_set):
 
 @inline_kernel
 def set_content(z, pb, mt):
-    """A page asked for as `mt` was handed out in the pageblock."""
+    """A page asked for as `mt` was handed out in the pageblock, or (HIGHATOMIC) it joins the reserve."""
     bit = 1 << mt
     if not z.pb.bits[pb] & bit:
         add_content(z, pb, mt, 1)
@@ -144,7 +149,7 @@ def set_content(z, pb, mt):
 
 @inline_kernel
 def clear_content(z, pb, mt):
-    """No page asked for as `mt` is left in the pageblock, as far as anyone knows."""
+    """No page asked for as `mt` is left there, as far as anyone knows; HIGHATOMIC: it left the reserve."""
     bit = 1 << mt
     if z.pb.bits[pb] & bit:
         add_content(z, pb, mt, 0)

@@ -273,7 +273,9 @@ class ExtentBuffers(Actor):
     growth: ByteRate = _key(4 * MB, "bytes per second until then", "assumed, 1MB/s..10MB/s")
     churn_per_second: PerSecond = _key(0.002, "share of the nodes replaced per second", "assumed, 0..0.02")
     pages_per_node: int = _key(4, "order-0 pages of a node", "btrfs: 16 KiB nodes", ge=1, le=16)
-    movable: bool = _key(False, "ask for movable pages", "v1 41")
+    movable: bool = _key(
+        False, "ask for movable pages under every policy; policy.extent_buffers_movable decides else", "v1 41"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ExtentBuffers:
@@ -308,6 +310,26 @@ class GiganticPages(Actor):
         return self
 
 
+class Kvmalloc(Actor):
+    """Large kernel buffers that live long: contiguous if there is a block, else mapped page by page."""
+
+    kind: Literal["kvmalloc"]
+    rate: int = _key(50, "buffers allocated per second", "assumed, 1..1000", ge=0, le=100_000)
+    lifetime: Duration = _key(60 * SECOND, "mean lifetime, exponential", "assumed, 1s..1h", ge=MS)
+    order_weights: tuple[float, ...] = _key(
+        (0.4, 0.3, 0.2, 0.1),
+        "shares of the buffers in blocks of order 1, 2, 3, ..; any scale",
+        "assumed",
+        min_length=1,
+        max_length=10,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Kvmalloc:
+        check_weights(self.order_weights, "order_weights")
+        return self
+
+
 def _in_order(model: Any, low: str, high: str) -> None:
     below, above = getattr(model, low), getattr(model, high)
     if below > above:
@@ -333,7 +355,8 @@ ActorSpec = Annotated[
     | Network
     | Churn
     | ExtentBuffers
-    | GiganticPages,
+    | GiganticPages
+    | Kvmalloc,
     Field(discriminator="kind"),
 ]
 Actors = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]

@@ -20,6 +20,7 @@ from spbfast.demand.steady import (
     boot_nodes,
     boot_slab,
     boot_statics,
+    tick_buffers,
     tick_cache,
     tick_nodes,
     tick_population,
@@ -48,6 +49,8 @@ def _tick_entry(actors, a, key, tick, rows, n):
         return tick_regions(p, s, stream, tick, rows, n)
     if kind == Kind.GIGANTIC:
         return tick_gigantic(p, tick, rows, n)
+    if kind == Kind.BUFFERS:
+        return tick_buffers(p, s, stream, tick, rows, n)
     return n
 
 

@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
     POPULATION = 6  # a fixed number of slots, each replaced at random
     NODES = 7  # groups of pages: a growing number, some replaced
     GIGANTIC = 8  # whole superpageblocks, asked for and given back by the clock
+    BUFFERS = 9  # a fixed number of kvmalloc buffers, each replaced at random
 
 
 class Ap(enum.IntEnum):
@@ -72,7 +73,7 @@ class Ap(enum.IntEnum):
     WALK_TICKS = 32
     DROP_32 = 33  # share dropped or unlinked
     ONCE_32 = 34  # share read once
-    GROUP = 35  # pages of a node
+    GROUP = 35  # pages of a node; BUFFERS: slots of a buffer
     TASKS = 36  # of a population: CPUs from CPU on, of CPUS
     CPUS = 37
 

@@ -95,6 +95,8 @@ def fold_rows(digest, rows, n):
         where = (np.int64(rows[i, Row.OWNER]) << 32) | np.int64(rows[i, Row.SLOT])
         what = (np.int64(rows[i, Row.OP]) << 56) | (np.int64(rows[i, Row.N]) << 24)
         what |= (np.int64(rows[i, Row.CPU]) << 12) | (np.int64(rows[i, Row.ORDER]) << 8)
-        what |= np.int64(rows[i, Row.CLS])
+        cls = np.int64(rows[i, Row.CLS])
+        # Two bits between CPU and N are free; those of the first eight classes keep older digests.
+        what |= cls & 0xFF | (cls >> 8) << 22
         digest = _mix_word(_mix_word(digest, where), what)
     return digest

@@ -1,8 +1,8 @@
 """Demand without a history of its own: populations, btrfs nodes, page cache, file metadata, statics.
 
-Owns the kinds POPULATION, NODES, CACHE, SLAB, STATICS and SLAB_STATICS. A population is a fixed number of
-slots of which one at random is freed and allocated again, so that lifetimes are exponential with mean
-slots / rate. Inodes are named by their shrinker instance alone. Never knows what was obtained.
+Owns the kinds POPULATION, BUFFERS, NODES, CACHE, SLAB, STATICS and SLAB_STATICS. A population is a fixed
+number of slots of which one at random is freed and allocated again, so that lifetimes are exponential with
+mean slots / rate. Inodes are named by their shrinker instance alone. Never knows what was obtained.
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ def tick_population(p, s, stream, tick, rows, n):
     for i in range(nr_due(s, ACC, p[Ap.RATE], draw(stream, c))):
         slot = base + below(draw(stream, c + 1 + i), units)
         n = put_row(rows, n, cpu, OP_REPLACE, owner, slot, 1, order, alt, mt, cls)
+    return n
+
+
+@kernel
+def tick_buffers(p, s, stream, tick, rows, n):
+    """Replace kvmalloc buffers at random: all slots of one are freed, one request fills them."""
+    c = first_counter(tick)
+    stride = p[Ap.GROUP]
+    for i in range(nr_due(s, ACC, p[Ap.RATE], draw(stream, c))):
+        slot = p[Ap.BASE] + below(draw(stream, c + 1 + i), p[Ap.UNITS]) * stride
+        n = put(rows, n, p, OP_FREE, slot, stride)
+        n = put(rows, n, p, OP_ALLOC, slot, 1)
     return n
 
 

@@ -14,7 +14,9 @@ from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, s
 from spbfast.allocator.pcp import is_pcp_order, pcp_free
 from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.constants import (
+    CLS_EXTENT_BUFFER,
     CLS_KSWAPD,
+    CLS_KVMALLOC,
     CLS_NOMEMALLOC,
     CLS_NORETRY,
     CLS_NOWARN,
@@ -26,6 +28,7 @@ from spbfast.constants import (
     RECLAIMABLE,
     Err,
     Op,
+    P,
     Row,
 )
 from spbfast.demand.request import request, request_thp
@@ -34,6 +37,7 @@ from spbfast.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, sk
 from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
+from spbfast.loop.kvmalloc import get_kvmalloc
 from spbfast.state.node import OWNER_COLD, N, Now, Ph, V
 from spbfast.workers.background import queue_contig, return_contig
 from spbfast.workers.defer import defer_requests
@@ -80,13 +84,27 @@ def put_page(w, policy, owner, slot, cpu):
 
 
 @kernel
+def get_buffer(w, policy, row, slot):
+    """One kvmalloc request of a row; what a failed one had already got goes back."""
+    for i in range(get_kvmalloc(w, policy, row, slot)):
+        put_page(w, policy, np.int64(row[Row.OWNER]), slot + i, np.int64(row[Row.CPU]))
+
+
+@kernel
 def get_page(w, policy, row, slot):
     """One request of a row into a slot, at the alternative order if the first fails."""
     order = np.int64(row[Row.ORDER])
     mt = np.int64(row[Row.MT])
     cls = np.int64(row[Row.CLS])
     cpu = np.int64(row[Row.CPU])
-    code = code_for(w.node, mt)
+    if cls & (CLS_KVMALLOC | CLS_EXTENT_BUFFER):
+        if cls & CLS_KVMALLOC:
+            get_buffer(w, policy, row, slot)
+            return
+        if policy[P.extent_buffers_movable]:
+            mt = np.int64(MOVABLE)
+    # Tree pages can always be moved, and no pin is drawn for them: others' pins stay as they are.
+    code = mt if cls & CLS_EXTENT_BUFFER else code_for(w.node, mt)
     pfn = request(w, policy, order, mt, cls, cpu)
     if pfn < 0 and row[Row.ALT_ORDER] >= 0:
         order = np.int64(row[Row.ALT_ORDER])

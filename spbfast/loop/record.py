@@ -285,6 +285,7 @@ def bring_counters(z, node):
     node.vm[V.UNTAINTS] = z.count[C.UNTAINTS]
     for i in range(NR_TALLY):
         node.vm[VM_TALLY + i] = z.tally[i]
+    node.vm[V.HIGHATOMIC_RESERVED] = z.count[C.RESERVED_HIGHATOMIC] + node.vm[V.HIGHATOMIC_UNRESERVED]
     node.vm[V.SPB_HINT_USED] = z.count[C.HINTS_USED]
     for rung in range(NR_OUTCOMES):
         node.vm[VM_WALKS + rung] = z.walks[WALK_SEARCHED, rung]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spbfast.config import actors as models
 from spbfast.constants import (
     CLS_BLOCKING,
+    CLS_EXTENT_BUFFER,
     CLS_HIGH,
     CLS_KSWAPD,
+    CLS_KVMALLOC,
     CLS_NORETRY,
     CLS_NOWARN,
     MOVABLE,
@@ -36,6 +38,8 @@ TICKS_PER_SECOND = SECOND // NS_PER_TICK
 CLS_USER = CLS_BLOCKING | CLS_KSWAPD
 CLS_READAHEAD = CLS_USER | CLS_NORETRY | CLS_NOWARN
 CLS_ATOMIC = CLS_HIGH | CLS_KSWAPD | CLS_NOWARN
+# kmalloc_gfp_adjust: the large attempt of kvmalloc neither reclaims nor warns.
+CLS_LARGE = CLS_KVMALLOC | CLS_KSWAPD | CLS_NOWARN
 PAGE_CACHE_OWNER = 0
 STREAMS_PER_ACTOR = 1 << 16
 
@@ -367,7 +371,7 @@ def _extent_buffers(plan: _Plan, actor: models.ExtentBuffers) -> None:
         owner=plan.owner(actor.label, nodes * actor.pages_per_node, mt),
         units=nodes,
         mt=mt,
-        cls=CLS_USER,
+        cls=CLS_USER | CLS_EXTENT_BUFFER,
         rate=_per_tick(actor, actor.growth / node),
         rewrite=churn,
         group=actor.pages_per_node,
@@ -392,6 +396,34 @@ def _gigantic_pages(plan: _Plan, actor: models.GiganticPages) -> None:
     )
 
 
+def _kvmalloc(plan: _Plan, actor: models.Kvmalloc) -> None:
+    scale, parts, slots = sum(actor.order_weights), [], 0
+    for order, weight in enumerate(actor.order_weights, start=1):
+        if weight:
+            per_second = actor.rate * weight / scale
+            units = max(round(per_second * actor.lifetime / SECOND), 1)
+            # The pages of the fallback, and a page table for each 2 MiB of them.
+            stride = (1 << order) + -(-(1 << order) // PB_PAGES)
+            parts.append((order, _per_tick(actor, per_second), slots, units, stride))
+            slots += units * stride
+    owner, cpu = plan.owner(actor.label, slots, UNMOVABLE), _take_cpus(plan, 1)
+    for order, rate, base, units, stride in parts:
+        plan.entry(
+            Kind.BUFFERS,
+            actor,
+            2 * _most(rate),
+            cpu=cpu,
+            owner=owner,
+            base=base,
+            units=units,
+            order=order,
+            mt=UNMOVABLE,
+            cls=CLS_LARGE,
+            rate=rate,
+            group=stride,
+        )
+
+
 _LOWER: dict[type[models.Actor], Callable[[_Plan, Any], None]] = {
     models.KernelStatics: _statics,
     models.ReclaimableStatics: _slab_statics,
@@ -403,4 +435,5 @@ _LOWER: dict[type[models.Actor], Callable[[_Plan, Any], None]] = {
     models.Churn: _churn,
     models.ExtentBuffers: _extent_buffers,
     models.GiganticPages: _gigantic_pages,
+    models.Kvmalloc: _kvmalloc,
 }

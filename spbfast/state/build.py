@@ -124,6 +124,7 @@ def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
         nr_words=-(-2 * nr_spb // 64),
         nr_mt=NR_MT if spec.cma else NR_MT - 1,
         resting0=nr_pages + nr_sets * NR_ORDERS * NR_MT + spec.nr_cpus * NR_PCP_LISTS,
+        nr_managed=spec.zone_pages - _reserved(spec, lo, hi),
     )
     return geo, base
 
@@ -215,7 +216,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
 
 def _fill(zone: Zone, spec: ZoneSpec) -> None:
     geo = zone.geo
-    first = geo.lo + _reserved(spec, geo)
+    first = geo.lo + _reserved(spec, geo.lo, geo.hi)
     zone.page.state[:] = STATE_TAIL
     zone.page.state[:first] = STATE_HOLE
     zone.page.state[geo.hi :] = STATE_HOLE
@@ -237,12 +238,12 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
     _fill_superpageblocks(zone, first)
 
 
-def _reserved(spec: ZoneSpec, geo: Geo) -> int:
+def _reserved(spec: ZoneSpec, lo: int, hi: int) -> int:
     """Reserved pages at the zone's start, rounded up to whole pageblocks."""
     if not spec.reserved_pages:
         return 0
-    end = -(-(geo.lo + spec.reserved_pages) // PB_PAGES) * PB_PAGES
-    return min(end, geo.hi) - geo.lo
+    end = -(-(lo + spec.reserved_pages) // PB_PAGES) * PB_PAGES
+    return min(end, hi) - lo
 
 
 def _bit(i: int) -> np.int64:

@@ -227,19 +227,24 @@ def _check_pcp(z: Zone, lengths: np.ndarray, resting: np.ndarray, tally: Tally) 
 def _check_pageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> None:
     _compare(z, "pb.used", tally.used, "must be the pages in use by requested type")
     label = z.pb.label.astype(np.int64)
-    exists = (label >= 0) & (label < z.geo.nr_mt) & (label != Mt.HIGHATOMIC)
+    exists = (label >= 0) & (label < z.geo.nr_mt)
     _demand(z, "pb.label", exists, "must be a migratetype that has lists")
     hole = tally.holes == PB_PAGES
     _compare(z, "pb.label", np.int64(MOVABLE), "must be movable where no memory is", hole)
     bits = z.pb.bits.astype(np.int64)
-    _demand(z, "pb.bits", (bits >= 0) & (bits < 1 << NR_REQUEST_MT), "must have no bit but the content bits")
+    known = (bits >= 0) & (bits < 2 << Mt.HIGHATOMIC)
+    _demand(z, "pb.bits", known, "must have no bit but the content bits and that of the reserve")
+    reserved = (label == Mt.HIGHATOMIC).astype(np.int64) << Mt.HIGHATOMIC
+    _compare(z, "pb.bits", bits & (1 << Mt.HIGHATOMIC) - 1 | reserved, "must say if the label is highatomic")
     here = ((tally.used[:, :NR_REQUEST_MT] > 0) << np.arange(NR_REQUEST_MT)).sum(axis=1)
     _compare(z, "pb.bits", bits | here, "must have the bit of every type in use")
     contig = np.repeat(tally.contig > 0, z.geo.nr_pb // z.geo.nr_spb)
     bare = (tally.whole > 0) | contig | hole
-    _compare(z, "pb.bits", np.int64(0), "must be 0 where no request's page is", bare)
+    _compare(z, "pb.bits", reserved, "must have no content bit where no request's page is", bare)
     if policy is not None and not policy[P.sticky_content]:
-        _compare(z, "pb.bits", here, "must be exactly the types in use")
+        _compare(z, "pb.bits", here | reserved, "must be exactly the types in use")
+    if policy is not None and not policy[P.highatomic_reserve]:
+        _demand(z, "pb.label", label != Mt.HIGHATOMIC, "must not be highatomic without a reserve")
 
 
 def _check_superpageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> None:
@@ -267,9 +272,10 @@ def _check_superpageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> 
 def _lists(total: np.ndarray, free: np.ndarray, content: np.ndarray, contig: np.ndarray) -> np.ndarray:
     """The list of category and fullness that each superpageblock belongs on."""
     bucket = np.where(free == 0, 0, 1 + (4 * free > total) + (2 * free > total) + (4 * free > 3 * total))
-    tainted = content[:, UNMOVABLE] + content[:, RECLAIMABLE] > 0
+    reserved = content[:, Mt.HIGHATOMIC]
+    tainted = content[:, UNMOVABLE] + content[:, RECLAIMABLE] + reserved > 0
     lists = bucket + np.where(tainted, LIST_TAINTED, LIST_CLEAN)
-    lists = np.where(free == total, LIST_EMPTY, lists)
+    lists = np.where((free == total) & (reserved == 0), LIST_EMPTY, lists)
     lists = np.where(contig > 0, LIST_ISOLATED, lists)
     return np.where(total == 0, LIST_NONE, lists)
 
@@ -354,6 +360,8 @@ def _check_gauges(z: Zone, tally: Tally) -> None:
     expected[C.CLEAN_SPBS] = lists[LIST_CLEAN:LIST_TAINTED].sum()
     expected[C.EMPTY_SPBS] = lists[LIST_EMPTY]
     expected[C.ISOLATED_SPBS] = lists[LIST_ISOLATED]
+    expected[C.FREE_HIGHATOMIC] = pages[Mt.HIGHATOMIC]
+    expected[C.RESERVED_HIGHATOMIC] = PB_PAGES * (z.pb.label == Mt.HIGHATOMIC).sum()
     expected[C.PCP_PAGES] = z.pcp.cpu[:, Pc.COUNT].sum()
     expected[C.PCP_OWNED_PAGEBLOCKS] = (z.pb.owner > 0).sum()
     _compare(z, "count", expected, "must be what pages and lists add up to")

@@ -37,6 +37,7 @@ class Geo(NamedTuple):
     nr_words: int  # words of 64 slots of a superpageblock list
     nr_mt: int  # migratetypes listed: 4, or 5 with CMA
     resting0: int  # index of the head of the first list of a CPU that owns pageblocks
+    nr_managed: int  # pages that the allocator manages, once boot has released them
 
 
 @by_reference
@@ -173,7 +174,7 @@ FIELDS = (
     Field("area.nr", "int32", ("set_order_mt",), "blocks", "length of each free list"),
     Field("area.mask", "int32", ("set_mt",), "bit set", "orders whose list is not empty"),
     Field("pb.label", "int8", ("pb",), "migratetype", "type of the pageblock"),
-    Field("pb.bits", "int8", ("pb",), "bit set", "types that live here or lived here (sticky)"),
+    Field("pb.bits", "int8", ("pb",), "bit set", "types that live here or lived here (sticky); reserved"),
     Field("pb.used", "int16", ("pb", "four"), "pages", "in-use pages by requested type"),
     Field("pb.mark", "int32", ("pb",), "event", "last event that tried to evacuate it", False),
     Field("spb.nr_free_pb", "int32", ("spb",), "pageblocks", "wholly free pageblocks"),

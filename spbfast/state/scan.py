@@ -183,10 +183,16 @@ def is_linked(page, pfn):
     return page.prev[after] == pfn and page.next[before] == pfn
 
 
+@inline_kernel
+def is_apart(mt):
+    """Whether free blocks of this type never join those of another."""
+    return mt == HIGHATOMIC or mt == CMA
+
+
 @kernel
 def check_free_block(page, label, geo, pfn, order, mt, finding):
     """A free block is on a list, of its pageblocks' type, and has no buddy that it should have joined."""
-    if mt >= geo.nr_mt or mt == HIGHATOMIC:
+    if mt >= geo.nr_mt:
         return find(finding, TYPE_EXISTS, STATE, pfn, UNKNOWN, page.state[pfn])
     if not is_linked(page, pfn):
         return find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, page.state[pfn])
@@ -200,7 +206,7 @@ def check_free_block(page, label, geo, pfn, order, mt, finding):
     if np.int64(page.state[buddy]) & FREE_ORDER_MASK != FREE_BIT | order:
         return 0
     other = np.int64(label[buddy >> PB_ORDER])
-    if mt == other or (mt != CMA and other != CMA):
+    if mt == other or not (is_apart(mt) or is_apart(other)):
         return find(finding, MERGED, STATE, pfn, UNKNOWN, page.state[pfn])
     return 0
 

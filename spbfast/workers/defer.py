@@ -14,6 +14,7 @@ from spbfast.constants import (
     MOVABLE,
     NR_BUCKETS,
     NS_PER_TICK,
+    REQ_BOOST,
     REQ_DEFRAG_BEFORE_EMPTY,
     REQ_DEFRAG_HIGH_WATER,
     REQ_DEFRAG_LIST_CHANGE,
@@ -26,6 +27,7 @@ from spbfast.constants import (
 )
 from spbfast.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, N, Now, V, Wk
 from spbfast.workers.claimed import queue_claimed
+from spbfast.workers.kswapd import boost_watermarks
 from spbfast.workers.shrink import PENDING, QUEUED, THROTTLED, queue_shrink
 
 EVACUATE_BITS = REQ_EVACUATE_FALLTHROUGH | REQ_EVACUATE_CLAIM
@@ -107,6 +109,8 @@ def execute_requests(z, policy, node, shrink, mt):
     """Turn the recorded bits of an event by a request of type mt into queued work; forget them."""
     bits = z.ev[Ev.REQUESTS]
     z.ev[Ev.REQUESTS] = 0
+    if bits & REQ_BOOST:
+        boost_watermarks(z, node)
     if bits & EVACUATE_BITS:
         queue_evacuate(z, policy, node, mt)
     for trigger in range(NR_TRIGGERS):

@@ -60,9 +60,11 @@ class OracleZone:
         self._zone: BuddyZone | SpbZone
         if not policy.superpageblocks:
             shape = (geometry.zone_pages, geometry.start_pfn)
-            steered = policy.claim_prefers_tainted
+            reserve = policy.highatomic_reserve
             self._zone = (
-                SteeredBuddyZone(*shape, geometry.pageblocks_per_spb) if steered else BuddyZone(*shape)
+                SteeredBuddyZone(*shape, geometry.pageblocks_per_spb)
+                if policy.claim_prefers_tainted
+                else BuddyZone(*shape, has_reserve=reserve)
             )
             return
         if geometry.zone_pages % (2 * PB_PAGES) or geometry.start_pfn % (1 << MAX_ORDER):
@@ -93,6 +95,12 @@ class OracleZone:
         result = self._zone.free(pfn)
         self.event = result or Event()
         return self.event
+
+    def unreserve(self, mt: int, force: bool) -> bool:
+        """Give one pageblock of the HIGHATOMIC reserve back as type `mt`; whether one was."""
+        done = self._zone.unreserve(mt, force=force)
+        self.event = self._zone.event if isinstance(self._zone, SpbZone) else Event()
+        return done
 
     def evacuate(self, order: int, mt: int) -> Event:
         """Move movable blocks out of tainted superpageblocks; `event.moves` has (handle, old, new)."""

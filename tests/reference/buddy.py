@@ -13,11 +13,14 @@ from enum import Enum
 from typing import Any
 
 from tests.reference.freelists import FreeLists
+from tests.reference.highatomic import join_reserve, leave_reserve, take_smallest_reserved
 from tests.reference.words import (
     CMA,
     FALLBACKS,
     FLAG_CMA,
+    FLAG_HIGHATOMIC,
     FLAG_NOFRAGMENT,
+    FLAG_NON_BLOCK,
     HALF_PB_ORDER,
     MAX_ORDER,
     MOVABLE,
@@ -57,8 +60,10 @@ class BuddyZone:
         *,
         nr_types: int = 4,
         cma: tuple[int, int] | None = None,
+        has_reserve: bool = False,
     ) -> None:
         self.start = zone_start_pfn
+        self.has_reserve = has_reserve
         self.nr_types = nr_types
         self.lists = FreeLists(zone_start_pfn, zone_pages)
         self.live: dict[int, tuple[int, int]] = {}
@@ -95,12 +100,28 @@ class BuddyZone:
     # -- public verbs, relative pfns ---------------------------------------------------------
 
     def alloc(self, order: int, mt: int, flags: int = 0) -> int:
-        """One request on its own; returns the relative pfn or -1."""
-        pfn, _ = self.request(order, mt, flags, Mode.NORMAL)
+        """One request on its own; returns the relative pfn or -1.
+
+        With a reserve, who may reserve takes from it first and reserves what it got elsewhere; all who
+        cannot block take from it last.
+        """
+        may_reserve = self.has_reserve and bool(flags & FLAG_HIGHATOMIC)
+        may_take = may_reserve or (self.has_reserve and bool(flags & FLAG_NON_BLOCK))
+        pfn = take_smallest_reserved(self.lists, order) if may_reserve else None
+        if pfn is None:
+            pfn, _ = self.request(order, mt, flags, Mode.NORMAL)
+        if pfn is None and may_take:
+            pfn = take_smallest_reserved(self.lists, order)
         if pfn is None:
             return -1
+        if may_reserve:
+            join_reserve(self.lists, pfn, order)
         self.hold(pfn, order, mt)
         return pfn - self.start
+
+    def unreserve(self, mt: int, *, force: bool) -> bool:
+        """Give one pageblock of the reserve back as type `mt`."""
+        return bool(leave_reserve(self.lists, [0], mt, force=force))
 
     def alloc_bulk(self, order: int, mt: int, flags: int, count: int) -> list[int]:
         """One bulk call of `count` rows; relative pfns, -1 from the first failure on."""

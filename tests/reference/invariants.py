@@ -9,7 +9,7 @@ from __future__ import annotations
 from tests.reference.buddy import BuddyZone
 from tests.reference.freelists import FreeLists
 from tests.reference.spb_state import TYPES, SpbState
-from tests.reference.words import EMPTY, MAX_ORDER, MOVABLE, PB_ORDER, PB_PAGES
+from tests.reference.words import EMPTY, HIGHATOMIC, MAX_ORDER, MOVABLE, PB_ORDER, PB_PAGES
 
 
 def check_free_lists(lists: FreeLists) -> list[int]:
@@ -76,6 +76,7 @@ def check_spb(zone: SpbState) -> None:
                 assert zone.has[pb][mt] == (used[pb][mt] > 0), f"pageblock {pb} has a stale bit {mt}"
         if not sum(used[pb]):
             assert not any(zone.has[pb]), f"pageblock {pb} is wholly free and has content bits"
+    assert zone.reserved == {pb for pb in range(zone.n_pb) if zone.lists.label[pb] == HIGHATOMIC}
     for spb in range(zone.n_spb):
         _check_one(zone, spb)
     listed = sorted(spb for members in zone.spb_lists.values() for spb in members)

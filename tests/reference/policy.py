@@ -63,6 +63,8 @@ class Policy:
     pcp_adopts_partial: bool = False
     pcp_stays_in_tainted: bool = False
     bulk_nofragment: bool = False
+    watermark_boost: bool = False
+    highatomic_reserve: bool = False
 
     @classmethod
     def of(cls, switches: Mapping[str, Any]) -> Policy:

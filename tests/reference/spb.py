@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tests.reference.highatomic import join_reserve, leave_reserve
 from tests.reference.spb_state import Block, Event
 from tests.reference.spb_take import BOTH, FRAGMENTS, OTHER_NONMOVABLE, WHOLE, SpbTake
 from tests.reference.words import (
@@ -25,10 +26,13 @@ from tests.reference.words import (
     EVACUATE_CLAIM,
     EVACUATE_FALLTHROUGH,
     FALLBACKS,
+    FLAG_HIGHATOMIC,
     FLAG_NOFRAGMENT,
+    FLAG_NON_BLOCK,
     FLAG_OPTIONAL,
     FLAG_TAINTED_OK,
     HALF_PB_ORDER,
+    HIGHATOMIC,
     MAX_ORDER,
     MOVABLE,
     MOVABLE_INTO_TAINTED,
@@ -41,6 +45,7 @@ from tests.reference.words import (
     STEAL_FALLBACK,
     TAINTED,
     TAKE_EMPTY_SUPERPAGEBLOCK,
+    TAKE_HIGHATOMIC,
     TAKE_PREFERRED,
 )
 
@@ -86,7 +91,13 @@ class SpbAllocator(SpbTake):
         """One request; the event tells the page (or -1), the outcome and what was asked of workers."""
         self.event = Event(pfn=-1)
         req = Request(order, mt, flags)
-        found = self.ladder(req)
+        may_reserve = self.policy.highatomic_reserve and bool(flags & FLAG_HIGHATOMIC)
+        may_take = may_reserve or (self.policy.highatomic_reserve and bool(flags & FLAG_NON_BLOCK))
+        found = self.take_reserved(order) if may_reserve else None
+        if found is None:
+            found = self.ladder(req)
+        if found is None and may_take:
+            found = self.take_reserved(order)
         if found is None:
             return self.event
         pfn, self.event.outcome = found
@@ -95,7 +106,27 @@ class SpbAllocator(SpbTake):
         spb = self.lists.spb_of(pfn)
         self.update(spb)
         self.high_water(spb, mt)
+        if may_reserve:
+            self.reserved.update(join_reserve(self.lists, pfn, order))
+            self.update(spb)
         return self.event
+
+    def take_reserved(self, order: int) -> tuple[int, int] | None:
+        """Reserved blocks of tainted superpageblocks, fullest first; nothing is claimed for the reserve."""
+        for spb in self.walk(TAINTED):
+            pfn = self.own(spb, order, HIGHATOMIC)
+            if pfn is not None:
+                return pfn, TAKE_HIGHATOMIC
+        return None
+
+    def unreserve(self, mt: int, *, force: bool) -> bool:
+        """Give one pageblock of the reserve back as type `mt`."""
+        self.event = Event()
+        gone = leave_reserve(self.lists, self.walk(TAINTED), mt, force=force)
+        self.reserved.difference_update(gone)
+        if gone:
+            self.update(gone[0] // self.per_spb)
+        return bool(gone)
 
     def free(self, pfn: int) -> Event:
         """Free the block that a holder has at `pfn`."""

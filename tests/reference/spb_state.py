@@ -56,6 +56,7 @@ class Event:
     moved: int = 0
     n_same_type: int = 0
     n_pageblocks: int = 0
+    n_boosts: int = 0
     moves: list[tuple[int, int, int]] = field(default_factory=list)
     claimed: list[int] = field(default_factory=list)
 
@@ -88,6 +89,7 @@ class SpbState:
         self.has = [[False] * 3 for _ in range(n_pageblocks)]
         self.content = [[0, 0, 0] for _ in range(self.n_spb)]
         self.isolated = [False] * self.n_spb
+        self.reserved: set[int] = set()
         self.blocks: dict[int, Block] = {}
         self.heads: list[set[int]] = [set() for _ in range(n_pageblocks)]
         self.hint: dict[tuple[int, int], int] = {}
@@ -173,10 +175,11 @@ class SpbState:
         free, total = self.free_pb(spb), self.total(spb)
         if self.isolated[spb]:
             return ISOLATED, 0
-        if free == total:
+        reserved = not self.reserved.isdisjoint(self.pbs_in(spb))
+        if free == total and not reserved:
             return EMPTY, 0
         content = self.content[spb]
-        tainted = content[UNMOVABLE] + content[RECLAIMABLE] > 0
+        tainted = content[UNMOVABLE] + content[RECLAIMABLE] > 0 or reserved
         return (TAINTED if tainted else CLEAN), bucket_of(free, total)
 
     def update(self, spb: int) -> None:
@@ -271,8 +274,8 @@ class SpbState:
         return list(self.spb_lists[self.place[spb]]).index(spb)
 
     def bits(self, pb: int) -> int:
-        """Content bits of a pageblock: unmovable 1, movable 2, reclaimable 4."""
-        return sum(1 << mt for mt in TYPES if self.has[pb][mt])
+        """Content bits of a pageblock: unmovable 1, movable 2, reclaimable 4; 8 if it is reserved."""
+        return sum(1 << mt for mt in TYPES if self.has[pb][mt]) + 8 * (pb in self.reserved)
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: lists head to tail, labels, content bits, use, places, hint."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tests.reference.spb_state import SpbState
 from tests.reference.words import (
+    BOOST,
     EVACUATE_CLAIMED,
     MAX_ORDER,
     MOVABLE,
@@ -67,9 +68,13 @@ class SpbTake(SpbState):
 
         Refused: an unmovable pageblock for a reclaimable request and the reverse, if they are kept
         apart (optionally also by content); less than half free or alike, unless the request is not
-        movable, the superpageblock is tainted and the half is not asked for there.
+        movable, the superpageblock is tainted and the half is not asked for there. The attempt alone
+        asks for higher watermarks, if they are boosted at all.
         """
         policy = self.policy
+        if policy.watermark_boost:
+            self.request(BOOST)
+            self.event.n_boosts += 1
         pb = self.lists.pb_of(block)
         label = self.lists.label[pb]
         if mt != MOVABLE and policy.separate_nonmovable:
