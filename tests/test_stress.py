@@ -53,7 +53,7 @@ def drive(machine, ticks, seed=1):
     """Simulate, and sample every 10 ms: the fullest moment is a short one."""
     machine.world.node.conf[N.SAMPLE_EVERY] = 10 * MS
     samples = make_samples(ticks // 10 + 2)
-    assert simulate_ticks(machine.run, samples, ticks, seed)
+    assert simulate_ticks(machine.run, (samples,), ticks, seed)
     return samples
 
 
