@@ -81,6 +81,8 @@ def _summary(dataset: Any) -> str:
         for cell in cells:
             label = cell.coords["row"].item() if "row" in cell.coords else ()
             shown = ".".join([str(name), *(str(part) for part in label)])
+            if not cell.notnull().any():
+                continue
             low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
             if label and low == high == 0:
                 silent += 1
