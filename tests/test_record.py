@@ -86,7 +86,7 @@ def test_categories_and_stranded_pages():
 
 
 def test_what_cpus_own_and_hold_back():
-    """One unmovable page on each of two CPUs, one movable: three pageblocks, two of them in tainted memory."""
+    """An unmovable page on each of two CPUs, one movable: three pageblocks, two in tainted memory."""
     machine = bare({"preset": "v1@30", "pcp_owned_pageblocks": True})
     for slot, (mt, cpu) in enumerate([(U, 0), (U, 3), (M, 2)]):
         assert machine.fill(slot, 1, mt=mt, cpu=cpu) == 1
