@@ -55,6 +55,9 @@ PARTNERS = {
         "spb.pinned",
     },
     "pb.bits": {"spb.content"},
+    "pb.owner": {"pcp.nr_owned"},
+    "pb.next": {"pb.prev"},
+    "pb.prev": {"pb.next"},
     "slots.pfn": {"page.prev", "page.next"},
     "spb.slot": {"index.spb", "index.live"},
 }
@@ -117,7 +120,8 @@ def candidates(z: Zone, path: str) -> np.ndarray:
     if path == "pcp.cpu":
         return np.arange(len(array)) * array.shape[1] + Pc.COUNT
     if path == "count":  # the others count what happened, not what is
-        return np.array([C.FREE_PAGES, C.FREE_CMA, *range(C.TAINTED_SPBS, C.TAINTS), C.PCP_PAGES])
+        gauges = (C.FREE_PAGES, C.FREE_CMA, C.PCP_PAGES, C.PCP_OWNED_PAGEBLOCKS)
+        return np.array([*gauges, *range(C.TAINTED_SPBS, C.TAINTS)])
     return np.arange(array.size)
 
 

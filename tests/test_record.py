@@ -85,6 +85,24 @@ def test_categories_and_stranded_pages():
     assert gauges[Ga.CONTIG_1G_NOW] == sum(int(z.spb.full_length[s]) for s in lists[10])
 
 
+def test_what_cpus_own_and_hold_back():
+    """An unmovable page on each of two CPUs, one movable: three pageblocks, two in tainted memory."""
+    machine = bare({"preset": "v1@30", "pcp_owned_pageblocks": True})
+    for slot, (mt, cpu) in enumerate([(U, 0), (U, 3), (M, 2)]):
+        assert machine.fill(slot, 1, mt=mt, cpu=cpu) == 1
+    samples = gauges_of(machine)
+    gauges = samples.gauges[0]
+    assert gauges[Ga.PCP_OWNED_PAGEBLOCKS] == 3
+    assert gauges[Ga.PCP_STRANDED_PAGES] == 2 * 511
+    assert gauges[Ga.PCP_PAGES] == 3 * 511
+    assert machine.vm("pcp_pageblocks_claimed") == 3
+    # Freed on CPU 1 it makes CPU 0's pageblock whole again, which is above that CPU's limit and goes back.
+    assert machine.row(Op.FREE, 0, 1, cpu=1) == 0
+    assert machine.world.zone.pcp.cpu[:, 0].tolist() == [0, 0, 511, 511]
+    assert machine.world.zone.count[C.PCP_OWNED_PAGEBLOCKS] == 2
+    machine.check()
+
+
 @pytest.mark.parametrize("nr", [0, 1000, 6000, 9000, 15_000])
 def test_what_migration_could_empty(nr):
     machine = bare("v1@30")

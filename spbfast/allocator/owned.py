@@ -148,11 +148,11 @@ def claim_pageblock(z, policy, cpu, mt, flags):
 
 @inline_kernel
 def find_unowned_fragment(z, spb, order, mt):
-    """The largest own-type fragment heading a list of a superpageblock whose pageblock is nobody's, or -1.
+    """The smallest own-type fragment that serves and whose pageblock is nobody's, or -1.
 
     Model: only the first block of each order is looked at.
     """
-    for high in range(PB_ORDER - 1, order - 1, -1):
+    for high in range(order, PB_ORDER):
         if has_block(z, spb, high, mt):
             pfn = first_block(z, spb, high, mt)
             if z.pb.owner[pfn >> PB_ORDER] == 0:

@@ -312,7 +312,8 @@ def limit_after_free(z, policy, cpu, i, order):
 @kernel
 def pcp_free_owned(z, policy, cpu, pfn, order, mt):
     """`pcp_free` with owned pageblocks: the owner's lists take the block, or the freeing CPU's."""
-    i = pcp_list(order, mt)
+    label = np.int64(z.pb.label[pfn >> PB_ORDER])
+    i = pcp_list(order, label if label < NR_REQUEST_MT else MOVABLE)
     cpu = rest_freed(z, policy, cpu, pfn, order, mt)
     if cpu >= 0:
         z.pcp.cpu[cpu, Pc.ALLOC_FACTOR] >>= 1

@@ -292,7 +292,7 @@ class OwnedZone(SpbZone):
     def adopt(self, cpu: OwnedCpu, order: int, mt: int) -> bool:
         """A partly free pageblock in the tainted pool, of the type and nobody's, becomes the CPU's."""
         for spb in self.walk(TAINTED):
-            for c in range(PB_ORDER - 1, order - 1, -1):
+            for c in range(order, PB_ORDER):
                 pfn = self.lists.head(spb, c, mt)
                 if pfn is None or self.lists.pb_of(pfn) in self.owner:
                     continue
