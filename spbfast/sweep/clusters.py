@@ -48,7 +48,7 @@ NO_HTTP: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed
 
 
 @contextlib.contextmanager
-def dask_settings(dashboard: bool) -> Iterator[None]:
+def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
     """Our settings for Dask, and silence: what goes wrong is the driver's to tell."""
     import dask
     import distributed  # noqa: F401  (its defaults have to be there before ours)
@@ -57,7 +57,7 @@ def dask_settings(dashboard: bool) -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP)):
+        with dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
             yield
     finally:
         logger.setLevel(level)
@@ -83,7 +83,8 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
             "executor.kind: processes starts this script again in each worker; put the call of sweep() "
             'under  if __name__ == "__main__":  or use executor.kind: threads'
         )
-    with dask_settings(request.dashboard):
+    # Here a worker that dies is noticed at once, and a wall clock that jumps must not look like silence.
+    with dask_settings(request.dashboard, **{"distributed.scheduler.worker-ttl": None}):
         from distributed import Client, LocalCluster
 
         shape: dict[str, Any] = {"n_workers": 1, "threads_per_worker": workers, "protocol": "inproc://"}

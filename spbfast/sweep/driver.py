@@ -277,7 +277,7 @@ class _Sweep:
             return
         needs = Needs(plan, importlib.import_module(self.engine).state_bytes)
         request = Request(
-            self.job.executor, self.store.dir, len(todo), needs.largest(plan), self.dashboard, display.message
+            self.job.executor, self.store.dir, len(todo), needs.largest, self.dashboard, display.message
         )
         opened = open_plain if self.shard_of is not None else open_pool
         with opened(request, self._runner(), self.key) as pool:

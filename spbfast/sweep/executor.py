@@ -195,14 +195,14 @@ class DaskPool:
 
     def _result(self, future: Any) -> dict[str, Any] | BaseException:
         self._running.pop(id(future), None)
-        if future.status == "finished":
+        try:
+            # A worker can die between writing its shard and handing over the receipt.
             receipt: dict[str, Any] = future.result()
             return receipt
-        error = None if future.status == "cancelled" else future.exception()
-        if error is None or type(error).__name__ in ("KilledWorker", "FutureCancelledError"):
-            return worker.WorkerLostError("the worker process died: a crash, a kill, or no memory left")
-        known: BaseException = error
-        return known
+        except Exception as error:
+            if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
+                return worker.WorkerLostError("the worker process died: a crash, a kill, or no memory left")
+            return error
 
     def stop(self) -> None:
         """Set the stop flag in every worker process, not waiting for those that do not answer."""
