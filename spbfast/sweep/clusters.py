@@ -40,6 +40,9 @@ DASK_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # Nobody reads these; both grow with the tasks, and sampling stacks costs time.
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.worker.profile.enabled": False,
     # A thousand workers start at once on a busy file system.
     "distributed.comm.timeouts.connect": "60s",
 }

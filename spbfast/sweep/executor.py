@@ -178,8 +178,14 @@ class DaskPool:
         if self._budget is not None:
             # A run larger than any worker goes to one that does nothing else.
             resources = {"mem": min(-(-need_bytes // MIB), self._budget // MIB)}
+        # Dask's scheduler keeps what it has read for a while; packed, that is a hundredth of the memory.
         future = self._client.submit(
-            self._run, batch, pure=False, key=f"batch-{batch.batch_id}-{self._sent}", resources=resources
+            worker.run_packed,
+            self._run,
+            worker.pack(batch),
+            pure=False,
+            key=f"batch-{batch.batch_id}-{self._sent}",
+            resources=resources,
         )
         self._running[id(future)] = future
         future.add_done_callback(lambda f, b=batch: self._done.put((b, f)))

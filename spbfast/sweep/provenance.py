@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.sweep.files import hostname
-from spbfast.sweep.plan import Plan
+from spbfast.sweep.plan import Plan, PlannedPoint
 
 FORMAT = 2
 # A difference in one of these makes results incomparable.
@@ -30,15 +30,12 @@ IDENTITY = ("format", "model_version", "root_seed", "output_level")
 PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
 
 
-def resolved(plan: Plan) -> dict[str, Any]:
-    """The job as understood: the first point in full, then what each point sets."""
-    base = plan.points[0]
+def resolved_point(point: PlannedPoint) -> dict[str, Any]:
+    """What a point sets, as plain values."""
     return {
-        "base": base.scenario.canonical(),
-        "points": [
-            {"point_id": f"{p.point_id:016x}", "baseline": p.baseline, "values": p.design.values}
-            for p in plan.points
-        ],
+        "point_id": f"{point.point_id:016x}",
+        "baseline": point.baseline,
+        "values": point.design.values,
     }
 
 
@@ -67,7 +64,7 @@ def identity(plan: Plan) -> dict[str, Any]:
 def plan_digest(plan: Plan) -> str:
     """16 hex digits over the points in their order and the replicates."""
     digest = hashlib.blake2b(str(plan.replicates).encode(), digest_size=8)
-    digest.update(np.array([p.point_id for p in plan.points], "u8").tobytes())
+    digest.update(np.asarray(plan.ids, "u8").tobytes())
     return digest.hexdigest()
 
 
