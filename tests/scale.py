@@ -27,11 +27,13 @@ def peak_mb() -> float:
 
 
 def job_of(directory: Path, points: int, kind: str, level: str) -> object:
-    """A job of that many points."""
-    # Sampled, because a list of a hundred thousand values takes the YAML parser longer than the sweep.
-    ranges = "{policy.slab_shrink_target_objs: {min: 1, max: 1000000}, "
-    ranges += "policy.slab_shrink_throttle: {min: 1ms, max: 10s}}"
-    sweep = f"sweep: {{design: {{kind: sobol, samples: {points}, ranges: {ranges}}}}}\n"
+    """A job of about that many points."""
+    # Two lists, because one of a hundred thousand values takes the YAML parser longer than the sweep.
+    side = max(1, int(points**0.5))
+    targets = ", ".join(str(100_000 + i) for i in range(side))
+    throttles = ", ".join(f"{1 + i}ms" for i in range(-(-points // side)))
+    sweep = f"sweep: {{grid: {{policy.slab_shrink_target_objs: [{targets}], "
+    sweep += f"policy.slab_shrink_throttle: [{throttles}]}}}}\n"
     config = write_job(directory, sweep=sweep, replicates=1)
     return load_config(config, [f"executor.kind={kind}", f"output.level={level}"])
 
@@ -67,6 +69,7 @@ def main(points: int = 10_000, kind: str = "threads", burn_s: float = 0.0) -> di
         with open_results(directory / "out") as ds:
             found["in_runs"] = float(ds.wall_time.sum())
         lap("open_results")
+    points = outcome.n_runs
     found["ms_per_point"] = 1000 * found["sweep"] / points
     print(f"{found['ms_per_point']:.3f} ms per point, {shards} shards, {found['cpu_s']:.1f} s of CPU")
     if burn_s:

@@ -25,6 +25,7 @@ from spbfast.sweep.security import (
     read_credentials,
     temporary_security,
 )
+from spbfast.sweep.steady import install
 
 if TYPE_CHECKING:
     from spbfast.sweep.executor import Request
@@ -40,6 +41,7 @@ DASK_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.preload": ["spbfast.sweep.steady"],
     # Nobody reads these; both grow with the tasks, and sampling stacks costs time.
     "distributed.admin.low-level-log-length": 100,
     "distributed.worker.profile.enabled": False,
@@ -56,6 +58,7 @@ def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
     import dask
     import distributed  # noqa: F401  (its defaults have to be there before ours)
 
+    install()
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -323,6 +323,7 @@ class _Sweep:
         """Write results.nc and status.json, and say how it went."""
         outcome = make_outcome(self.job, self.store, self.plan, conductor, self.shard_of)
         hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
+        conductor.forget()
         if not self.store.share and not hurry:
             consolidate(self.store.dir)
         conductor.write_status("stopped" if conductor.stopped_by else "finished")

@@ -93,9 +93,8 @@ class Store:
         except OSError as err:
             raise write_failed(err, self.journal_path) from err
 
-    def receipts(self) -> list[dict[str, Any]]:
+    def receipts(self) -> Iterator[dict[str, Any]]:
         """Whole lines of all journals whose shard exists; oldest first within each journal."""
-        found = []
         for line in self._lines():
             try:
                 receipt = json.loads(line)
@@ -103,8 +102,7 @@ class Store:
             except (ValueError, KeyError, TypeError):
                 continue
             if ok and self.shard_path(str(receipt["batch"])).is_file():
-                found.append(receipt)
-        return found
+                yield receipt
 
     def _lines(self) -> Iterator[str]:
         for path in sorted(self.dir.glob("journal*.jsonl")):
@@ -121,8 +119,7 @@ class Store:
         status: dict[Cell, int] = {}
         attempts: dict[Cell, int] = {}
         known = set()
-        receipts = self.receipts()
-        for receipt in receipts:
+        for receipt in self.receipts():
             known.add(receipt["batch"])
             _merge(status, attempts, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
         for path in self._shard_files() if not self.share or self.journal_path.exists() else []:
