@@ -1,7 +1,8 @@
 """An engine without a simulation: results follow from scenario, seed and replicate, and so do failures.
 
-Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 fails
-and 667 kills its process. SPBFAST_FAKE_SLEEP is the time in seconds that a run takes.
+Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 (or more than
+666 million) fails, 667 kills its process, 668 takes memory until it is killed and 669 gets none.
+SPBFAST_FAKE_SLEEP is the time in seconds that a run takes.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def run_replicate(
     target = policy["slab_shrink_target_objs"]
     if target == 667:
         os._exit(9)
-    if target == 666:
+    if target == 668:
+        _take_memory()
+    if target == 669:
+        raise MemoryError("no memory for the pages")
+    if target == 666 or target > 666_000_000 - 1:
         raise SimulationError(5, "no page left for <kernel> & co", step=42, seed=seed)
     pause = float(os.environ.get("SPBFAST_FAKE_SLEEP", "0"))
     while pause > 0 and not (stop is not None and stop()):
@@ -68,6 +73,13 @@ def run_replicate(
         f"{1000 * seed + replicate:016x}",
         stopped,
     )
+
+
+def _take_memory() -> None:
+    hoard = []
+    while True:
+        hoard.append(np.ones(4 << 20, np.int64))
+        time.sleep(0.03)
 
 
 def _series(tree: Any, seed: int, replicate: int) -> tuple[dict[str, Any], dict[str, Any]]:

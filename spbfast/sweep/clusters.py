@@ -25,6 +25,7 @@ from spbfast.sweep.security import (
     read_credentials,
     temporary_security,
 )
+from spbfast.sweep.steady import install
 
 if TYPE_CHECKING:
     from spbfast.sweep.executor import Request
@@ -40,6 +41,10 @@ DASK_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.preload": ["spbfast.sweep.steady"],
+    # Nobody reads these; both grow with the tasks, and sampling stacks costs time.
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.worker.profile.enabled": False,
     # A thousand workers start at once on a busy file system.
     "distributed.comm.timeouts.connect": "60s",
 }
@@ -48,16 +53,17 @@ NO_HTTP: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed
 
 
 @contextlib.contextmanager
-def dask_settings(dashboard: bool) -> Iterator[None]:
+def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
     """Our settings for Dask, and silence: what goes wrong is the driver's to tell."""
     import dask
     import distributed  # noqa: F401  (its defaults have to be there before ours)
 
+    install()
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP)):
+        with dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
             yield
     finally:
         logger.setLevel(level)
@@ -83,7 +89,8 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
             "executor.kind: processes starts this script again in each worker; put the call of sweep() "
             'under  if __name__ == "__main__":  or use executor.kind: threads'
         )
-    with dask_settings(request.dashboard):
+    # Here a worker that dies is noticed at once, and a wall clock that jumps must not look like silence.
+    with dask_settings(request.dashboard, **{"distributed.scheduler.worker-ttl": None}):
         from distributed import Client, LocalCluster
 
         shape: dict[str, Any] = {"n_workers": 1, "threads_per_worker": workers, "protocol": "inproc://"}

@@ -228,6 +228,10 @@ class Conductor:
             self.last_status = elapsed
             self.write_status("running", eta)
 
+    def forget(self) -> None:
+        """Give back the memory that grows with the sweep; its counts stay."""
+        self.status, self.attempts = {}, {}
+
     def write_status(self, state: str, eta_s: float | None = None) -> None:
         """Rewrite status.json."""
         write_json(

@@ -35,7 +35,7 @@ from spbfast.sweep.shards import (
 from spbfast.sweep.store import Store, quarantine
 from spbfast.variables import COORDS, VARIABLES
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
 
 
@@ -54,7 +54,7 @@ class _Source:
     """Which row of which shard holds each cell, and the labels of all of them together."""
 
     rows: dict[Cell, tuple[Path, int]]
-    status: dict[Cell, int]
+    failed: set[Cell]
     coords: dict[str, np.ndarray]
     names: list[str]
 
@@ -156,7 +156,7 @@ def _find(store: Store, table: PointTable, replicates: int) -> _Source:
     order = {r["batch"]: i for i, r in enumerate(store.receipts())}
     paths = sorted(store.shards.glob("??/*.nc"), key=lambda p: (order.get(p.stem, len(order)), p.name))
     rows: dict[Cell, tuple[Path, int]] = {}
-    status: dict[Cell, int] = {}
+    failed: set[Cell] = set()
     labels, names = {}, {}
     for path in paths:
         try:
@@ -166,13 +166,16 @@ def _find(store: Store, table: PointTable, replicates: int) -> _Source:
             continue
         labels[path], names[path] = shard.coords, list(shard.data)
         for row, cell in enumerate(shard.cells):
-            if cell.point_id in wanted and cell.replicate < replicates and status.get(cell) != OK:
-                rows[cell], status[cell] = (path, row), int(shard.facts["status"][row])
+            if cell.point_id not in wanted or cell.replicate >= replicates:
+                continue
+            if cell not in rows or cell in failed:
+                rows[cell] = (path, row)
+                (failed.discard if shard.facts["status"][row] == OK else failed.add)(cell)
     used = {path for path, _ in rows.values()}
     found = {n for p in used for n in names[p]}
     return _Source(
         rows,
-        status,
+        failed,
         union_coords([labels[p] for p in paths if p in used and labels[p]]),
         [n for n in VARIABLES if n in found],
     )
@@ -269,7 +272,6 @@ def _global_attrs(
 ) -> dict[str, Any]:
     versions = manifest["versions"]
     config = store.dir / "config.yaml"
-    ok = sum(c == OK for c in source.status.values())
     total = len(table.point_id) * int(manifest["replicates"])
     return {
         "Conventions": "CF-1.11",
@@ -295,8 +297,8 @@ def _global_attrs(
         "page_size": 4096,
         "n_points": len(table.point_id),
         "n_replicates": int(manifest["replicates"]),
-        "n_failed": len(source.status) - ok,
-        "n_missing": total - len(source.status),
+        "n_failed": len(source.failed),
+        "n_missing": total - len(source.rows),
         "sweep_params": " ".join(p.name for p in table.params),
     }
 

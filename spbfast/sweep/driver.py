@@ -277,7 +277,7 @@ class _Sweep:
             return
         needs = Needs(plan, importlib.import_module(self.engine).state_bytes)
         request = Request(
-            self.job.executor, self.store.dir, len(todo), needs.largest(plan), self.dashboard, display.message
+            self.job.executor, self.store.dir, len(todo), needs.largest, self.dashboard, display.message
         )
         opened = open_plain if self.shard_of is not None else open_pool
         with opened(request, self._runner(), self.key) as pool:
@@ -323,6 +323,7 @@ class _Sweep:
         """Write results.nc and status.json, and say how it went."""
         outcome = make_outcome(self.job, self.store, self.plan, conductor, self.shard_of)
         hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
+        conductor.forget()
         if not self.store.share and not hurry:
             consolidate(self.store.dir)
         conductor.write_status("stopped" if conductor.stopped_by else "finished")

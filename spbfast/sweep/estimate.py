@@ -143,7 +143,7 @@ def estimate(
     run = known
     if run is None and measure and done < runs:
         run = calibrate(module, plan, say)
-    state = Needs(plan, module.state_bytes).largest(plan)
+    state = Needs(plan, module.state_bytes).largest
     kind, slots, processes, remark = _executor(job.executor, state, runs - done)
     memory = slots * state + processes * PROCESS_BYTES
     files = _files(job.executor, run, runs - done, slots)

@@ -178,8 +178,14 @@ class DaskPool:
         if self._budget is not None:
             # A run larger than any worker goes to one that does nothing else.
             resources = {"mem": min(-(-need_bytes // MIB), self._budget // MIB)}
+        # Dask's scheduler keeps what it has read for a while; packed, that is a hundredth of the memory.
         future = self._client.submit(
-            self._run, batch, pure=False, key=f"batch-{batch.batch_id}-{self._sent}", resources=resources
+            worker.run_packed,
+            self._run,
+            worker.pack(batch),
+            pure=False,
+            key=f"batch-{batch.batch_id}-{self._sent}",
+            resources=resources,
         )
         self._running[id(future)] = future
         future.add_done_callback(lambda f, b=batch: self._done.put((b, f)))
@@ -195,14 +201,14 @@ class DaskPool:
 
     def _result(self, future: Any) -> dict[str, Any] | BaseException:
         self._running.pop(id(future), None)
-        if future.status == "finished":
+        try:
+            # A worker can die between writing its shard and handing over the receipt.
             receipt: dict[str, Any] = future.result()
             return receipt
-        error = None if future.status == "cancelled" else future.exception()
-        if error is None or type(error).__name__ in ("KilledWorker", "FutureCancelledError"):
-            return worker.WorkerLostError("the worker process died: a crash, a kill, or no memory left")
-        known: BaseException = error
-        return known
+        except Exception as error:
+            if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
+                return worker.WorkerLostError("the worker process died: a crash, a kill, or no memory left")
+            return error
 
     def stop(self) -> None:
         """Set the stop flag in every worker process, not waiting for those that do not answer."""

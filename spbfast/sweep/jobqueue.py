@@ -127,6 +127,7 @@ def job_options(request: Request, security: Any) -> dict[str, Any]:
     lifetime = int(options.lifetime_s)
     extra = ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{lifetime // 12}s"]
     extra += ["--resources", f"mem={worker_budget(options) // MIB}"]
+    extra += ["--preload", "spbfast.sweep.steady"]
     extra += ["--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard"]
     mine = list(dask.config.get(f"jobqueue.{kind}.worker-extra-args", None) or [])
     prologue = list(dask.config.get(f"jobqueue.{kind}.job-script-prologue", None) or [])

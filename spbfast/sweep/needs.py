@@ -1,7 +1,7 @@
 """How much memory each run needs.
 
-Owns the estimate that decides which runs share a machine. Asking the engine costs milliseconds, so points
-are grouped by the swept values that can matter: the policy takes no memory. Knows nothing of executors.
+Owns the estimate that decides which runs share a machine. Asking the engine costs milliseconds, so it is
+asked once where all points need the same, which the plan knows. Knows nothing of executors.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from spbfast.sweep.plan import Batch, Plan
 
 # Demand in flight, samples and the dataset of a run, besides its state.
 RUN_BYTES = 32 << 20
+MOST_KNOWN = 100_000
 
 
 class Needs:
@@ -23,27 +24,36 @@ class Needs:
     plan : Plan
     state_bytes : callable
         The engine's estimate for a scenario.
+
+    Attributes
+    ----------
+    largest : int
+        Bytes of the plan's largest run; of very many different ones a sample is asked.
     """
 
     def __init__(self, plan: Plan, state_bytes: Callable[[Any], int]) -> None:
         self._ask = state_bytes
+        some = plan.sizing_scenarios()
+        self.largest = max(int(state_bytes(s)) for s in some) + RUN_BYTES
+        self._alike = len(some) == 1
         self._known: dict[tuple[int, ...], int] = {}
         self._plan = plan
         self._columns = [c for c in plan.design.columns if c.path.split(".")[0] != "policy"]
 
     def of(self, batch: Batch) -> int:
         """Bytes that the largest run of a batch takes."""
+        if self._alike:
+            return self.largest
         return max(self._one(t.cell.point_id, t.scenario) for t in batch.tasks)
-
-    def largest(self, plan: Plan) -> int:
-        """Bytes of the largest run of a plan; of very many different ones a sample is asked."""
-        return max(int(self._ask(s)) for s in plan.sizing_scenarios()) + RUN_BYTES
 
     def _one(self, point_id: int, scenario: Any) -> int:
         group = self._group(point_id)
-        if group not in self._known:
-            self._known[group] = int(self._ask(scenario)) + RUN_BYTES
-        return self._known[group]
+        found = self._known.get(group)
+        if found is None:
+            found = int(self._ask(scenario)) + RUN_BYTES
+            if len(self._known) < MOST_KNOWN:
+                self._known[group] = found
+        return found
 
     def _group(self, point_id: int) -> tuple[int, ...]:
         """The swept values that may change a run's memory, by their codes."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.sweep.files import hostname
-from spbfast.sweep.plan import Plan
+from spbfast.sweep.plan import Plan, PlannedPoint
 
 FORMAT = 2
 # A difference in one of these makes results incomparable.
@@ -28,15 +28,12 @@ IDENTITY = ("format", "model_version", "root_seed", "output_level")
 PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
 
 
-def resolved(plan: Plan) -> dict[str, Any]:
-    """The job as understood: the first point in full, then what each point sets."""
-    base = plan.points[0]
+def resolved_point(point: PlannedPoint) -> dict[str, Any]:
+    """What a point sets, as plain values."""
     return {
-        "base": base.scenario.canonical(),
-        "points": [
-            {"point_id": f"{p.point_id:016x}", "baseline": p.baseline, "values": p.design.values}
-            for p in plan.points
-        ],
+        "point_id": f"{point.point_id:016x}",
+        "baseline": point.baseline,
+        "values": point.design.values,
     }
 
 

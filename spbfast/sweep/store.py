@@ -19,6 +19,7 @@ from typing import Any
 
 from spbfast.errors import ResultsError
 from spbfast.sweep.files import (
+    atomic_file,
     is_leftover,
     read_json,
     remove_leftovers,
@@ -27,7 +28,7 @@ from spbfast.sweep.files import (
     write_text,
 )
 from spbfast.sweep.plan import Cell, Plan
-from spbfast.sweep.provenance import IDENTITY, diff_trees, identity, make_manifest, resolved
+from spbfast.sweep.provenance import IDENTITY, diff_trees, identity, make_manifest, resolved_point
 from spbfast.sweep.shards import FAILED, OK, SETTLED, read_shard
 
 # What may lie in a directory before it has a manifest.
@@ -92,9 +93,8 @@ class Store:
         except OSError as err:
             raise write_failed(err, self.journal_path) from err
 
-    def receipts(self) -> list[dict[str, Any]]:
+    def receipts(self) -> Iterator[dict[str, Any]]:
         """Whole lines of all journals whose shard exists; oldest first within each journal."""
-        found = []
         for line in self._lines():
             try:
                 receipt = json.loads(line)
@@ -102,8 +102,7 @@ class Store:
             except (ValueError, KeyError, TypeError):
                 continue
             if ok and self.shard_path(str(receipt["batch"])).is_file():
-                found.append(receipt)
-        return found
+                yield receipt
 
     def _lines(self) -> Iterator[str]:
         for path in sorted(self.dir.glob("journal*.jsonl")):
@@ -120,8 +119,7 @@ class Store:
         status: dict[Cell, int] = {}
         attempts: dict[Cell, int] = {}
         known = set()
-        receipts = self.receipts()
-        for receipt in receipts:
+        for receipt in self.receipts():
             known.add(receipt["batch"])
             _merge(status, attempts, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
         for path in self._shard_files() if not self.share or self.journal_path.exists() else []:
@@ -177,7 +175,7 @@ class Store:
         if job.base_text:
             write_text(self.dir / "config.base.yaml", str(job.base_text))
         write_inputs(self.dir, job)
-        write_json(self.dir / "config.resolved.json", resolved(plan))
+        write_resolved(self.dir / "config.resolved.json", plan)
         write_points(self.points_path, plan)
         write_json(self.manifest_path, manifest)
         return status, attempts
@@ -248,7 +246,7 @@ class Store:
         lines = ["no point of the sweep is the same"]
         with contextlib.suppress(ResultsError):
             old = read_json(self.dir / "config.resolved.json")
-            lines = diff_trees(old.get("base", {}), resolved(plan)["base"]) or lines
+            lines = diff_trees(old.get("base", {}), plan.points[0].scenario.canonical()) or lines
         more = [f"and {len(lines) - 12} more"] if len(lines) > 12 else []
         shown = "\n".join(f"  {line}" for line in lines[:12] + more)
         raise ResultsError(
@@ -256,6 +254,15 @@ class Store:
             "Choose another directory with -o, or give --force-new, which moves the old results aside.",
             self.dir,
         )
+
+
+def write_resolved(path: Path, plan: Plan) -> None:
+    """The job as understood, as JSON: the first point in full, then what each point sets, one per line."""
+    with atomic_file(path) as tmp, open(tmp, "w", encoding="utf-8") as f:
+        f.write('{\n "base": ' + json.dumps(plan.points[0].scenario.canonical()) + ',\n "points": [')
+        for i, point in enumerate(plan.points):
+            f.write((",\n  " if i else "\n  ") + json.dumps(resolved_point(point), default=str))
+        f.write("\n ]\n}\n")
 
 
 def quarantine(path: Path) -> None:

@@ -10,11 +10,13 @@ import functools
 import hashlib
 import importlib
 import os
+import pickle
 import re
 import shlex
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -94,6 +96,16 @@ def prepare(engine: str) -> Any:
     return module
 
 
+def pack(batch: Batch) -> bytes:
+    """A batch for the way to a worker: small, and nothing that a scheduler could look into or keep alive."""
+    return zlib.compress(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL), 1)
+
+
+def run_packed(run: Callable[[Batch], dict[str, Any]], packed: bytes) -> dict[str, Any]:
+    """Run a batch from `pack`, which came from our own driver through an authenticated connection."""
+    return run(pickle.loads(zlib.decompress(packed)))
+
+
 def run_batch(
     batch: Batch,
     directory: str,
@@ -135,7 +147,8 @@ def run_batch(
     if expected and fingerprint() != expected:
         raise SetupError(f"the worker on {hostname()} has spbfast {fingerprint()}, the driver has {expected}")
     store = Store(directory)
-    path = store.shard_path(batch.batch_id)
+    batch_id = batch.batch_id
+    path = store.shard_path(batch_id)
     if path.is_file():
         with suppress(ResultsError):
             return _receipt_of_existing(path, batch)
@@ -146,7 +159,7 @@ def run_batch(
     at = note(store.running)
     results = []
     for task in batch.tasks:
-        at.put(batch.batch_id, task.cell)
+        at.put(batch_id, task.cell)
         results.append(run_cell(task, run, level, flag.is_set, timeout_s))
     said: dict[int, dict[str, str]] = {}
     for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
@@ -159,12 +172,12 @@ def run_batch(
             )
     ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
     # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
-    shard = Batch(tuple(t for t, _ in ended))
+    shard_id = Batch(tuple(t for t, _ in ended)).batch_id if ended else ""
     if ended:
-        write_shard(store.shard_path(shard.batch_id), [r for _, r in ended])
-    at.put(batch.batch_id, None)
+        write_shard(store.shard_path(shard_id), [r for _, r in ended])
+    at.put(batch_id, None)
     return {
-        "batch": shard.batch_id if ended else "",
+        "batch": shard_id,
         "statuses": "".join(str(r.status) for r in results),
         "wall_s": round(time.perf_counter() - start, 3),
         "events": int(sum(r.facts.get("events", 0) for r in results)),
@@ -179,7 +192,7 @@ def _receipt_of_existing(path: Path, batch: Batch) -> dict[str, Any]:
     shard = read_shard(path, data=False)
     found = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
     return {
-        "batch": batch.batch_id,
+        "batch": path.stem,
         "statuses": "".join(str(found[t.cell]) for t in batch.tasks),
         "wall_s": 0.0,
         "events": 0,
