@@ -218,6 +218,15 @@ def test_another_model_version_is_not_rerun(out: Path, monkeypatch: pytest.Monke
         rerun(out, "0", engine=ENGINE)
 
 
+def test_results_of_another_configuration_language_are_not_rerun(out: Path) -> None:
+    import netCDF4
+
+    with netCDF4.Dataset(str(out / "points.nc"), "a") as nc:
+        nc["point_id"][:] = np.arange(1, 6, dtype="u8")
+    with pytest.raises(ResultsError, match=r"made by spbfast 0\.1\.0.* reads config\.yaml as other points"):
+        rerun(out, "0", engine=ENGINE)
+
+
 # -- consolidate, chunks, export -------------------------------------------------------------------------
 
 
