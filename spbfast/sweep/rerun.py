@@ -96,10 +96,10 @@ def _refuse_another_meaning(store: Store, manifest: dict[str, Any], plan: Plan) 
         return
     made_by = manifest.get("versions", {}).get("spbfast")
     commit = str(manifest.get("git_sha", ""))[:12]
+    version = f"{made_by} (commit {commit})" if commit else f"{made_by}"
     raise ResultsError(
-        f"was made by spbfast {made_by}{f' (commit {commit})' if commit else ''}, whose configuration had other "
-        "keys: this version reads config.yaml as other points. Its results can be read; to rerun a point "
-        "install that version",
+        f"was made by spbfast {version}, whose configuration had other keys: this version reads "
+        "config.yaml as other points. Its results can be read; to rerun a point install that version",
         store.dir,
     )
 
