@@ -15,6 +15,7 @@ from typing import Any
 
 import xarray as xr
 
+from spbfast.config.messages import suggest
 from spbfast.errors import ResultsError
 from spbfast.results import open_results
 
@@ -101,9 +102,9 @@ def table(ds: xr.Dataset, variables: Sequence[str] = ()) -> Any:
 def _known(ds: xr.Dataset, variables: Sequence[str]) -> list[Any]:
     wrong = [v for v in variables if v not in ds.data_vars]
     if wrong:
-        raise ResultsError(
-            f"there is no variable {wrong[0]!r}; there are {', '.join(map(str, ds.data_vars))}"
-        )
+        known = [str(n) for n in ds.data_vars]
+        hint = suggest(wrong[0], known) or f"; there are {', '.join(known)}"
+        raise ResultsError(f"there is no variable {wrong[0]!r}{hint}")
     return list(variables)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from spbfast.analysis import at_time
+from spbfast.config.messages import suggest
 from spbfast.errors import ResultsError
 from spbfast.results import open_results
 from spbfast.sweep.design import salib_problem
@@ -90,7 +91,9 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
 def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: str | Path) -> np.ndarray:
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
     if metric not in ds.data_vars:
-        raise ResultsError(f"there is no variable {metric!r}; there are {', '.join(map(str, ds.data_vars))}")
+        known = [str(n) for n in ds.data_vars]
+        hint = suggest(metric, known) or f"; there are {', '.join(known)}"
+        raise ResultsError(f"there is no variable {metric!r}{hint}")
     reduced = at_time(ds[metric].astype("f8"), at)
     if set(reduced.dims) != {"point", "replicate"}:
         raise ResultsError(f"{metric} has the labels {reduced.dims[2:]}; choose a variable without")

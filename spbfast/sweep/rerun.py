@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import ResultsError
+from spbfast.sweep.consolidate import read_points
 from spbfast.sweep.files import read_json
 from spbfast.sweep.plan import Cell, Plan, Task, make_plan
 from spbfast.sweep.shards import OK, STATUS_NAMES, CellResult, read_shard
@@ -79,6 +80,7 @@ def rerun(
             directory,
         )
     plan = make_plan(load_stored(directory), int(module.MODEL_VERSION))
+    _refuse_another_meaning(store, manifest, plan)
     cell = find_cell(plan, point, replicate, store.dir)
     task = plan.task(cell)
     say(f"point {cell.point_id:016x}, replicate {cell.replicate}, seed {task.seed}; running ...")
@@ -86,6 +88,20 @@ def rerun(
     if now.status == OK:
         return _compare(store, task, now)
     return _compare_failure(store, task, now)
+
+
+def _refuse_another_meaning(store: Store, manifest: dict[str, Any], plan: Plan) -> None:
+    """Raise ResultsError when this version reads the stored configuration as other points."""
+    if np.isin(read_points(store.points_path).point_id, plan.ids).any():
+        return
+    made_by = manifest.get("versions", {}).get("spbfast")
+    commit = str(manifest.get("git_sha", ""))[:12]
+    version = f"{made_by} (commit {commit})" if commit else f"{made_by}"
+    raise ResultsError(
+        f"was made by spbfast {version}, whose configuration had other keys: this version reads "
+        "config.yaml as other points. Its results can be read; to rerun a point install that version",
+        store.dir,
+    )
 
 
 def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
