@@ -34,6 +34,7 @@ ELSEWHERE = {
     "defrag_start_at_reserve": "golden traces from v1@24 on; the tiny reserve is below both marks",
     "evacuate_throttle": "tests of workers/defer.py; evacuations are seldom asked for twice in a tick here",
     "evacuate_any_label": "golden traces of v1@45",
+    "highatomic_reserve": "tests/test_highatomic.py; a zone below 100 pageblocks reserves none",
     "kvmalloc_noretry": "tests of kvmalloc; no actor of the tiny machine asks for large arrays",
     "optional_refusal": "golden traces (gates): whole claims leave hardly a request to refuse",
     "optional_skips_empty": "golden traces (gates): whole claims leave hardly a request to refuse",
