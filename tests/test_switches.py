@@ -29,9 +29,10 @@ OTHER = {
 ELSEWHERE = {
     "claim_prefers_tainted": "test_a_claim_prefers_a_tainted_superpageblock",
     "compact_within_superpageblock": "tests of workers/within.py; needs pageblocks by the hundred",
-    "contig": "golden traces (contig); no actor asks for whole superpageblocks",
-    "contig_max_candidates": "golden traces (contig); no actor asks for whole superpageblocks",
+    "contig": "golden traces (contig); the tiny machine has no gigantic_pages actor",
+    "contig_max_candidates": "golden traces (contig); the tiny machine has no gigantic_pages actor",
     "defrag_start_at_reserve": "golden traces from v1@24 on; the tiny reserve is below both marks",
+    "evacuate_throttle": "tests of workers/defer.py; evacuations are seldom asked for twice in a tick here",
     "evacuate_any_label": "golden traces of v1@45",
     "highatomic_reserve": "tests/test_highatomic.py; zones below 100 pageblocks have no reserve",
     "kvmalloc_noretry": "tests/test_kvmalloc.py; the tiny machine has no kvmalloc actor",

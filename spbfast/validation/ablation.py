@@ -27,11 +27,14 @@ METRICS = (
 )
 FULL = "v1"
 ALONE = "superpageblocks"  # without it there is no series
+MAINLINE_LISTS = "claim_prefers_tainted"  # a stage before there were lists per superpageblock
+NEEDS = {"pcp_adopts_partial": "pcp_owned_pageblocks", "pcp_stays_in_tainted": "pcp_owned_pageblocks"}
 HEAD = """\
 # yaml-language-server: $schema=./spbfast.schema.json
 # Which patches are worth keeping? The whole of version 1 minus one switch at a time, on the machine and
-# demand of ablation-ladder.yaml. Written by `scripts/series --configs`: each switch that version 1 turns has
-# the value that it has in the mainline preset.
+# demand of ablation-ladder.yaml; then plus one switch that a patch has but version 1's preset leaves off.
+# Written by `scripts/series --configs`: each switch that version 1 turns has the value that it has in the
+# mainline preset.
 #   spbfast sweep configs/ablation-leave-one-out.yaml
 #   spbfast compare results/ablation-leave-one-out --against baseline
 name: ablation-leave-one-out
@@ -57,29 +60,42 @@ class Ablation:
 
 ABLATIONS = (
     Ablation("ablation-ladder", PREVIOUS, "Each step of the series against the one before it."),
-    Ablation("ablation-leave-one-out", BASELINE, "Version 1 with one switch back at its mainline value."),
+    Ablation("ablation-leave-one-out", BASELINE, "Version 1 with one switch changed."),
 )
 
 
 def leave_one_out() -> dict[str, dict[str, Any]]:
-    """Version 1 with one switch at a time back at its mainline value, by the name of such a preset."""
+    """Version 1 with one switch changed at a time, by the name of such a preset.
+
+    First those that version 1 turns, back at their mainline values; then those of patches that its preset
+    leaves off, with what they need.
+    """
     full, without = presets.flat_values(FULL), presets.flat_values("mainline")
     changed = [key for key in presets.matrix() if key != ALONE and full[key] != without[key]]
-    return {f"{FULL}+{key}={presets.text(without[key])}": {key: without[key]} for key in changed}
+    out = {f"{FULL}+{key}={presets.text(without[key])}": {key: without[key]} for key in changed}
+    for key, value in full.items():
+        path = f"policy.{key}"
+        if value is False and key not in changed and series.patches_of(path) and not series.is_inert(path):
+            if key != MAINLINE_LISTS:
+                out[f"{FULL}+{key}=on"] = {need: True for need in (NEEDS.get(key), key) if need}
+    return out
 
 
 def leave_one_out_text() -> str:
     """The job as the file that is committed."""
     lines = []
     for name, change in leave_one_out().items():
-        ((key, value),) = change.items()
-        patches = ", ".join(series.patches_of(f"policy.{key}")) or "no patch"
-        section, _, leaf = key.partition(".")
-        body = f"{section}: {{{leaf}: {_yaml(value)}}}" if leaf else f"{key}: {_yaml(value)}"
+        patches = ", ".join(series.patches_of(f"policy.{list(change)[-1]}")) or "no patch"
+        body = ", ".join(_entry(key, value) for key, value in change.items())
         lines.append(f"  {name}: {{preset: {FULL}, {body}}} # {patches}")
     listed = [f"      - {name}" for name in leave_one_out()]
     sweep = ["sweep:", f"  baseline: {{policy: {FULL}}}", "  grid:", "    policy:", *listed]
     return "\n".join([HEAD, "presets:", *lines, "", *sweep, "", TAIL])
+
+
+def _entry(key: str, value: Any) -> str:
+    section, _, leaf = key.partition(".")
+    return f"{section}: {{{leaf}: {_yaml(value)}}}" if leaf else f"{key}: {_yaml(value)}"
 
 
 def _yaml(value: Any) -> str:
