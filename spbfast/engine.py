@@ -318,7 +318,9 @@ def _ratios(run: Lowered) -> dict[str, np.ndarray]:
 def _digest(data: dict[str, np.ndarray]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(data):
-        digest.update(name.encode() + np.ascontiguousarray(data[name], np.int64).tobytes())
+        values = np.asarray(data[name])
+        kind = np.float64 if values.dtype.kind == "f" else np.int64
+        digest.update(name.encode() + np.ascontiguousarray(values, kind).tobytes())
     return digest.hexdigest()
 
 

@@ -366,5 +366,5 @@ def test_guests_start_one_after_the_other():
 
 def test_kinds_of_the_base_machine():
     kinds = set(plan_for().actors.kind.tolist())
-    # A kvmalloc actor is an option: the flagship's figures are without it.
-    assert kinds == {int(kind) for kind in Kind} - {int(Kind.BUFFERS)}
+    # Buffers of kvmalloc and gigantic pages are options: the flagship's figures are without them.
+    assert kinds == {int(kind) for kind in Kind} - {int(Kind.BUFFERS), int(Kind.GIGANTIC)}

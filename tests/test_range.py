@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spbfast._jit import INTERPRETED
-from spbfast.constants import MOVABLE, RECLAIMABLE, UNMOVABLE, Ev
+from spbfast.constants import MOVABLE, RECLAIMABLE, UNMOVABLE, C, Ev
 from spbfast.loop.churn import run_lifetimes, run_ranges
 from spbfast.loop.replay import boot_zone
 from spbfast.lowering.policy import policy_array
@@ -17,7 +17,8 @@ from spbfast.state.layout import FIELDS, Zone
 PAGES = 32 * 512
 LENGTHS = (1, 3, 16, 64, 500, 1500)
 # Links are compared by walking the lists: those of pages that head nothing are left-overs.
-LEFT_OVER = {"page.next", "page.prev", "ev", "spb.defrag_mark", "scratch", "records"}
+# A range searches once where its pages one by one do so each time: searches are not compared.
+LEFT_OVER = {"page.next", "page.prev", "ev", "spb.defrag_mark", "scratch", "records", "walks"}
 POLICIES = {
     "mainline": ("mainline", {}),
     "two walks": ("v1@15", {}),
@@ -59,6 +60,8 @@ def assert_same(one: Zone, two: Zone) -> None:
         a, b = one, two
         for name in field.path.split("."):
             a, b = getattr(a, name), getattr(b, name)
+        if field.path == "count":
+            a, b = np.delete(a, C.HINTS_USED), np.delete(b, C.HINTS_USED)
         assert np.array_equal(a, b), field.path
     assert lists_of(one) == lists_of(two)
     held = one.slots.pfn[one.slots.pfn >= 0]

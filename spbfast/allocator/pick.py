@@ -59,11 +59,17 @@ def find_fit(index, lst, mt, order, slot):
     return (word << 6) + ctz(bits)
 
 
+@inline_kernel
+def bits_below(bit):
+    """A word with all bits below `bit` set; 0 <= bit < 64."""
+    return ~(np.int64(-1) << bit)
+
+
 @kernel
 def rank_of(index, lst, slot):
     """Number of superpageblocks before `slot` in its list."""
     word = slot >> 6
-    rank = popcount(index.live[lst, word] & ~(np.int64(-1) << (slot & 63)))
+    rank = popcount(index.live[lst, word] & bits_below(slot & 63))
     for i in range(word):
         rank += popcount(index.live[lst, i])
     return rank
@@ -80,7 +86,8 @@ def walk_list(index, lst, mt, order):
         live = index.live[lst, word]
         bits = index.fit[lst, mt, order, word]
         if bits:
-            return (word << 6) + ctz(bits), visited + popcount(live & ((bits & -bits) - 1)) + 1
+            slot = ctz(bits)
+            return (word << 6) + slot, visited + popcount(live & bits_below(slot)) + 1
         visited += popcount(live)
     return -1, visited
 
@@ -95,8 +102,8 @@ def walk_first_fit(index, category, mt, order):
     first = first_list(category)
     bits = index.fit[first, mt, order, 0]
     if bits:
-        below = (bits & -bits) - 1
-        return np.int64(index.spb[first, ctz(bits)]), popcount(index.live[first, 0] & below) + 1
+        slot = ctz(bits)
+        return np.int64(index.spb[first, slot]), popcount(index.live[first, 0] & bits_below(slot)) + 1
     return walk_all(index, category, mt, order)
 
 
