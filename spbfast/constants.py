@@ -320,6 +320,7 @@ class C(enum.IntEnum):
     FREE_HIGHATOMIC = 16  # of FREE_PAGES, those in the HIGHATOMIC reserve
     RESERVED_HIGHATOMIC = 17  # pages of pageblocks in it, in use or not
     WATERMARK_BOOST = 18  # pages that are added to every watermark
+    RECLAIM_ACTIVE = 19  # 1 while kswapd works on the zone (ZONE_RECLAIM_ACTIVE)
 
 
 NR_ZONE_COUNTS = len(C)

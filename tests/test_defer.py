@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spbfast.constants import Op, Req
+from spbfast.constants import C, Op, Pc, Req
 from spbfast.state.node import NEVER, Df, N, Now, V, Wk
 from spbfast.workers.shrink import W
 from tests.machine_tools import MS, M, R, U, bare
@@ -222,6 +222,33 @@ def test_kswapd_reclaims_to_the_high_watermark_at_its_rate():
     assert machine.free >= node.conf[N.WMARK_HIGH]
     assert machine.vm("pgsteal_kswapd") >= once
     machine.check()
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_per_cpu_lists_stay_short_while_kswapd_works(active):
+    machine = bare()
+    z = machine.world.zone
+    most = 4 * int(z.pcp.conf[0])
+    assert machine.fill(0, 1000) == 1000
+    z.count[C.RECLAIM_ACTIVE] = active
+    for slot in range(1000):
+        machine.row(Op.FREE, slot)
+    assert (z.pcp.cpu[:, Pc.COUNT].max() <= most) == active
+    machine.check()
+
+
+def test_kswapd_says_while_it_works():
+    machine = bare(machine__min_free="8MiB", reclaim__kswapd_page_cost="1ms")
+    node, count = machine.world.node, machine.world.zone.count
+    while machine.free > node.conf[N.WMARK_LOW]:
+        assert machine.row(Op.CACHE_ADD, 0, 64, order=2, alt=0, owner=0) == 0
+    machine.row(Op.CACHE_ADD, 0, 64, order=2, alt=0, owner=0)
+    assert count[C.RECLAIM_ACTIVE] == 0
+    machine.work(int(node.conf[N.KSWAPD_DELAY]))
+    assert count[C.RECLAIM_ACTIVE] == 1
+    machine.work(10**11)
+    assert machine.free >= node.conf[N.WMARK_HIGH]
+    assert count[C.RECLAIM_ACTIVE] == 0
 
 
 def test_kswapd_without_page_cache_fails_and_sleeps():

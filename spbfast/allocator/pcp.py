@@ -275,6 +275,10 @@ def rate_limit(z, cpu, free_high):
     if free_high:
         pcp[Pc.HIGH] = max(high - (batch << PCP_BATCH_SCALE_MAX), high_min)
         return np.int64(0)
+    if z.count[C.RECLAIM_ACTIVE]:
+        # What reclaim frees has to come to the free lists, where watermarks count it.
+        pcp[Pc.HIGH] = max(high - max(pcp[Pc.FREE_COUNT], batch), high_min)
+        return min(batch << 2, pcp[Pc.HIGH])
     if high_min != high_max and pcp[Pc.COUNT] >= high and high < pcp[Pc.FREE_COUNT] + batch:
         pcp[Pc.HIGH] = min(max(pcp[Pc.FREE_COUNT] + batch, high_min), high_max)
     return high

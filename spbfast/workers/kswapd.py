@@ -44,8 +44,9 @@ def boost_watermarks(z, node):
 
 
 @kernel
-def end_boost(z, node):
-    """kswapd is done: what was boosted before has had its effect."""
+def end_reclaim(z, node):
+    """kswapd is done: what was boosted before has had its effect, per-CPU lists may grow again."""
+    z.count[C.RECLAIM_ACTIVE] = 0
     if z.count[C.WATERMARK_BOOST] > 0:
         z.count[C.WATERMARK_BOOST] = 0
         node.vm[V.WATERMARK_BOOST_CLEARED] += 1
@@ -64,19 +65,20 @@ def run_kswapd(z, policy, node, slab):
     node.due[Wk.KSWAPD] = NEVER
     want = nr_wanted(z, node)
     if want <= 0:
-        end_boost(z, node)
+        end_reclaim(z, node)
         return
+    z.count[C.RECLAIM_ACTIVE] = 1
     cost = node.conf[N.KSWAPD_PAGE_COST]
     freed = reclaim_pages(z, policy, node, min(want, max(NS_PER_TICK // cost, 1)))
     page_cache_reclaimed(slab, freed)
     node.vm[V.PGSTEAL_KSWAPD] += freed
     if freed == 0:
         node.vm[V.RECLAIM_FAILED] += 1
-        end_boost(z, node)
+        end_reclaim(z, node)
     elif nr_wanted(z, node) > 0:
         node.due[Wk.KSWAPD] = node.now[Now.NS] + freed * cost
     else:
-        end_boost(z, node)
+        end_reclaim(z, node)
 
 
 @kernel
