@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import ctz, inline_kernel, kernel
-from spbfast.allocator.pick import first_list, nr_lists, rank_of, walk_first_fit
+from spbfast.allocator.pick import first_list, mask_of, nr_lists, rank_of, walk_first_fit
 from spbfast.constants import WALK_SEARCHED, WALK_VISITED, Ev, P
 
 LIST_SHIFT = 32
@@ -19,14 +19,20 @@ SLOT_MASK = (1 << LIST_SHIFT) - 1
 
 
 @kernel
-def find_by_address(index, category, mt_a, mt_b, order, spb):
-    """Lowest superpageblock >= `spb` of a category that has at least `order` of either type free, or -1."""
+def find_by_address(z, category, mt_a, mt_b, order, spb):
+    """Lowest superpageblock >= `spb` of a category that has at least `order` of either type free, or -1.
+
+    The bitmaps of (order, type) exist as each superpageblock's mask of orders: to keep them turned round too
+    would cost every policy what only this choice reads.
+    """
     above = np.int64(-1) << (spb & 63)
-    for word in range(spb >> 6, index.in_category.shape[1]):
-        serves = index.serves[mt_a, order, word] | index.serves[mt_b, order, word]
-        bits = serves & index.in_category[category, word] & above
-        if bits:
-            return (word << 6) + ctz(bits)
+    for word in range(spb >> 6, z.index.in_category.shape[1]):
+        bits = z.index.in_category[category, word] & above
+        while bits:
+            found = (word << 6) + ctz(bits)
+            if (mask_of(z, found, mt_a) | mask_of(z, found, mt_b)) >> order:
+                return found
+            bits ^= np.int64(1) << (found & 63)
         above = np.int64(-1)
     return np.int64(-1)
 
@@ -48,7 +54,7 @@ def find_either_fit(index, lst, mt_a, mt_b, order, slot):
 def choose_first(z, policy, category, mt, order):
     """First superpageblock of a category that can serve: (it or -1, number looked at)."""
     if policy[P.choose_by_bitmap]:
-        spb = find_by_address(z.index, category, mt, mt, order, 0)
+        spb = find_by_address(z, category, mt, mt, order, 0)
         return spb, 1 if spb >= 0 else 0
     return walk_first_fit(z.index, category, mt, order)
 
@@ -60,7 +66,7 @@ def find_next(z, policy, category, mt_a, mt_b, order, place):
     Returns (its place, superpageblock), both -1 when there is none.
     """
     if policy[P.choose_by_bitmap]:
-        spb = find_by_address(z.index, category, mt_a, mt_b, order, place)
+        spb = find_by_address(z, category, mt_a, mt_b, order, place)
         return spb, spb
     slot = place & SLOT_MASK
     first = first_list(category)

@@ -94,15 +94,6 @@ def flip_fit(z, spb, mt, low, high):
         z.index.fit[lst, mt, order, word] ^= bit
 
 
-@kernel
-def flip_serves(z, spb, mt, low, high):
-    """`flip_fit`, and the same in the bitmaps by superpageblock number."""
-    flip_fit(z, spb, mt, low, high)
-    bit = np.int64(1) << (spb & 63)
-    for order in range(low, high):
-        z.index.serves[mt, order, spb >> 6] ^= bit
-
-
 @inline_kernel
 def note_mask(z, set_, mt, old, new):
     """The set of orders with free blocks of a type changed in superpageblock `set_`: keep its index."""
@@ -112,7 +103,7 @@ def note_mask(z, set_, mt, old, new):
     after = bit_length(new)
     # A superpageblock serves every order up to its largest block's.
     if before != after:
-        flip_serves(z, set_, mt, min(before, after), max(before, after))
+        flip_fit(z, set_, mt, min(before, after), max(before, after))
 
 
 @inline_kernel

@@ -319,14 +319,8 @@ def _check_index(z: Zone) -> None:
 
 def _check_bitmaps(z: Zone) -> None:
     """What the choice by bitmap reads: bits by superpageblock number."""
-    nr_bits = z.index.serves.shape[2] * 64
     spb = np.arange(z.geo.nr_spb)
-    serves = np.zeros((*z.index.serves.shape[:2], nr_bits), bool)
-    if z.geo.set_mask:
-        mask = z.area.mask.reshape(-1, NR_MT)[:, :NR_REQUEST_MT].T.astype(np.int64)
-        serves[:, :, spb] = mask[:, None, :] >> np.arange(NR_ORDERS)[:, None] > 0
-    _compare(z, "index.serves", _pack(serves), "must have a bit for every superpageblock that can serve")
-    category = np.full(nr_bits, -1)
+    category = np.full(z.index.in_category.shape[1] * 64, -1)
     lists = z.spb.list[spb]
     category[spb] = np.select(
         [lists == LIST_NONE, lists < LIST_TAINTED, lists < LIST_EMPTY, lists == LIST_EMPTY],

@@ -95,8 +95,8 @@ class Index(NamedTuple):
     """The superpageblock lists as slot arrays in list order, with an index of what each slot can serve.
 
     `fit[list, mt, order]` has a bit for every slot whose superpageblock holds a free block of type mt
-    and at least that order; a walk that skips what cannot serve is then a find-first-set. `serves[mt, order]`
-    and `in_category[category]` say the same by superpageblock number, for the choice by bitmap.
+    and at least that order; a walk that skips what cannot serve is then a find-first-set.
+    `in_category[category]` has a bit by superpageblock number, for the choice by bitmap.
     """
 
     spb: np.ndarray
@@ -105,7 +105,6 @@ class Index(NamedTuple):
     tail: np.ndarray
     len: np.ndarray
     hint: np.ndarray
-    serves: np.ndarray
     in_category: np.ndarray
 
 
@@ -192,9 +191,6 @@ FIELDS = (
     Field("index.tail", "int32", ("lists",), "slot", "next slot to use"),
     Field("index.len", "int32", ("lists",), "superpageblocks", "length of each list"),
     Field("index.hint", "int32", ("orders", "three"), "superpageblock", "last good one, or -1", False),
-    Field(
-        "index.serves", "int64", ("three", "orders", "spb_words"), "bit set", "superpageblocks that can serve"
-    ),
     Field("index.in_category", "int64", ("four", "spb_words"), "bit set", "superpageblocks of each category"),
     Field("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
     Field("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),

@@ -152,8 +152,8 @@ def has_movable_block(z, order):
     """Whether a movable request of that order could be served from free lists."""
     if z.geo.set_mask == 0:
         return mask_of(z, 0, MOVABLE) >> order != 0
-    in_clean = find_by_address(z.index, CLEAN, MOVABLE, MOVABLE, order, 0)
-    return in_clean >= 0 or find_by_address(z.index, EMPTY, MOVABLE, MOVABLE, order, 0) >= 0
+    in_clean = find_by_address(z, CLEAN, MOVABLE, MOVABLE, order, 0)
+    return in_clean >= 0 or find_by_address(z, EMPTY, MOVABLE, MOVABLE, order, 0) >= 0
 
 
 @kernel
