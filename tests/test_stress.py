@@ -89,7 +89,8 @@ def test_a_full_machine_neither_hangs_nor_loses_a_page(name):
         assert machine.vm("oom_kill") > 0
 
 
-@pytest.mark.heavy
+@pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_large_machine_full_for_a_minute(name, record_property):
     """The flagship machine with less memory than its guests want; figures go to the test report."""
