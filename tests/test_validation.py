@@ -120,7 +120,7 @@ def test_shrink_arithmetic_holds() -> None:
 
 def test_burst_is_read_from_the_study() -> None:
     numbers = burst.run(False)
-    assert set(numbers) == {burst.OFF, burst.ON}
+    assert set(numbers) == {burst.OFF, burst.ON, burst.VARIED}
     assert verdicts(burst.EXPERIMENT, numbers)[0] == COMES_OUT
     assert verdicts(burst.EXPERIMENT, {}) == [UNCHECKED]
     run = {"tainted": [8] + [85] * 48, "slab_mb": 35_000, "cached_mb": 25_000, "digest": ""}
