@@ -68,6 +68,9 @@ def main(points: int = 10_000, kind: str = "threads", burn_s: float = 0.0) -> di
         lap("resume, nothing to do")
         with open_results(directory / "out") as ds:
             found["in_runs"] = float(ds.wall_time.sum())
+        lap("open_results, imports")
+        with open_results(directory / "out"):
+            pass
         lap("open_results")
     points = outcome.n_runs
     found["ms_per_point"] = 1000 * found["sweep"] / points
