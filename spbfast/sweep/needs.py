@@ -1,7 +1,8 @@
 """How much memory each run needs.
 
 Owns the estimate that decides which runs share a machine. Asking the engine costs milliseconds, so it is
-asked once where all points need the same, which the plan knows. Knows nothing of executors.
+asked once where all points need the same, which the plan knows, else once for each combination of the swept
+values that can matter: the policy takes no memory. Knows nothing of executors.
 """
 
 from __future__ import annotations

@@ -106,6 +106,19 @@ def run_packed(run: Callable[[Batch], dict[str, Any]], packed: bytes) -> dict[st
     return run(pickle.loads(zlib.decompress(packed)))
 
 
+def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict[int, dict[str, str]]:
+    """Write an account of every failed cell; the first errors by place in the batch, shortened."""
+    said: dict[int, dict[str, str]] = {}
+    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
+        account = result.account
+        if account is not None and len(said) < SAID:
+            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
+        if result.status == FAILED:
+            rerun = rerun_command(task, str(store.dir))
+            write_json(store.failure_path(task.cell), {**(account or {}), "rerun": rerun})
+    return said
+
+
 def run_batch(
     batch: Batch,
     directory: str,
@@ -161,15 +174,7 @@ def run_batch(
     for task in batch.tasks:
         at.put(batch_id, task.cell)
         results.append(run_cell(task, run, level, flag.is_set, timeout_s))
-    said: dict[int, dict[str, str]] = {}
-    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
-        account = result.account
-        if account is not None and len(said) < SAID:
-            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
-        if result.status == FAILED:
-            write_json(
-                store.failure_path(task.cell), {**(account or {}), "rerun": rerun_command(task, directory)}
-            )
+    said = _say_failures(store, batch, results)
     ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
     # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
     shard_id = Batch(tuple(t for t, _ in ended)).batch_id if ended else ""
