@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from spbfast.config.models import Scenario
 
-MODEL_VERSION = 2  # raise it when the same scenario and seed give other numbers
+MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
 NS_PER_TICK = 1_000_000
 QUANTUM_S = 0.2
 BOOT_STEPS = 64

@@ -139,19 +139,39 @@ def test_a_request_that_waits_is_withdrawn_when_it_is_given_back() -> None:
     assert machine.vm("contig_withdrawn") == 1
 
 
-def test_page_cache_makes_room_for_what_has_to_move() -> None:
+def _without_room(policy: str, rounds: int):
+    """A request where only page cache, once gone, leaves room for what has to move."""
+    machine = bare(policy, **STILL, workers__contig_reclaim_rounds=rounds)
+    assert machine.fill(0, 15_000, order=0) == 15_000
+    assert machine.row(Op.CACHE_ADD, 0, 47_000, mt=M) == 0
+    assert machine.world.zone.count[C.EMPTY_SPBS] == 0
+    _ask(machine, 16_000)
+    machine.work(1000 * MS)
+    machine.check()
+    return machine
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+def test_page_cache_makes_room_for_what_has_to_move(policy: str) -> None:
     """Without free memory elsewhere migration finds no place until page cache goes."""
-    found = {}
-    for rounds in (0, 64):
-        machine = bare("v1@45", **STILL, workers__contig_reclaim_rounds=rounds)
-        assert machine.fill(0, 11_000, order=1) == 11_000
-        assert machine.row(Op.CACHE_ADD, 0, 40_000, mt=M) == 0
-        assert machine.world.zone.count[C.EMPTY_SPBS] == 0
-        _ask(machine, 16_000)
-        machine.work(1000 * MS)
-        found[rounds] = machine.vm("contig_alloc_success")
-        machine.check()
+    found = {rounds: _without_room(policy, rounds).vm("contig_alloc_success") for rounds in (0, 64)}
     assert found == {0: 0, 64: 1}
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+def test_room_is_made_before_anything_moves(policy: str) -> None:
+    """Reclaim comes first: one range is tried, and no page moves more than once."""
+    machine = _without_room(policy, 64)
+    assert machine.vm("contig_ranges_tried") == 1
+    assert 0 < machine.vm("contig_pages_migrated") <= SPB_PAGES
+    assert 0 < machine.vm("pgsteal_direct") < 47_000
+
+
+def test_a_scan_ends_where_a_move_finds_no_place() -> None:
+    """The next range would fail like the first: what is missing is room, not a better range."""
+    machine = _without_room("mainline", 0)
+    assert machine.vm("contig_ranges_tried") == 1
+    assert machine.vm("contig_pages_migrated") < SPB_PAGES
 
 
 def test_runs_under_all_policies_meet_the_same_demand() -> None:

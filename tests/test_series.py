@@ -26,7 +26,7 @@ def test_a_row_keeps_its_promise(row: series.Patch) -> None:
     assert row.status in series.STATUSES
     assert [key for key in row.keys if not _key_exists(key)] == []
     if row.status == series.MODELLED:
-        assert row.behavioural
+        assert row.behavioural or row.sim == "emit the same records"
         assert row.keys, "a modelled patch names its switch"
     if row.status == series.OUT_OF_SCOPE:
         assert row.sim.startswith("X")

@@ -366,8 +366,8 @@ class Workers(Model):
     )
     contig_reclaim_rounds: int = _key(
         32,
-        "rounds of a 16th of a superpageblock of page cache that a request for a whole one may reclaim when "
-        "migration finds no place",
+        "rounds of a 16th of a superpageblock of page cache that a request for a whole one may reclaim to "
+        "make room for what has to move",
         "mainline reclaims inside each target's allocation; the bound is assumed, 0..64",
         ge=0,
         le=1024,

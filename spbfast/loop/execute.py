@@ -39,8 +39,8 @@ from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
 from spbfast.loop.kvmalloc import get_kvmalloc
 from spbfast.state.node import OWNER_COLD, N, Now, Ph, V
-from spbfast.workers.background import queue_contig, return_contig
 from spbfast.workers.defer import defer_requests
+from spbfast.workers.gigantic import queue_contig, return_contig
 
 OK = int(Err.OK)
 SLOTS_FULL = int(Err.SLOTS_FULL)

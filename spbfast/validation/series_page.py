@@ -64,7 +64,7 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _counts(rows: Sequence[series.Patch]) -> list[str]:
     counts = {status: sum(row.status == status for row in rows) for status in series.STATUSES}
-    shown = ", ".join(f"{nr} {status}" for status, nr in counts.items())
+    shown = ", ".join(f"{nr} {status}" for status, nr in counts.items() if nr)
     return [f"Of {len(rows)} patches: {shown}."]
 
 

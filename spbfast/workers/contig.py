@@ -71,6 +71,14 @@ def find_emptiest_clean(z, policy):
 
 
 @kernel
+def first_to_empty(z, policy):
+    """The superpageblock that a request would empty first; -1 if one is empty or none can be."""
+    if find_empty_full_length(z) >= 0 or find_emptiest_clean(z, policy) == 0:
+        return np.int64(-1)
+    return np.int64(z.scratch[0])
+
+
+@kernel
 def migrate_spb(z, policy, spb):
     """Migrate everything out of a clean superpageblock and drain per-CPU lists; 1 if it all went."""
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)

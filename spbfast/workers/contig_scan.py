@@ -53,6 +53,15 @@ def is_emptiable(z, spb):
 
 
 @kernel
+def first_emptiable(z, spb):
+    """First superpageblock from `spb` on that only has movable pages in use, or -1."""
+    for i in range(spb, z.geo.nr_spb):
+        if is_emptiable(z, i):
+            return np.int64(i)
+    return np.int64(-1)
+
+
+@kernel
 def isolate_free(z, start, end):
     """Take all free blocks of a range off the lists: their pages belong to no block for now."""
     pfn = start
@@ -143,9 +152,8 @@ def hold_range(z, start, end, owner, slot):
 @kernel
 def alloc_contig_by_scan(z, policy, owner, slot):
     """The first aligned range of a superpageblock's length that can be emptied, or -1."""
-    for spb in range(z.geo.nr_spb):
-        if not is_emptiable(z, spb):
-            continue
+    spb = first_emptiable(z, 0)
+    while spb >= 0:
         count_visits(z, CONTIG_EMPTIED, 1, Ev.VISITED)
         moved = z.ev[Ev.MOVED_BLOCKS]
         start = first_page(z.geo, spb)
@@ -155,4 +163,7 @@ def alloc_contig_by_scan(z, policy, owner, slot):
             z.ev[Ev.OUTCOME] = CONTIG_EMPTIED if z.ev[Ev.MOVED_BLOCKS] > moved else CONTIG_EMPTY
             return hold_range(z, start, end, owner, slot)
         give_back(z, policy, start, end)
+        if z.ev[Ev.FAILED_MOVES] > 0:
+            break  # without room for what moves the next range would fail like this one
+        spb = first_emptiable(z, spb + 1)
     return np.int64(-1)

@@ -16,13 +16,14 @@ from spbfast.constants import MOVABLE, Ev, P
 from spbfast.holders.slab import free_emptied
 from spbfast.holders.slab_layout import St
 from spbfast.state.node import NEVER, Df, N, Now, V, Wk
-from spbfast.workers.background import run_contig, run_within
+from spbfast.workers.background import run_within
 from spbfast.workers.claimed import run_claimed
 from spbfast.workers.compact import run_kcompactd
 from spbfast.workers.cost import account_moves
 from spbfast.workers.defer import defer_requests
 from spbfast.workers.defrag import defrag_spb
 from spbfast.workers.evacuate import evacuate_for_order
+from spbfast.workers.gigantic import run_contig
 from spbfast.workers.kswapd import reclaim_direct, run_kswapd
 from spbfast.workers.shrink import R, begin_shrink, end_shrink
 
