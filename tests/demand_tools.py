@@ -13,7 +13,8 @@ from spbfast.constants import NR_ROW, PB_PAGES, Op, Row
 from spbfast.demand.actors import generate_boot, generate_tick
 from spbfast.demand.rows import DIGEST0, fold_rows
 from spbfast.holders.draws import key_of
-from spbfast.lowering.demand import DemandPlan, lower_actors
+from spbfast.lowering.demand import lower_actors
+from spbfast.lowering.demand_plan import DemandPlan
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 KEY = key_of(1, 0)

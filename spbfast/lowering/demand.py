@@ -1,15 +1,13 @@
 """Actor models to the arrays of demand/layout.py, with the owners and slots that they need.
 
-Owns how rates become amounts per tick, how memory becomes slots, and which CPU an actor runs on: actors
-are numbered in file order, one with several tasks as several, and number i runs on CPU i mod cpus.
-Random streams are keyed by an actor's name, so that the others' demand does not change with it.
+Owns what each kind of actor becomes: its memory as slots, its rates as amounts per tick.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from spbfast.config import actors as models
 from spbfast.constants import (
@@ -21,96 +19,33 @@ from spbfast.constants import (
     CLS_NORETRY,
     CLS_NOWARN,
     MOVABLE,
-    NS_PER_TICK,
     PAGE_SIZE,
     PB_PAGES,
     RECLAIMABLE,
     UNMOVABLE,
 )
-from spbfast.demand.layout import MAX_PER_TICK, ONE, Actors, Ap, Kind, make_actors
+from spbfast.demand.layout import ONE, Kind, make_actors
 from spbfast.holders.draws import threshold_32
+from spbfast.lowering.demand_plan import (
+    SECOND,
+    STREAMS_PER_ACTOR,
+    DemandPlan,
+    Plan,
+    burst_columns,
+    most_in_tick,
+    per_tick,
+    ticks,
+)
 
 if TYPE_CHECKING:
     from spbfast.config.models import Scenario
 
-SECOND = 10**9
-TICKS_PER_SECOND = SECOND // NS_PER_TICK
 CLS_USER = CLS_BLOCKING | CLS_KSWAPD
 CLS_READAHEAD = CLS_USER | CLS_NORETRY | CLS_NOWARN
 CLS_ATOMIC = CLS_HIGH | CLS_KSWAPD | CLS_NOWARN
 # kmalloc_gfp_adjust: the large attempt of kvmalloc neither reclaims nor warns.
 CLS_LARGE = CLS_KVMALLOC | CLS_KSWAPD | CLS_NOWARN
 PAGE_CACHE_OWNER = 0
-STREAMS_PER_ACTOR = 1 << 16
-
-
-class DemandPlan(NamedTuple):
-    """Demand ready to run, and what it needs.
-
-    Attributes
-    ----------
-    actors : Actors
-        At rest before boot.
-    owner_names, owner_slots, owner_mt : tuple
-        Of the owners `first_owner`, `first_owner` + 1, ..: name, slots, migratetype asked for.
-    rows_cap : int
-        Rows that any tick or boot step can need.
-    """
-
-    actors: Actors
-    owner_names: tuple[str, ...]
-    owner_slots: tuple[int, ...]
-    owner_mt: tuple[int, ...]
-    rows_cap: int
-
-
-class _Plan:
-    """Entries, owners and table as they are collected."""
-
-    def __init__(self, scenario: Scenario, first_owner: int) -> None:
-        self.scenario = scenario
-        self.first_owner = first_owner
-        self.kinds: list[int] = []
-        self.params: list[dict[int, int]] = []
-        self.table: list[int] = []
-        self.names: list[str] = []
-        self.slots: list[int] = []
-        self.mts: list[int] = []
-        self.next_cpu = 0
-        self.rows = 16
-
-    def owner(self, name: str, slots: int, mt: int) -> int:
-        """A new owner's number."""
-        self.names.append(name)
-        self.slots.append(max(slots, 1))
-        self.mts.append(mt)
-        return self.first_owner + len(self.names) - 1
-
-    def entry(
-        self, kind: Kind, actor: models.Actor, rows: int, *, tasks: int = 1, cpu: int = -1, **values: int
-    ) -> None:
-        """Add an entry; `values` are columns of Ap in lower case, `rows` the most it may write at once."""
-        label = zlib.crc32(actor.label.encode())
-        number = sum(p[Ap.STREAM] // STREAMS_PER_ACTOR == label for p in self.params)
-        if cpu < 0:
-            cpu, self.next_cpu = self.next_cpu, self.next_cpu + tasks
-        cpus = self.scenario.machine.cpus
-        row = {Ap.ALT_ORDER: -1, Ap.STREAM: label * STREAMS_PER_ACTOR + number, Ap.CPU: cpu % cpus}
-        row |= {Ap.TASKS: tasks, Ap.CPUS: cpus}
-        self.params.append({int(k): int(v) for k, v in row.items()})
-        self.params[-1] |= {int(Ap[name.upper()]): int(value) for name, value in values.items()}
-        self.kinds.append(int(kind))
-        self.rows += rows
-
-    def add_table(self, values: list[int]) -> dict[str, int]:
-        """Append to the table; the two columns that say where."""
-        self.table += values
-        return {"table": len(self.table) - len(values), "nr_table": len(values)}
-
-    @property
-    def chunk(self) -> int:
-        """Bytes per actor and boot step."""
-        return self.scenario.boot.chunk
 
 
 def lower_actors(scenario: Scenario, first_owner: int) -> DemandPlan:
@@ -128,7 +63,7 @@ def lower_actors(scenario: Scenario, first_owner: int) -> DemandPlan:
     ValueError
         When a rate is too high for one tick.
     """
-    plan = _Plan(scenario, first_owner)
+    plan = Plan(scenario, first_owner)
     for actor in scenario.actors:
         if actor.enabled:
             _LOWER[type(actor)](plan, actor)
@@ -136,41 +71,7 @@ def lower_actors(scenario: Scenario, first_owner: int) -> DemandPlan:
     return DemandPlan(arrays, tuple(plan.names), tuple(plan.slots), tuple(plan.mts), plan.rows)
 
 
-def _ticks(ns: int) -> int:
-    """Whole ticks, rounded up."""
-    return -(-ns // NS_PER_TICK)
-
-
-def _per_tick(actor: models.Actor, per_second: float) -> int:
-    """Amount per tick in units of 1 / ONE.
-
-    Raises
-    ------
-    ValueError
-        When it is too large.
-    """
-    if per_second >= MAX_PER_TICK * TICKS_PER_SECOND:
-        limit = MAX_PER_TICK * TICKS_PER_SECOND
-        raise ValueError(
-            f"actors: {actor.label!r} asks for {per_second:.3g} units/s, the limit is {limit}; lower its rate"
-        )
-    return round(per_second * ONE / TICKS_PER_SECOND)
-
-
-def _most(rate: int) -> int:
-    """The most units that may fall into a tick."""
-    return 2 * rate // ONE + 2
-
-
-def _burst(burst: models.Burst | None) -> tuple[float, dict[str, int]]:
-    """By how much the rate is higher while active, and the columns."""
-    if burst is None:
-        return 1.0, {}
-    on, period = _ticks(burst.on), _ticks(burst.on) + _ticks(burst.off)
-    return period / on, {"burst_on": on, "burst_period": period}
-
-
-def _statics(plan: _Plan, actor: models.KernelStatics) -> None:
+def _statics(plan: Plan, actor: models.KernelStatics) -> None:
     pages, scale = actor.total // PAGE_SIZE, sum(actor.order_weights)
     blocks = [int(pages * w / scale) >> order for order, w in enumerate(actor.order_weights)]
     plan.entry(
@@ -186,7 +87,7 @@ def _statics(plan: _Plan, actor: models.KernelStatics) -> None:
     )
 
 
-def _instance_table(plan: _Plan, skew: float) -> dict[str, int]:
+def _instance_table(plan: Plan, skew: float) -> dict[str, int]:
     """Cumulative weights of the shrinker instances, in 2^-32."""
     slab = plan.scenario.slab
     weights = [(memcg + 1) ** -skew for memcg in range(slab.memcgs) for _ in range(slab.superblocks)]
@@ -197,7 +98,7 @@ def _instance_table(plan: _Plan, skew: float) -> dict[str, int]:
     return plan.add_table([threshold_32(s / sums[-1]) for s in sums])
 
 
-def _slab_statics(plan: _Plan, actor: models.ReclaimableStatics) -> None:
+def _slab_statics(plan: Plan, actor: models.ReclaimableStatics) -> None:
     per_inode = plan.scenario.slab.bytes_per_inode
     plan.entry(
         Kind.SLAB_STATICS,
@@ -211,14 +112,14 @@ def _slab_statics(plan: _Plan, actor: models.ReclaimableStatics) -> None:
     )
 
 
-def _daemons(plan: _Plan, actor: models.Daemons) -> None:
+def _daemons(plan: Plan, actor: models.Daemons) -> None:
     regions = actor.memory // models.REGION
-    rewrite = _per_tick(actor, actor.churn_per_second * regions)
+    rewrite = per_tick(actor, actor.churn_per_second * regions)
     chunk = max(plan.chunk // models.REGION, 1)
     plan.entry(
         Kind.REGIONS,
         actor,
-        max(2 * _most(rewrite), chunk),
+        max(2 * most_in_tick(rewrite), chunk),
         owner=plan.owner(actor.label, regions * PB_PAGES, MOVABLE),
         units=regions,
         mt=MOVABLE,
@@ -230,11 +131,11 @@ def _daemons(plan: _Plan, actor: models.Daemons) -> None:
     )
 
 
-def _guests(plan: _Plan, actor: models.Guests) -> None:
+def _guests(plan: Plan, actor: models.Guests) -> None:
     regions = actor.memory // models.REGION
-    touch = _per_tick(actor, actor.touch_rate / PAGE_SIZE)
-    rewrite = _per_tick(actor, actor.rewrite_per_second * regions)
-    balloon = _per_tick(actor, actor.balloon_per_second * regions)
+    touch = per_tick(actor, actor.touch_rate / PAGE_SIZE)
+    rewrite = per_tick(actor, actor.rewrite_per_second * regions)
+    balloon = per_tick(actor, actor.balloon_per_second * regions)
     buffers = -(-actor.buffers // PAGE_SIZE)
     common = {
         "units": regions,
@@ -247,15 +148,17 @@ def _guests(plan: _Plan, actor: models.Guests) -> None:
         "balloon_lag": round(actor.balloon_per_second * regions * actor.balloon_time / SECOND),
         "side_per_region": actor.page_tables_per_region,
         "buffers": buffers,
-        "start": _ticks(actor.start),
-        "spacing": _ticks(actor.spacing_min),
-        "spacing_span": _ticks(actor.spacing_max) - _ticks(actor.spacing_min),
-        "restart": _ticks(actor.restart_min) if actor.restart else 0,
-        "restart_span": _ticks(actor.restart_max) - _ticks(actor.restart_min),
-        "pause": _ticks(actor.restart_pause),
+        "start": ticks(actor.start),
+        "spacing": ticks(actor.spacing_min),
+        "spacing_span": ticks(actor.spacing_max) - ticks(actor.spacing_min),
+        "restart": ticks(actor.restart_min) if actor.restart else 0,
+        "restart_span": ticks(actor.restart_max) - ticks(actor.restart_min),
+        "pause": ticks(actor.restart_pause),
         "group_stream": zlib.crc32(actor.label.encode()) * STREAMS_PER_ACTOR + STREAMS_PER_ACTOR - 1,
     }
-    rows = 4 * (_most(touch) // PB_PAGES + 2) + 2 * _most(rewrite) + 3 * _most(balloon) + 2
+    rows = (
+        4 * (most_in_tick(touch) // PB_PAGES + 2) + 2 * most_in_tick(rewrite) + 3 * most_in_tick(balloon) + 2
+    )
     side = regions * actor.page_tables_per_region + buffers
     for number in range(actor.count):
         name = f"{actor.label}[{number}]"
@@ -264,9 +167,9 @@ def _guests(plan: _Plan, actor: models.Guests) -> None:
         plan.entry(Kind.GUEST, actor, rows, owner=owner, side_owner=side_owner, number=number, **common)
 
 
-def _page_cache(plan: _Plan, actor: models.PageCacheLoad) -> None:
-    factor, burst = _burst(actor.burst)
-    rate = _per_tick(actor, factor * actor.rate / PAGE_SIZE)
+def _page_cache(plan: Plan, actor: models.PageCacheLoad) -> None:
+    factor, burst = burst_columns(actor.burst)
+    rate = per_tick(actor, factor * actor.rate / PAGE_SIZE)
     weights = actor.folio_weights or plan.scenario.pagecache.folio_weights
     shares = [round(ONE * w / sum(weights)) for w in weights]
     plan.entry(
@@ -284,25 +187,25 @@ def _page_cache(plan: _Plan, actor: models.PageCacheLoad) -> None:
     )
 
 
-def _slab_growth(plan: _Plan, actor: models.SlabGrowth) -> None:
-    factor, burst = _burst(actor.burst)
+def _slab_growth(plan: Plan, actor: models.SlabGrowth) -> None:
+    factor, burst = burst_columns(actor.burst)
     plan.entry(
         Kind.SLAB,
         actor,
         2 * actor.walkers,
         mt=RECLAIMABLE,
         cls=CLS_USER,
-        rate=_per_tick(actor, factor * actor.rate / plan.scenario.slab.bytes_per_inode),
+        rate=per_tick(actor, factor * actor.rate / plan.scenario.slab.bytes_per_inode),
         drop_32=threshold_32(actor.unlinked),
         walkers=actor.walkers,
-        walk_ticks=_ticks(actor.walk_time),
+        walk_ticks=ticks(actor.walk_time),
         **burst,
         **_instance_table(plan, actor.memcg_skew),
     )
 
 
 def _populations(
-    plan: _Plan,
+    plan: Plan,
     actor: models.Network | models.Churn,
     owner_name: str,
     mt: int,
@@ -314,11 +217,11 @@ def _populations(
     sizes = [max(round(rate * life / SECOND), 1) for rate, life, _ in parts]
     owner, base = plan.owner(owner_name, sum(sizes), mt), 0
     for (per_second, _, order), size in zip(parts, sizes, strict=True):
-        rate = _per_tick(actor, per_second)
+        rate = per_tick(actor, per_second)
         plan.entry(
             Kind.POPULATION,
             actor,
-            _most(rate),
+            most_in_tick(rate),
             tasks=actor.tasks,
             cpu=cpu,
             owner=owner,
@@ -333,12 +236,12 @@ def _populations(
         base += size
 
 
-def _take_cpus(plan: _Plan, tasks: int) -> int:
+def _take_cpus(plan: Plan, tasks: int) -> int:
     plan.next_cpu += tasks
     return plan.next_cpu - tasks
 
 
-def _network(plan: _Plan, actor: models.Network) -> None:
+def _network(plan: Plan, actor: models.Network) -> None:
     rates = {
         2: actor.rate * (1 - actor.order3_share),
         3: actor.rate * actor.order3_share,
@@ -348,7 +251,7 @@ def _network(plan: _Plan, actor: models.Network) -> None:
     _populations(plan, actor, actor.label, UNMOVABLE, CLS_ATOMIC, parts, _take_cpus(plan, actor.tasks))
 
 
-def _churn(plan: _Plan, actor: models.Churn) -> None:
+def _churn(plan: Plan, actor: models.Churn) -> None:
     cpu, scale = _take_cpus(plan, actor.tasks), sum(actor.shares)
     for name, mt, share in (
         ("movable", MOVABLE, actor.movable),
@@ -359,20 +262,20 @@ def _churn(plan: _Plan, actor: models.Churn) -> None:
         _populations(plan, actor, f"{actor.label}.{name}", mt, CLS_USER, parts, cpu)
 
 
-def _extent_buffers(plan: _Plan, actor: models.ExtentBuffers) -> None:
+def _extent_buffers(plan: Plan, actor: models.ExtentBuffers) -> None:
     node = actor.pages_per_node * PAGE_SIZE
     nodes = actor.total // node
     mt = MOVABLE if actor.movable else UNMOVABLE
-    churn = _per_tick(actor, actor.churn_per_second)
+    churn = per_tick(actor, actor.churn_per_second)
     plan.entry(
         Kind.NODES,
         actor,
-        1 + 2 * _most(churn * nodes),
+        1 + 2 * most_in_tick(churn * nodes),
         owner=plan.owner(actor.label, nodes * actor.pages_per_node, mt),
         units=nodes,
         mt=mt,
         cls=CLS_USER | CLS_EXTENT_BUFFER,
-        rate=_per_tick(actor, actor.growth / node),
+        rate=per_tick(actor, actor.growth / node),
         rewrite=churn,
         group=actor.pages_per_node,
         boot_units=actor.at_boot // node,
@@ -380,7 +283,7 @@ def _extent_buffers(plan: _Plan, actor: models.ExtentBuffers) -> None:
     )
 
 
-def _gigantic_pages(plan: _Plan, actor: models.GiganticPages) -> None:
+def _gigantic_pages(plan: Plan, actor: models.GiganticPages) -> None:
     plan.entry(
         Kind.GIGANTIC,
         actor,
@@ -389,14 +292,14 @@ def _gigantic_pages(plan: _Plan, actor: models.GiganticPages) -> None:
         units=actor.count,
         mt=MOVABLE,
         cls=CLS_USER,
-        start=_ticks(actor.start),
-        spacing=_ticks(actor.interval),
-        restart=_ticks(actor.hold),
-        pause=_ticks(actor.pause),
+        start=ticks(actor.start),
+        spacing=ticks(actor.interval),
+        restart=ticks(actor.hold),
+        pause=ticks(actor.pause),
     )
 
 
-def _kvmalloc(plan: _Plan, actor: models.Kvmalloc) -> None:
+def _kvmalloc(plan: Plan, actor: models.Kvmalloc) -> None:
     scale, parts, slots = sum(actor.order_weights), [], 0
     for order, weight in enumerate(actor.order_weights, start=1):
         if weight:
@@ -404,14 +307,14 @@ def _kvmalloc(plan: _Plan, actor: models.Kvmalloc) -> None:
             units = max(round(per_second * actor.lifetime / SECOND), 1)
             # The pages of the fallback, and a page table for each 2 MiB of them.
             stride = (1 << order) + -(-(1 << order) // PB_PAGES)
-            parts.append((order, _per_tick(actor, per_second), slots, units, stride))
+            parts.append((order, per_tick(actor, per_second), slots, units, stride))
             slots += units * stride
     owner, cpu = plan.owner(actor.label, slots, UNMOVABLE), _take_cpus(plan, 1)
     for order, rate, base, units, stride in parts:
         plan.entry(
             Kind.BUFFERS,
             actor,
-            2 * _most(rate),
+            2 * most_in_tick(rate),
             cpu=cpu,
             owner=owner,
             base=base,
@@ -424,7 +327,7 @@ def _kvmalloc(plan: _Plan, actor: models.Kvmalloc) -> None:
         )
 
 
-_LOWER: dict[type[models.Actor], Callable[[_Plan, Any], None]] = {
+_LOWER: dict[type[models.Actor], Callable[[Plan, Any], None]] = {
     models.KernelStatics: _statics,
     models.ReclaimableStatics: _slab_statics,
     models.Daemons: _daemons,

@@ -18,7 +18,8 @@ from spbfast.demand.rows import DIGEST0
 from spbfast.holders.draws import key_of, threshold_32
 from spbfast.holders.slab_layout import no_slab
 from spbfast.holders.standins import no_standins
-from spbfast.lowering.demand import DemandPlan, lower_actors
+from spbfast.lowering.demand import lower_actors
+from spbfast.lowering.demand_plan import DemandPlan
 from spbfast.lowering.policy import policy_array
 from spbfast.lowering.slab import lower_slab, owner_slots
 from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
