@@ -293,9 +293,10 @@ class Ev(enum.IntEnum):
     FREE_SCANNED = 24
     CAUSE = 25  # who is at work (state/trace.py)
     NR_BOOSTS = 26  # partial claims that were tried: each raises the watermarks
+    EVACUATE_ORDER = 27  # order of the request that asked for an evacuation
 
 
-NR_EV = 27
+NR_EV = 28
 
 
 class C(enum.IntEnum):

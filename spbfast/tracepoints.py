@@ -64,7 +64,7 @@ def _mt(name: str, long_name: str) -> Field:
 
 
 _PFN = Field("pfn", "i8", "page frame number", is_page=True)
-_ORDER = Field("order", "i1", "block order asked for; -1 where it was not kept")
+_ORDER = Field("order", "i1", "block order asked for")
 _MT = _mt("mt", "requested migrate type")
 _FLAGS = {int(flag): f"ALLOC_{flag.name}" for flag in AllocFlag}
 

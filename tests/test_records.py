@@ -114,6 +114,15 @@ def test_kinds_that_are_off_leave_nothing() -> None:
         start_records(z.trace, 3)
 
 
+def test_an_evacuation_keeps_the_order_that_it_was_asked_for() -> None:
+    """A queued request's order waits with it; orders 2 and 3 are the network's."""
+    given = scenario(policy="v1@45", duration=SPAN)
+    run = run_replicate(given, 1, 0, records=("spb_evacuate_for_order_done",))
+    columns = run.records["spb_evacuate_for_order_done"].columns
+    assert len(columns["order"]) > 0
+    assert set(columns["order"].tolist()) <= {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
 def test_recording_changes_no_result(policy: str) -> None:
     given = scenario(policy=policy, duration=SPAN)

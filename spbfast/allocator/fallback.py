@@ -89,10 +89,11 @@ def rate_claim_order(z, policy, order, mt, flags, is_preferred):
 
 
 @inline_kernel
-def queue_claim_requests(z, policy):
+def queue_claim_requests(z, policy, order):
     """A claim is about to taint a superpageblock."""
     if policy[P.evacuate_requests]:
         z.ev[Ev.REQUESTS] |= REQ_EVACUATE_CLAIM
+        z.ev[Ev.EVACUATE_ORDER] = order
     if policy[P.shrink_requests]:
         z.ev[Ev.REQUESTS] |= REQ_SHRINK_CLAIM
 
@@ -111,7 +112,7 @@ def claim_in_category(z, policy, order, mt, flags, i):
         if spb < 0:
             continue
         if mt != MOVABLE and i > 0:
-            queue_claim_requests(z, policy)
+            queue_claim_requests(z, policy, order)
         pfn = claim_block(z, policy, first_block(z, spb, high, other), high, order, mt, other)
         if pfn >= 0:
             tally_steal(z, mt, other)

@@ -115,10 +115,10 @@ def trace_refused(z, pfn, mt, label, reason):
 
 
 @kernel
-def trace_evacuated(z, mt, nr_same_type, nr_pageblocks, did):
-    """spb_evacuate_for_order_done: attempts of both phases; the order is not kept with a request."""
+def trace_evacuated(z, order, mt, nr_same_type, nr_pageblocks, did):
+    """spb_evacuate_for_order_done: attempts of both phases."""
     if is_traced(z, EVACUATED):
-        write_record(z.trace, EVACUATED, -1, mt, nr_same_type, nr_pageblocks, did, 0, 0, 0)
+        write_record(z.trace, EVACUATED, order, mt, nr_same_type, nr_pageblocks, did, 0, 0, 0)
 
 
 @kernel

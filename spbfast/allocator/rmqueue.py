@@ -214,6 +214,7 @@ def queue_before_empty(z, policy, order, mt):
     if z.ev[Ev.SAW_BELOW]:
         if policy[P.evacuate_requests]:
             z.ev[Ev.REQUESTS] |= REQ_EVACUATE_FALLTHROUGH
+            z.ev[Ev.EVACUATE_ORDER] = order
         if policy[P.shrink_requests]:
             z.ev[Ev.REQUESTS] |= REQ_SHRINK_FALLTHROUGH
 

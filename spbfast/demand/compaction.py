@@ -22,10 +22,10 @@ MAX_DEFER_SHIFT = 6  # COMPACT_MAX_DEFER_SHIFT
 
 
 @kernel
-def evacuate_now(w, policy, mt):
+def evacuate_now(w, policy, order, mt):
     """A synchronous evacuation on behalf of a request; pages moved."""
     z, node = w.zone, w.node
-    pages, _ = evacuate_accounted(z, policy, node, w.slab, mt)
+    pages, _ = evacuate_accounted(z, policy, node, w.slab, order, mt)
     node.vm[V.SPB_EVAC_DIRECT] += 1
     node.vm[V.COMPACT_STALL] += 1
     node.vm[V.COMPACT_SUCCESS if pages > 0 else V.COMPACT_FAIL] += 1
@@ -63,10 +63,10 @@ def reset_deferral(node, order):
 
 
 @kernel
-def compact_now(w, policy, mt):
+def compact_now(w, policy, order, mt):
     """One direct compaction for a request of type mt: SKIPPED, FAILED or SUCCEEDED."""
     if mt != MOVABLE and policy[P.evacuate]:
-        return SUCCEEDED if evacuate_now(w, policy, mt) > 0 else FAILED
+        return SUCCEEDED if evacuate_now(w, policy, order, mt) > 0 else FAILED
     stalls = w.node.vm[V.COMPACT_STALL]
     if compact_for_thp(w.zone, policy, w.node, w.shrink):
         return SUCCEEDED
@@ -82,7 +82,7 @@ def compact_direct(w, policy, order, mt, priority):
     if priority > FULL and is_deferred(w.node, order):
         w.node.vm[V.COMPACT_DEFERRED] += 1
         return SKIPPED
-    result = compact_now(w, policy, mt)
+    result = compact_now(w, policy, order, mt)
     if result == FAILED and priority != ASYNC:
         defer_compaction(w.node, order)
     return result

@@ -218,7 +218,7 @@ def try_last_things(w, policy, order, mt, flags, cls, cpu):
     if pfn >= 0 or not flags & ALLOC_NOFRAGMENT:
         return pfn
     if mt != MOVABLE and policy[P.evacuate]:
-        evacuate_now(w, policy, mt)
+        evacuate_now(w, policy, order, mt)
         pfn = try_page(w, policy, order, mt, flags, cls, cpu)
     if pfn < 0:
         w.node.vm[V.DROPPED_NOFRAGMENT] += 1

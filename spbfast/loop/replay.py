@@ -147,7 +147,7 @@ def run_other(z, policy, event):
     elif op == DECAY:
         decay(z, policy, event[E_CPU])
     elif op == EVACUATE:
-        return evacuate_for_order(z, policy, event[E_MT])
+        return evacuate_for_order(z, policy, event[E_ORDER], event[E_MT])
     elif op == DEFRAG:
         return defrag_spb(z, policy, event[E_ARG])
     elif op == COMPACT:

@@ -116,6 +116,13 @@ class Wk(enum.IntEnum):
     CONTIG = 9
 
 
+class Eq(enum.IntEnum):
+    """Columns of `Node.evac`: evacuations that wait, each with what it was asked for."""
+
+    ORDER = 0
+    MT = 1
+
+
 class Gi(enum.IntEnum):
     """Columns of `Node.contig`: requests for whole superpageblocks that wait."""
 
@@ -313,7 +320,7 @@ class Node(NamedTuple):
     due: np.ndarray  # int64 (Wk,), ns or NEVER
     cache: np.ndarray  # int64 (Ca,)
     defrag: np.ndarray  # int64 (spb, Df)
-    evac: np.ndarray  # int64 (descriptors,): migratetype of each queued evacuation
+    evac: np.ndarray  # int64 (descriptors, Eq): queued evacuations
     claimed: np.ndarray  # int64 (descriptors,): claimed pageblocks to be emptied
     within: np.ndarray  # int64 (spb,): not to be compacted inside before, ns
     contig: np.ndarray  # int64 (gigantic slots, Gi)
@@ -333,7 +340,7 @@ def make_node(
         due=np.full(len(Wk), NEVER, np.int64),
         cache=np.zeros(len(Ca), np.int64),
         defrag=np.zeros((nr_spb, len(Df)), np.int64),
-        evac=np.zeros(evac_pool, np.int64),
+        evac=np.zeros((evac_pool, len(Eq)), np.int64),
         claimed=np.zeros(evac_pool, np.int64),
         within=np.zeros(nr_spb, np.int64),
         contig=np.zeros((nr_gigantic, len(Gi)), np.int64),

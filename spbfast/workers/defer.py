@@ -25,7 +25,7 @@ from spbfast.constants import (
     Ev,
     P,
 )
-from spbfast.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, N, Now, V, Wk
+from spbfast.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, Eq, N, Now, V, Wk
 from spbfast.workers.claimed import queue_claimed
 from spbfast.workers.kswapd import boost_watermarks
 from spbfast.workers.shrink import PENDING, QUEUED, THROTTLED, queue_shrink
@@ -62,7 +62,8 @@ def queue_evacuate(z, policy, node, mt):
     if tail - head >= node.evac.shape[0]:
         node.vm[V.SPB_EVAC_LOST] += 1
         return
-    node.evac[tail % node.evac.shape[0]] = mt
+    node.evac[tail % node.evac.shape[0], Eq.ORDER] = z.ev[Ev.EVACUATE_ORDER]
+    node.evac[tail % node.evac.shape[0], Eq.MT] = mt
     node.now[Now.EVAC_TAIL] = tail + 1
     node.vm[V.SPB_EVAC_QUEUED] += 1
     if node.due[Wk.EVACUATE] == NEVER:

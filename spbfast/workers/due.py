@@ -15,7 +15,7 @@ from spbfast.allocator.request import begin_event
 from spbfast.constants import MOVABLE, Ev, P
 from spbfast.holders.slab import free_emptied
 from spbfast.holders.slab_layout import St
-from spbfast.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.state.node import NEVER, Df, Eq, N, Now, V, Wk
 from spbfast.workers.background import run_within
 from spbfast.workers.claimed import run_claimed
 from spbfast.workers.compact import run_kcompactd
@@ -29,14 +29,14 @@ from spbfast.workers.shrink import R, begin_shrink, end_shrink
 
 
 @kernel
-def evacuate_accounted(z, policy, node, slab, mt):
+def evacuate_accounted(z, policy, node, slab, order, mt):
     """One evacuation with its cost in ns; where targets were missing, reclaim for them and once more.
 
     Model: the rounds of `migration_target_reclaim` follow the first attempt; the kernel's migration
     would reclaim inside each target's allocation.
     """
     begin_event(z, 0)
-    evacuate_for_order(z, policy, mt)
+    evacuate_for_order(z, policy, order, mt)
     pages = z.ev[Ev.MOVED_PAGES]
     cost = account_moves(z, node)
     if z.ev[Ev.FAILED_MOVES] > 0 and policy[P.migration_target_reclaim] > 0:
@@ -44,7 +44,7 @@ def evacuate_accounted(z, policy, node, slab, mt):
             reclaim_direct(z, policy, node, slab)
         requests = z.ev[Ev.REQUESTS]
         begin_event(z, 0)
-        evacuate_for_order(z, policy, mt)
+        evacuate_for_order(z, policy, order, mt)
         z.ev[Ev.REQUESTS] |= requests
         pages += z.ev[Ev.MOVED_PAGES]
         cost += account_moves(z, node)
@@ -58,9 +58,10 @@ def run_evacuate(z, policy, node, slab, shrink):
     node.due[Wk.EVACUATE] = NEVER
     if head == node.now[Now.EVAC_TAIL]:
         return
-    mt = node.evac[head % node.evac.shape[0]]
+    row = node.evac[head % node.evac.shape[0]]
     node.now[Now.EVAC_HEAD] = head + 1
-    pages, cost = evacuate_accounted(z, policy, node, slab, mt)
+    mt = row[Eq.MT]
+    pages, cost = evacuate_accounted(z, policy, node, slab, row[Eq.ORDER], mt)
     node.vm[V.SPB_EVAC_RAN] += 1
     node.vm[V.SPB_EVAC_PAGES] += pages
     if head + 1 < node.now[Now.EVAC_TAIL]:

@@ -75,8 +75,8 @@ def evacuate_candidate(z, policy, i, mt, same_type):
 
 
 @kernel
-def evacuate_for_order(z, policy, mt):
-    """Run one evacuation for requests of type mt; 1 if at least one block moved."""
+def evacuate_for_order(z, policy, order, mt):
+    """Run one evacuation for requests of type mt; 1 if at least one block moved. The order is for records."""
     if not policy[P.evacuate]:
         return 0
     z.ev[Ev.CAUSE] = EVACUATION
@@ -90,5 +90,5 @@ def evacuate_for_order(z, policy, mt):
         z.ev[Ev.REQUESTS] |= REQ_SHRINK_AFTER_EVACUATION
     z.ev[Ev.CAUSE] = 0
     did = 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
-    trace_evacuated(z, mt, z.ev[Ev.NR_SAME_TYPE], z.ev[Ev.NR_PAGEBLOCKS], did)
+    trace_evacuated(z, order, mt, z.ev[Ev.NR_SAME_TYPE], z.ev[Ev.NR_PAGEBLOCKS], did)
     return did

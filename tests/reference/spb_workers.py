@@ -83,7 +83,7 @@ class SpbZone(SpbAllocator):
     # -- evacuate --------------------------------------------------------------------------------
 
     def evacuate(self, order: int, mt: int) -> Event:
-        """Make room for `mt` in tainted superpageblocks; `order` is ignored.
+        """Make room for `mt` in tainted superpageblocks; `order` only goes into the record.
 
         Candidates are fixed at the start, each with a budget of pageblock attempts: first (if so
         set) pageblocks labelled `mt`, then those labelled movable (or any).
@@ -106,7 +106,7 @@ class SpbZone(SpbAllocator):
             self.request(SHRINK_AFTER_EVACUATION)
         self.event.outcome = int(self.event.moved > 0)
         attempts = (self.event.n_same_type, self.event.n_pageblocks)
-        self.record("spb_evacuate_for_order_done", -1, mt, *attempts, self.event.outcome)
+        self.record("spb_evacuate_for_order_done", order, mt, *attempts, self.event.outcome)
         return self.event
 
     def _evacuate_phase(
