@@ -73,6 +73,23 @@ def test_a_summary_becomes_a_table(job: ablation.Ablation, tmp_path: Path, monke
     assert text.count("Not run yet") == 1
 
 
+def _step(name: str, control: str, difference: float, low: float | None, high: float | None) -> dict:
+    effect = {"metric": "spb_tainted", "difference": difference, "low": low, "high": high}
+    return {"name": name, "control": control, "effects": [effect]}
+
+
+def test_findings_name_what_leaves_0_out_the_greatest_first() -> None:
+    steps = [
+        _step("a", "a", 0.0, None, None),
+        _step("b", "a", -1.0, -2.0, -0.5),
+        _step("c", "b", 3.0, -1.0, 7.0),
+        _step("d", "c", 8.25, 8.0, 9.0),
+    ]
+    told = ablation.findings({"steps": steps})
+    assert told == "2 of 3 change `spb_tainted` clearly: `d` (+8.25), `b` (-1)."
+    assert ablation.findings({"steps": steps[::2]}).startswith("None of 1 changes")
+
+
 def test_page_names_every_patch_and_every_inert_key() -> None:
     text = page({})
     for row in series.patches():

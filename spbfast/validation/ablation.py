@@ -134,7 +134,7 @@ def table_lines(kept: Mapping[str, Any]) -> list[str]:
     for step in kept["steps"]:
         main, *others = step["effects"]
         own = step["name"] == step["control"]
-        clear = main["low"] is not None and (main["low"] > 0 or main["high"] < 0)
+        clear = _is_clear(main)
         difference = "" if own else f"{main['difference']:+.3g}" + (" \\*" if clear else "")
         interval = "" if own or main["low"] is None else f"{main['low']:+.3g} .. {main['high']:+.3g}"
         cells = [_cell(effect, own) for effect in others]
@@ -142,6 +142,22 @@ def table_lines(kept: Mapping[str, Any]) -> list[str]:
             f"| `{step['name']}` | {main['value']:.4g} | {difference} | {interval} | {' | '.join(cells)} |"
         )
     return lines
+
+
+def _is_clear(effect: Mapping[str, Any]) -> bool:
+    """Whether the interval of a difference leaves 0 out."""
+    return effect["low"] is not None and (effect["low"] > 0 or effect["high"] < 0)
+
+
+def findings(kept: Mapping[str, Any]) -> str:
+    """A sentence on the steps whose first metric clearly differs, the greatest difference first."""
+    effects = {step["name"]: step["effects"][0] for step in kept["steps"] if step["name"] != step["control"]}
+    metric = kept["steps"][0]["effects"][0]["metric"]
+    clear = {name: effect["difference"] for name, effect in effects.items() if _is_clear(effect)}
+    if not clear:
+        return f"None of {len(effects)} changes `{metric}` clearly: every interval holds 0."
+    shown = [f"`{name}` ({clear[name]:+.3g})" for name in sorted(clear, key=lambda n: -abs(clear[n]))]
+    return f"{len(clear)} of {len(effects)} change `{metric}` clearly: {', '.join(shown)}."
 
 
 def _cell(effect: Mapping[str, Any], own: bool) -> str:
@@ -164,6 +180,7 @@ __all__: Sequence[str] = (
     "Ablation",
     "Step",
     "conditions",
+    "findings",
     "leave_one_out",
     "leave_one_out_text",
     "summary",

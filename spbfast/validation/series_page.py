@@ -146,5 +146,5 @@ def _ablations(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
             continue
         summary = kept[job.name]
         lines += [f"`configs/{job.name}.yaml`: {ablation.conditions(summary)}", ""]
-        lines += [*ablation.table_lines(summary), ""]
+        lines += [ablation.findings(summary), "", *ablation.table_lines(summary), ""]
     return lines
