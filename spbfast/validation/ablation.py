@@ -171,8 +171,8 @@ def conditions(kept: Mapping[str, Any]) -> str:
     return (
         f"{kept['points']} points, {kept['replicates']} replicates with the same demand in every point, "
         f"{kept['seconds_simulated']:g} simulated seconds, {kept['wall_s'] / 3600:.2f} core hours in all. A "
-        "star marks differences whose interval leaves 0 out, as one in twenty does by chance; those of the other "
-        "columns stand in brackets."
+        "star marks differences whose interval leaves 0 out, as one in twenty does by chance; those of the "
+        "other columns stand in brackets."
     )
 
 
