@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,17 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 def test_differences_name_the_leaf() -> None:
     old, new = {"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 1, "c": 3}, "e": [1]}
     assert diff_trees(old, new) == ["a.c: 2 there, 3 now", "d: 1 there, null now", "e: null there, [1] now"]
+
+
+def test_no_logger_of_distributed_writes_below_critical_during_a_sweep() -> None:
+    """Its client's logger has a level of its own, and once wrote a traceback beside the progress line."""
+    import distributed  # noqa: F401
+
+    from spbfast.sweep.clusters import silence_distributed
+
+    names = ("distributed", "distributed.client", "distributed.scheduler", "distributed.nanny")
+    before = {name: logging.getLogger(name).level for name in names}
+    assert before["distributed.client"] != logging.NOTSET
+    with silence_distributed():
+        assert [name for name in names if logging.getLogger(name).isEnabledFor(logging.ERROR)] == []
+    assert {name: logging.getLogger(name).level for name in names} == before

@@ -59,14 +59,26 @@ def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
     import distributed  # noqa: F401  (its defaults have to be there before ours)
 
     install()
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    with silence_distributed(), dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
+        yield
+
+
+@contextlib.contextmanager
+def silence_distributed() -> Iterator[None]:
+    """Let only critical messages of distributed through, also of its loggers with a level of their own.
+
+    Its client has one, and wrote a traceback where a worker died while the cluster closed.
+    """
+    names = {"distributed", *(n for n in logging.root.manager.loggerDict if n.startswith("distributed."))}
+    levels = {name: logging.getLogger(name).level for name in names}
+    levels = {name: level for name, level in levels.items() if level or name == "distributed"}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager
