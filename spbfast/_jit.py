@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,11 +133,20 @@ entry_kernel = _jit(entry=True)
 NT = TypeVar("NT", bound=type)
 
 
-def by_reference(cls: NT) -> NT:
-    """Class decorator: kernels get instances of this NamedTuple as one pointer."""
-    if not INTERPRETED:
-        _byref.register(cls)
-    return cls
+def by_reference(
+    inner: Mapping[str, tuple[int | None, ...]] | None = None, strides: Mapping[str, int] | None = None
+) -> Callable[[NT], NT]:
+    """Class decorator: kernels get instances of this NamedTuple as one pointer.
+
+    `inner` and `strides` say what its arrays' shapes have in common in all states (`_byref.Shapes`).
+    """
+
+    def decorate(cls: NT) -> NT:
+        if not INTERPRETED:
+            _byref.register(cls, _byref.Shapes(inner or {}, strides or {}))
+        return cls
+
+    return decorate
 
 
 if INTERPRETED:
@@ -177,7 +186,7 @@ else:
 
             array_type = signature.args[0]
             struct = context.make_array(array_type)(context, builder, args[0])
-            address = builder.gep(struct.data, [args[1]])
+            address = cgutils.get_item_pointer(context, builder, array_type, struct, [args[1]])
             byte_pointer = ir.IntType(8).as_pointer()
             fn_type = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
             fn = cgutils.get_or_insert_function(builder.module, fn_type, "llvm.prefetch.p0")

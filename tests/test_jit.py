@@ -22,7 +22,8 @@ compiled_only = pytest.mark.skipif(INTERPRETED, reason="there is no machine code
 PLANTED = """
 import sys
 import numpy as np
-from spbfast._jit import CACHE_DIR, entry_kernel, inline_kernel, kernel
+from typing import NamedTuple
+from spbfast._jit import CACHE_DIR, by_reference, entry_kernel, inline_kernel, kernel
 
 @kernel
 def deep(a, i):
@@ -37,6 +38,26 @@ def read(a, i, how):
     if how == 0:
         return np.int64(a[i])
     return deep(a, i) if how == 1 else inlined(a, i)
+
+
+@by_reference(inner={"table": (3,), "deep": (None, 2)}, strides={"even": 2})
+class Shaped(NamedTuple):
+    table: np.ndarray
+    deep: np.ndarray
+    even: np.ndarray
+
+@kernel
+def pick_from(shaped, i):
+    return shaped.table[i, 2] + shaped.deep[i, 3, 1] + shaped.even[i]
+
+@entry_kernel
+def pick_shaped(shaped, i):
+    return pick_from(shaped, i)
+
+def state(inner=3, outer=4, stride=2):
+    table = np.arange(5 * inner).reshape(5, inner)
+    deep = 100 * np.arange(5 * outer * 2).reshape(5, outer, 2)
+    return Shaped(table, deep, (10000 * np.arange(5 * stride)).reshape(5, stride)[:, 0])
 """
 
 
@@ -207,3 +228,22 @@ def test_bit_scans(word: int) -> None:
         found = scan(np.int64(word))
     lowest = (unsigned & -unsigned).bit_length() - 1
     assert found == (lowest, unsigned.bit_length(), unsigned.bit_count())
+
+
+@compiled_only
+def test_declared_shapes_lead_to_the_right_elements(tmp_path: Path) -> None:
+    code = (
+        "for given in (state(), state(outer=7), state(stride=1)):\n"
+        "    right = given.table[:, 2] + given.deep[:, 3, 1] + given.even\n"
+        "    print([pick_shaped(given, i) for i in range(5)] == right.tolist())\n"
+    )
+    assert output_of(tmp_path, code, SPBFAST_CACHE_DIR=str(tmp_path / "cache")).split() == ["True"] * 3
+
+
+@compiled_only
+@pytest.mark.parametrize(("given", "message"), [("inner=4", "table must"), ("stride=3", "even must")])
+def test_a_state_unlike_its_declaration_is_refused(tmp_path: Path, given: str, message: str) -> None:
+    result = run_python(tmp_path, f"pick_shaped(state({given}), 1)", SPBFAST_CACHE_DIR=str(tmp_path))
+    assert result.returncode != 0
+    assert "TypeError" in result.stderr
+    assert message in result.stderr

@@ -22,7 +22,6 @@ def prefetch_slot(slots, owner, slot):
 
 @inline_kernel
 def prefetch_page(page, pfn):
-    """Hint that the links and state of page `pfn` are needed soon; any index is safe."""
+    """Hint that the links (one line) and the state of page `pfn` are needed soon; any index is safe."""
     prefetch(page.next, pfn)
-    prefetch(page.prev, pfn)
     prefetch(page.state, pfn)

@@ -45,7 +45,7 @@ TAKE_HIGHATOMIC = int(Outcome.TAKE_HIGHATOMIC)
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
 
 
-@by_reference
+@by_reference()
 class World(NamedTuple):
     """Everything that a simulated machine is: what kernels above the allocator are handed as one."""
 

@@ -121,7 +121,7 @@ DRAW_BURST, DRAW_REGION, DRAW_BALLOON, DRAW_LIFE, DRAW_BOOT, DRAW_WALK = (k << 5
 WAITING, TOUCHING, STEADY = range(3)
 
 
-@by_reference
+@by_reference(inner={"param": (NR_AP,), "state": (NR_AS,)})
 class Actors(NamedTuple):
     """Entries in file order.
 

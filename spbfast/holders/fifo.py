@@ -39,7 +39,7 @@ POOL_FREE, POOL_USED, POOL_NR_FREE = 0, 1, 2  # first free chunk or -1; chunks e
 POOL_SWAP, POOL_SWAP_WITH = 3, 4  # positions of a swap that is to come, or -1
 
 
-@by_reference
+@by_reference(inner={"queue": (NR_QUEUE,)})
 class Fifo(NamedTuple):
     """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks."""
 

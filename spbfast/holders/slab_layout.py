@@ -111,7 +111,7 @@ class St(enum.IntEnum):
     NR_HELD = 13  # inodes that page cache holds
 
 
-@by_reference
+@by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)})
 class Slab(NamedTuple):
     """All caches, slabs, instances and their object queues."""
 

@@ -20,7 +20,7 @@ SCAN_ALL, SCAN_SHARE, SCAN_NONE, SCAN_STOP, SCAN_STOP_SOMETIMES, SCAN_HALF, SCAN
 NUM, DEN, PERCENT, COUNT_RULE, SCAN_RULE = range(5)  # columns of `rule`
 
 
-@by_reference
+@by_reference()
 class Standins(NamedTuple):
     """Per cache: objects, carry of the share rule, scan calls, queue number; per shrinker its rule."""
 

@@ -93,7 +93,7 @@ class Sb(enum.IntEnum):
     PINNED_PAGES = 6
 
 
-@by_reference
+@by_reference()
 class Samples(NamedTuple):
     """Rows of samples: gauges, free pages by migratetype, free blocks by order, counters; times in ns.
 

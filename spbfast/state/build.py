@@ -187,7 +187,11 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
     """
     geo, base = make_geo(spec)
     sizes = _sizes(spec, geo)
-    arrays: dict[str, np.ndarray] = {f.path: zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS}
+    links = zeros((sizes["links"], 2), "int32")
+    arrays: dict[str, np.ndarray] = {"page.next": links[:, 0], "page.prev": links[:, 1]}
+    arrays |= {
+        f.path: zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS if f.path not in arrays
+    }
 
     def part(kind: Any, prefix: str) -> Any:
         return kind(*(arrays[f"{prefix}.{name}"] for name in kind._fields))
@@ -314,9 +318,12 @@ def nbytes(zone: Zone) -> dict[str, int]:
 
 
 def copy_zone(zone: Zone) -> Zone:
-    """Deep copy of every array."""
+    """Deep copy of every array; those that share memory lie side by side in the copy too."""
+    links = np.stack([zone.page.next, zone.page.prev], axis=1)
 
     def clone(part: Any) -> Any:
+        if isinstance(part, Page):
+            return Page(links[:, 0], links[:, 1], part.state.copy())
         if isinstance(part, np.ndarray):
             return part.copy()
         if isinstance(part, tuple):

@@ -7,7 +7,9 @@ Pages are counted from a base pfn that is aligned to a superpageblock, so that b
 superpageblock arithmetic is plain shifts and XOR on array indices even in unaligned zones; pages of
 the arrays that are not in the zone are holes. The free and per-CPU lists are circular and run
 through `page.next`/`page.prev`; their heads are the entries after the last page. While a block is
-in use its head's two links hold its owner and the owner's slot instead.
+in use its head's two links hold its owner and the owner's slot instead. The two lie side by side in memory,
+next and previous in turn: what touches one link of a page touches both, and a page is one cache miss
+instead of two (8 % of a random page event at 247 GiB).
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from spbfast._jit import by_reference
+from spbfast.constants import NR_ORDERS, NR_OUTCOMES, NR_PCP_SCALARS, NR_REQUEST_MT, RECORD_FIELDS
 from spbfast.state.trace import Trace
 
 
-@by_reference
+@by_reference()
 class Geo(NamedTuple):
     """Scalars that fix a zone's shape; int64 in kernels."""
 
@@ -40,7 +43,7 @@ class Geo(NamedTuple):
     nr_managed: int  # pages that the allocator manages, once boot has released them
 
 
-@by_reference
+@by_reference(strides={"next": 2, "prev": 2})
 class Page(NamedTuple):
     """Per page, 9 bytes: links and state (see constants.py)."""
 
@@ -49,7 +52,7 @@ class Page(NamedTuple):
     state: np.ndarray
 
 
-@by_reference
+@by_reference()
 class Area(NamedTuple):
     """Free lists by (set, order, migratetype): lengths, and which orders are non-empty per (set, mt)."""
 
@@ -57,7 +60,7 @@ class Area(NamedTuple):
     mask: np.ndarray
 
 
-@by_reference
+@by_reference(inner={"used": (NR_REQUEST_MT + 1,)})
 class Pb(NamedTuple):
     """Per pageblock: label, content bits (1 << migratetype), used pages by requested type, event mark, owner.
 
@@ -74,7 +77,7 @@ class Pb(NamedTuple):
     prev: np.ndarray
 
 
-@by_reference
+@by_reference(inner={"content": (NR_REQUEST_MT + 1,)})
 class Spb(NamedTuple):
     """Per superpageblock: counters, list membership and marks."""
 
@@ -90,7 +93,7 @@ class Spb(NamedTuple):
     nr_resting_pages: np.ndarray
 
 
-@by_reference
+@by_reference(inner={"fit": (NR_REQUEST_MT, NR_ORDERS, None), "hint": (NR_REQUEST_MT,)})
 class Index(NamedTuple):
     """The superpageblock lists as slot arrays in list order, with an index of what each slot can serve.
 
@@ -108,7 +111,7 @@ class Index(NamedTuple):
     in_category: np.ndarray
 
 
-@by_reference
+@by_reference(inner={"cpu": (NR_PCP_SCALARS,)})
 class Pcp(NamedTuple):
     """Per-CPU page lists: scalars per CPU, blocks per list, and the zone's tunables.
 
@@ -122,7 +125,7 @@ class Pcp(NamedTuple):
     nr_owned: np.ndarray
 
 
-@by_reference
+@by_reference()
 class Slots(NamedTuple):
     """Where every owner's blocks are: one pool of page indices (-1: empty) and each owner's range."""
 
@@ -131,7 +134,7 @@ class Slots(NamedTuple):
     size: np.ndarray
 
 
-@by_reference
+@by_reference(inner={"records": (RECORD_FIELDS,), "walks": (NR_OUTCOMES,)})
 class Zone(NamedTuple):
     """One zone. Kernels take the whole of it or the part they need."""
 

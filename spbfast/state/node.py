@@ -311,7 +311,7 @@ VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
 VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
 
 
-@by_reference
+@by_reference(inner={"defrag": (len(Df),), "evac": (len(Eq),), "contig": (len(Gi),), "zonelist": (len(Zl),)})
 class Node(NamedTuple):
     """State of one node besides its zone and its slab caches."""
 

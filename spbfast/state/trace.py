@@ -85,7 +85,7 @@ TALLY_TAINT_BOOT = TALLY_TAINT_RECYCLE + 1
 TALLY_FELL_THROUGH = TALLY_TAINT_RECYCLE + 2
 
 
-@by_reference
+@by_reference(inner={"rows": (None, NR_TRACE_FIELDS)})
 class Trace(NamedTuple):
     """Buffers of records. `clock[0]` is the simulated time in ns, on the node's own clock."""
 

@@ -84,7 +84,7 @@ CALL_COLUMNS = (
 )
 
 
-@by_reference
+@by_reference()
 class Shrink(NamedTuple):
     """State of all shrinkers; `runs` and `calls` are bounded records and may have no rows."""
 
