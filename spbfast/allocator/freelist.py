@@ -55,9 +55,9 @@ def count_block(z, set_, order, mt, lst):
 
 
 @inline_kernel
-def uncount_block(z, set_, order, mt, lst):
-    """One block fewer on a list."""
-    nr = z.area.nr[lst] - 1
+def uncount_blocks(z, set_, order, mt, lst, fewer):
+    """`fewer` blocks fewer on a list."""
+    nr = z.area.nr[lst] - fewer
     z.area.nr[lst] = nr
     if nr == 0:
         old = np.int64(z.area.mask[set_ * NR_MT + mt])
@@ -87,7 +87,7 @@ def del_from_free_list(z, pfn, order, mt):
     set_ = set_of(z.geo, pfn)
     unlink(z.page, pfn)
     z.page.state[pfn] = STATE_TAIL
-    uncount_block(z, set_, order, mt, list_of(set_, order, mt))
+    uncount_blocks(z, set_, order, mt, list_of(set_, order, mt), 1)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, -(1 << (order - PB_ORDER)))
     if mt >= HIGHATOMIC:
@@ -104,6 +104,20 @@ def first_block(z, set_, order, mt):
     pfn = np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
     prefetch(z.page.next, np.int64(z.page.next[pfn]))
     return pfn
+
+
+@inline_kernel
+def cut_first(z, set_, order, mt, last, nr):
+    """Unlink the first `nr` blocks of a list below a pageblock's order; `last` is the last of them.
+
+    Their links with each other stay, and so do their states.
+    """
+    lst = list_of(set_, order, mt)
+    head = z.geo.list0 + lst
+    after = np.int64(z.page.next[last])
+    z.page.next[head] = after
+    z.page.prev[after] = head
+    uncount_blocks(z, set_, order, mt, lst, nr)
 
 
 @inline_kernel

@@ -1,8 +1,7 @@
-"""Per-CPU page lists: refill, free, drain and decay as in Linux 6.19 (golden README, section 6).
+"""Per-CPU page lists: allocation, free, drain and decay as in Linux 6.19 (golden README, section 6).
 
-Owns the classic lists' links and lengths, and the scalars that tune them. With owned pageblocks the same
-scalars tune the lists of resting.py instead. A block on a list stays accounted as in use under the type
-that it last had; handing it to a request of another type moves it over.
+Owns the scalars that tune the lists, together with refill.py. With owned pageblocks the same scalars tune
+the lists of resting.py instead. A block that goes to a request of another type is accounted anew.
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.owned import refill_owned
 from spbfast.allocator.owner import note_fragments
+from spbfast.allocator.pcplist import count_blocks, head_of, is_pcp_order, list_order, pcp_list, set_on_pcp
 from spbfast.allocator.record import PCPU_DRAIN, is_traced, trace_drained
-from spbfast.allocator.request import rmqueue, rmqueue_in_mode
+from spbfast.allocator.refill import rate_refill, refill
+from spbfast.allocator.request import rmqueue_in_mode
 from spbfast.allocator.resting import drain_resting, rest_freed, take_resting
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, del_used
 from spbfast.constants import (
     ALLOC_NOFRAGMENT,
-    CODE_PCP,
     MODE_NORMAL,
     MOVABLE,
     NR_PCP_LISTS,
@@ -41,84 +41,6 @@ from spbfast.state.trace import Cause
 
 PCP_DRAIN = int(Cause.PCP_DRAIN)
 PCP_RECYCLE = int(Cause.PCP_RECYCLE)
-
-
-@inline_kernel
-def is_pcp_order(order):
-    """Whether blocks of this order rest on per-CPU lists (pcp_allowed_order)."""
-    return order <= 3 or order == PB_ORDER
-
-
-@inline_kernel
-def pcp_list(order, mt):
-    """Index of the list of (order, type) (order_to_pindex)."""
-    if order == PB_ORDER:
-        return 13 if mt == MOVABLE else 12
-    return 3 * order + mt
-
-
-@inline_kernel
-def list_order(i):
-    """Order of the blocks on a list (pindex_to_order)."""
-    return PB_ORDER if i >= 12 else i // 3
-
-
-@inline_kernel
-def head_of(z, cpu, i):
-    """Link index of the head of a CPU's i-th list."""
-    return z.geo.pcp0 + cpu * NR_PCP_LISTS + i
-
-
-@inline_kernel
-def set_on_pcp(z, pfn, order, mt):
-    """Mark the head of a block that rests on a per-CPU list, accounted as type mt."""
-    nibble = (4 if order == PB_ORDER else order) * 3 + mt
-    z.page.state[pfn] = (CODE_PCP << 4) | nibble
-
-
-@inline_kernel
-def count_blocks(z, cpu, i, nr, pages):
-    """`nr` more blocks (or fewer) with `pages` pages on a list."""
-    z.pcp.nr[cpu * NR_PCP_LISTS + i] += nr
-    z.pcp.cpu[cpu, Pc.COUNT] += pages
-    z.count[C.PCP_PAGES] += pages
-
-
-@kernel
-def rate_refill(z, cpu, order):
-    """Number of blocks that a refill asks for; raises `high` and the batch factor (nr_pcp_alloc)."""
-    pcp = z.pcp.cpu[cpu]
-    batch, high_min, high_max = z.pcp.conf[0], z.pcp.conf[1], z.pcp.conf[2]
-    pcp[Pc.HIGH] = min(max(pcp[Pc.HIGH], high_min), high_max)
-    if pcp[Pc.HIGH] < batch:
-        return 1
-    nr = batch if order > 0 else batch << pcp[Pc.ALLOC_FACTOR]
-    if high_min != high_max:
-        pcp[Pc.HIGH] = min(pcp[Pc.HIGH] + nr, high_max)
-    if order == 0:
-        most = max(pcp[Pc.HIGH] - pcp[Pc.COUNT] - batch, batch)
-        if nr <= most and pcp[Pc.ALLOC_FACTOR] < PCP_BATCH_SCALE_MAX:
-            pcp[Pc.ALLOC_FACTOR] += 1
-        nr = min(nr, most)
-    return max(nr >> order, 2) if nr > 1 else nr
-
-
-@kernel
-def refill(z, policy, cpu, order, mt, flags):
-    """Fill an empty list with one bulk call, in the order obtained (rmqueue_bulk)."""
-    nr = rate_refill(z, cpu, order)
-    i = pcp_list(order, mt)
-    head = head_of(z, cpu, i)
-    if policy[P.bulk_nofragment]:
-        flags |= ALLOC_NOFRAGMENT
-    z.ev[Ev.MODE] = MODE_NORMAL
-    for _ in range(nr):
-        pfn = rmqueue(z, policy, order, mt, flags)
-        if pfn < 0:
-            return
-        set_on_pcp(z, pfn, order, mt)
-        link_after(z.page, pfn, np.int64(z.page.prev[head]))
-        count_blocks(z, cpu, i, 1, 1 << order)
 
 
 @inline_kernel

@@ -1,9 +1,7 @@
 """Ranges of order-0 pages as one event: the same lists as page by page, in a fraction of the time.
 
-Owns runs of consecutive slots of one owner. Taking: while a request is served from a superpageblock's
-fragments, the smallest non-empty order has nothing below it, so requests one by one would hand out its
-head block page by page, ascending, before they look at any other; the block is taken at once. Everything
-else (whole pageblocks, the rungs beyond, failures) goes one by one through rmqueue. Freeing: ascending
+Owns runs of consecutive slots of one owner. Taking: what fragments serve is taken at once (fragments.py);
+everything else (whole pageblocks, the rungs beyond, failures) one by one through rmqueue. Freeing: ascending
 pages of an aligned block only merge with each other until the last one, so the block is freed at once.
 tests/test_range.py holds both equal to single events. Per-CPU lists are not used.
 """
@@ -15,13 +13,12 @@ import numpy as np
 from spbfast._jit import bit_length, ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import free_piece
 from spbfast.allocator.claim import code_of
+from spbfast.allocator.fragments import fragments_for, is_from_fragments, take_fragment
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone
-from spbfast.allocator.freelist import add_to_free_list, del_from_free_list, first_block
-from spbfast.allocator.pick import mask_of
-from spbfast.allocator.request import queue_high_water, rmqueue_in_mode
+from spbfast.allocator.request import rmqueue_in_mode
 from spbfast.allocator.rmqueue import find_preferred, remember_preferred
 from spbfast.allocator.settle import settle
-from spbfast.allocator.spb import account_pages, del_used, set_content
+from spbfast.allocator.spb import del_used
 from spbfast.constants import (
     ALLOC_CMA,
     CLEAN,
@@ -33,13 +30,9 @@ from spbfast.constants import (
     STATE_TAIL,
     TAINTED,
     Ev,
-    Outcome,
     P,
 )
 from spbfast.state.trace import Th
-
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
-FRAGMENT_ORDERS = (1 << PB_ORDER) - 1
 
 
 @inline_kernel
@@ -48,47 +41,13 @@ def find_fragments(z, policy, mt, flags):
     if z.trace.head[Th.ON]:
         return np.int64(-1)  # each page is a request of its own, with its own record
     if z.geo.set_mask == 0:
-        alone = flags & ALLOC_CMA or mask_of(z, 0, mt) & FRAGMENT_ORDERS == 0
+        alone = flags & ALLOC_CMA or fragments_for(z, 0, 0, mt) == 0
         return np.int64(-1) if alone else np.int64(0)
     spb, whole_first = find_preferred(z, policy, 0, mt, CLEAN if mt == MOVABLE else TAINTED)
-    if spb < 0:
-        return np.int64(-1)
-    mask = mask_of(z, spb, mt)
-    if mask & FRAGMENT_ORDERS == 0 or (whole_first and mask > FRAGMENT_ORDERS):
+    if spb < 0 or not is_from_fragments(z, spb, 0, mt, whole_first):
         return np.int64(-1)
     remember_preferred(z, policy, 0, mt, spb)
     return spb
-
-
-@inline_kernel
-def split_rest(z, pfn, nr, order, mt):
-    """Give back what `nr` requests left of a block of 2**order pages: largest aligned blocks, ascending."""
-    rest = pfn + nr
-    end = pfn + (1 << order)
-    while rest < end:
-        part = ctz(rest)
-        add_to_free_list(z, rest, part, mt, False)
-        rest += 1 << part
-
-
-@kernel
-def take_fragment(z, policy, set_, mt, most):
-    """Take up to `most` pages from the head of a set's smallest non-empty list; (first page, number)."""
-    order = ctz(mask_of(z, set_, mt))
-    pfn = first_block(z, set_, order, mt)
-    nr = min(most, 1 << order)
-    pb = pfn >> PB_ORDER
-    del_from_free_list(z, pfn, order, mt)
-    split_rest(z, pfn, nr, order, mt)
-    account_pages(z, pfn, -nr)
-    z.pb.used[pb, mt] += nr
-    set_content(z, pb, mt)
-    settle(z, policy, pfn)
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
-    # Free pages only fall while a block is taken: what its last page asks for holds all that others would.
-    if mt != MOVABLE and z.geo.set_mask != 0:
-        queue_high_water(z, policy, pfn)
-    return pfn, nr
 
 
 @kernel
@@ -116,7 +75,7 @@ def alloc_range(z, policy, owner, slot, nr, mt, code, flags):
         set_ = find_fragments(z, policy, mt, flags)
         visited = z.ev[Ev.VISITED] - visited
         if set_ >= 0:
-            pfn, taken = take_fragment(z, policy, set_, mt, nr - done)
+            pfn, taken = take_fragment(z, policy, set_, 0, mt, nr - done)
             if not policy[P.preferred_hint]:
                 z.ev[Ev.VISITED] += visited * (taken - 1)
             hand_out_run(z, pfn, taken, code, owner, slot + done)

@@ -14,7 +14,7 @@ from spbfast.allocator.highatomic import reserve_highatomic, take_highatomic
 from spbfast.allocator.mainline import rmqueue_mainline
 from spbfast.allocator.pfn import spb_of
 from spbfast.allocator.record import trace_mainline, trace_walk
-from spbfast.allocator.rmqueue import rmqueue_smallest
+from spbfast.allocator.rmqueue import find_preferred, rmqueue_beyond_preferred, take_found
 from spbfast.allocator.settle import settle
 from spbfast.allocator.spb import add_used, needs_defrag, queue_defrag, rate_reserve
 from spbfast.constants import (
@@ -22,11 +22,13 @@ from spbfast.constants import (
     ALLOC_HIGHORDER_OPTIONAL,
     ALLOC_NOFRAGMENT,
     ALLOC_NON_BLOCK,
+    CLEAN,
     MOVABLE,
     NR_EV,
     PB_PAGES,
     REQ_DEFRAG_HIGH_WATER,
     REQ_SHRINK_HIGH_WATER,
+    TAINTED,
     Ev,
     Outcome,
     P,
@@ -88,15 +90,28 @@ def is_served_in_tainted(outcome):
 
 
 @inline_kernel
-def rmqueue_superpageblocks(z, policy, order, mt, flags):
-    """One request through the ladder and the fallbacks, or -1; accounting not yet done."""
+def begin_ladder(z):
+    """A request begins: forget what the one before it saw of tainted superpageblocks."""
     z.ev[Ev.SAW_FREE_PB] = 0
     z.ev[Ev.SAW_BELOW] = 0
-    pfn = rmqueue_smallest(z, policy, order, mt, flags)
+
+
+@inline_kernel
+def rmqueue_from(z, policy, order, mt, flags, spb, whole_first):
+    """One request through the ladder and the fallbacks, once `find_preferred` has named `spb` or -1."""
+    if spb >= 0:
+        pfn = take_found(z, policy, spb, order, mt, whole_first)
+    else:
+        pfn = rmqueue_beyond_preferred(z, policy, order, mt, flags)
     if z.trace.head[Th.ON]:
         trace_walk(z, order, mt, flags, pfn)
     if pfn < 0:
         pfn = rmqueue_after_ladder(z, policy, order, mt, flags)
+    if pfn >= 0:
+        add_used(z, pfn, order, mt)
+        settle(z, policy, pfn)
+        if mt != MOVABLE and is_served_in_tainted(z.ev[Ev.OUTCOME]):
+            queue_high_water(z, policy, pfn)
     return pfn
 
 
@@ -115,13 +130,9 @@ def rmqueue(z, policy, order, mt, flags):
             add_used(z, pfn, order, mt)
             settle(z, policy, pfn)
         return pfn
-    pfn = rmqueue_superpageblocks(z, policy, order, mt, flags)
-    if pfn >= 0:
-        add_used(z, pfn, order, mt)
-        settle(z, policy, pfn)
-        if mt != MOVABLE and is_served_in_tainted(z.ev[Ev.OUTCOME]):
-            queue_high_water(z, policy, pfn)
-    return pfn
+    begin_ladder(z)
+    spb, whole_first = find_preferred(z, policy, order, mt, CLEAN if mt == MOVABLE else TAINTED)
+    return rmqueue_from(z, policy, order, mt, flags, spb, whole_first)
 
 
 @kernel

@@ -111,14 +111,18 @@ def remember_preferred(z, policy, order, mt, spb):
 
 
 @inline_kernel
-def take_preferred(z, policy, order, mt, category):
-    """Rung take_preferred: own-type lists of the preferred category, fullest first, or -1."""
-    spb, whole_first = find_preferred(z, policy, order, mt, category)
-    if spb < 0:
-        return np.int64(-1)
+def take_found(z, policy, spb, order, mt, whole_first):
+    """Take from the superpageblock that `find_preferred` named."""
     remember_preferred(z, policy, order, mt, spb)
     z.ev[Ev.OUTCOME] = TAKE_PREFERRED
     return take_own(z, spb, order, mt, whole_first)
+
+
+@inline_kernel
+def take_preferred(z, policy, order, mt, category):
+    """Rung take_preferred: own-type lists of the preferred category, fullest first, or -1."""
+    spb, whole_first = find_preferred(z, policy, order, mt, category)
+    return take_found(z, policy, spb, order, mt, whole_first) if spb >= 0 else np.int64(-1)
 
 
 @kernel

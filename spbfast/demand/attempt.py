@@ -13,7 +13,8 @@ import numpy as np
 
 from spbfast._jit import by_reference, inline_kernel, kernel
 from spbfast.allocator.highatomic import reserve_highatomic, take_highatomic
-from spbfast.allocator.pcp import is_pcp_order, pcp_alloc
+from spbfast.allocator.pcp import pcp_alloc
+from spbfast.allocator.pcplist import is_pcp_order
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.constants import (
     ALLOC_HIGHATOMIC,

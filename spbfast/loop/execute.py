@@ -11,7 +11,8 @@ import numpy as np
 from spbfast._jit import inline_kernel, kernel, read_cycles
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
-from spbfast.allocator.pcp import is_pcp_order, pcp_free
+from spbfast.allocator.pcp import pcp_free
+from spbfast.allocator.pcplist import is_pcp_order
 from spbfast.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.constants import (
     CLS_EXTENT_BUFFER,

@@ -12,7 +12,8 @@ from spbfast._jit import entry_kernel, inline_kernel, kernel
 from spbfast.allocator.buddy import free_pieces
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
-from spbfast.allocator.pcp import decay, drain_all, is_pcp_order, pcp_alloc, pcp_free
+from spbfast.allocator.pcp import decay, drain_all, pcp_alloc, pcp_free
+from spbfast.allocator.pcplist import is_pcp_order
 from spbfast.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.allocator.request import begin_event, rmqueue_in_mode
 from spbfast.allocator.settle import settle_spb
