@@ -179,14 +179,17 @@ else:
 
     @intrinsic
     def prefetch(typingctx, array, index):  # type: ignore[no-untyped-def]
-        """Hint that `array[index]` is needed soon (llvm.prefetch, write, keep in cache)."""
+        """Hint that `array[index]` is needed soon (llvm.prefetch); the index is flat for more dimensions."""
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             from llvmlite import ir
 
             array_type = signature.args[0]
             struct = context.make_array(array_type)(context, builder, args[0])
-            address = cgutils.get_item_pointer(context, builder, array_type, struct, [args[1]])
+            if array_type.ndim == 1:
+                address = cgutils.get_item_pointer(context, builder, array_type, struct, [args[1]])
+            else:
+                address = builder.gep(struct.data, [args[1]])
             byte_pointer = ir.IntType(8).as_pointer()
             fn_type = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
             fn = cgutils.get_or_insert_function(builder.module, fn_type, "llvm.prefetch.p0")

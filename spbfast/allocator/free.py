@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import inline_kernel, kernel
+from spbfast._jit import bit_length, ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import free_one_page, free_piece
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.pcp import free_to_owner
@@ -76,6 +76,21 @@ def free_block(z, policy, pfn, order, mt):
     del_used(z, policy, pfn, order, mt)
     free_one_page(z, pfn, order, False)
     settle(z, policy, pfn)
+
+
+@kernel
+def free_run(z, policy, pfn, end, mt):
+    """Return pages pfn..end-1, held as mt in blocks that head nothing any more, to the free lists.
+
+    Ascending blocks in an aligned one merge only with each other until the last, so that each largest
+    aligned block is freed at once: lists and counts end as block by block. No pageblock may have an owner.
+    """
+    while pfn < end:
+        order = min(ctz(pfn | (1 << PB_ORDER)), bit_length(end - pfn) - 1)
+        del_used(z, policy, pfn, order, mt)
+        free_piece(z, pfn, order, False)
+        settle(z, policy, pfn)
+        pfn += 1 << order
 
 
 @inline_kernel

@@ -12,7 +12,7 @@ from spbfast._jit import ctz, inline_kernel, kernel
 from spbfast.allocator.buddy import take_block, take_first
 from spbfast.allocator.choose import find_next
 from spbfast.allocator.claim import block_order, code_of
-from spbfast.allocator.free import free_block, hand_out
+from spbfast.allocator.free import free_block, free_run, hand_out
 from spbfast.allocator.freelist import has_block
 from spbfast.allocator.pfn import list_of, spb_of
 from spbfast.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, mask_of
@@ -20,7 +20,7 @@ from spbfast.allocator.prefetch import prefetch_slot
 from spbfast.allocator.record import record_move
 from spbfast.allocator.resting import release_pageblock
 from spbfast.allocator.settle import settle
-from spbfast.allocator.spb import add_used, clear_content
+from spbfast.allocator.spb import add_used, category_of_list, clear_content
 from spbfast.constants import (
     CLEAN,
     CODE_MOVABLE,
@@ -31,6 +31,7 @@ from spbfast.constants import (
     ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
+    STATE_TAIL,
     Ev,
     Noise,
     P,
@@ -38,6 +39,7 @@ from spbfast.constants import (
 
 SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
 BUSY_PASSES = 3  # migrate_pages makes up to 10
+MOVES, STAYS, STOPS = range(3)
 
 
 @kernel
@@ -84,6 +86,15 @@ def take_target_mainline(z, order, source):
     return np.int64(-1)
 
 
+@inline_kernel
+def account_target(z, policy, pfn, order):
+    """Account a block as movable, if there is one; the same block or -1."""
+    if pfn >= 0:
+        add_used(z, pfn, order, MOVABLE)
+        settle(z, policy, pfn)
+    return pfn
+
+
 @kernel
 def take_target(z, policy, order, source):
     """A block to migrate to, accounted as movable, or -1; `source` is the page to be moved."""
@@ -98,10 +109,31 @@ def take_target(z, policy, order, source):
             pfn = take_target_in_clean(z, policy, order, spb_of(z.geo, source), FRAGMENTS)
     if pfn < 0:
         pfn = take_target_in_empty(z, policy, order)
-    if pfn >= 0:
-        add_used(z, pfn, order, MOVABLE)
-        settle(z, policy, pfn)
-    return pfn
+    return account_target(z, policy, pfn, order)
+
+
+@inline_kernel
+def take_target_again(z, policy, order, spb, least):
+    """A block to migrate to from superpageblock `spb`, if a search could find no other, or -1.
+
+    It gave a target of order `least` for the same source, so it was the first clean one to serve that order.
+    It stays the first as long as it serves: only the source gains free pages meanwhile, and what fills up
+    moves behind others that cannot serve.
+    """
+    if spb < 0 or order < least:
+        return np.int64(-1)
+    high = find_own_order(mask_of(z, spb, MOVABLE), order, BOTH, policy[P.whole_pageblock_first])
+    if high < 0:
+        return np.int64(-1)
+    return account_target(z, policy, take_first(z, spb, high, order, MOVABLE), order)
+
+
+@inline_kernel
+def may_take_again(z, policy, spb):
+    """Whether `take_target_again` may be asked for a superpageblock that has just given a target."""
+    if z.geo.set_mask == 0 or not policy[P.per_superpageblock_take]:
+        return False
+    return category_of_list(z.spb.list[spb]) == CLEAN
 
 
 @inline_kernel
@@ -128,17 +160,6 @@ def move_block(z, policy, pfn, order, new):
     """Move a movable block to `new`, already accounted, and free its old place."""
     give_new_place(z, pfn, order, new)
     free_block(z, policy, pfn, order, MOVABLE)
-
-
-@kernel
-def migrate_block(z, policy, pfn, order):
-    """Move the movable block headed by `pfn` elsewhere and free its old place; 1 if it moved."""
-    new = take_target(z, policy, order, pfn)
-    if new < 0:
-        z.ev[Ev.FAILED_MOVES] += 1
-        return 0
-    move_block(z, policy, pfn, order, new)
-    return 1
 
 
 @inline_kernel
@@ -179,34 +200,76 @@ def prefetch_owner(z, pfn):
 
 
 @kernel
+def rate_block(z, code, stop_at_pinned):
+    """What a migration does with a block in use: MOVES, STAYS or, if that ends all, STOPS; counted."""
+    is_pinned = code == CODE_PINNED
+    if is_pinned or (code == CODE_MOVABLE and is_busy_for(z, stop_at_pinned)):
+        z.ev[Ev.PINNED_MOVES if is_pinned else Ev.BUSY_MOVES] += 1
+        return STOPS if stop_at_pinned else STAYS
+    return MOVES if code == CODE_MOVABLE else STAYS
+
+
+@kernel
+def find_new_place(z, policy, pfn, order, last, least):
+    """A block to migrate `pfn` to, or -1; then the arguments of the next call, `last` and `least`.
+
+    `last` is the superpageblock that `take_target_again` may be asked for, or -1.
+    """
+    new = take_target_again(z, policy, order, last, least)
+    if new >= 0:
+        return new, last, least
+    new = take_target(z, policy, order, pfn)
+    again = new >= 0 and may_take_again(z, policy, spb_of(z.geo, new))
+    return new, spb_of(z.geo, new) if again else np.int64(-1), order
+
+
+@inline_kernel
+def may_wait(policy, order):
+    """Whether the old place of a moved block may be freed together with those behind it."""
+    return order < PB_ORDER and not policy[P.pcp_owned_pageblocks]
+
+
+@kernel
 def migrate_pageblock(z, policy, pb, stop_at_pinned):
     """Migrate the movable blocks whose heads lie in a pageblock, ascending.
 
     The first failed move ends it; a pinned block is passed over, or ends it too. 1 if nothing stayed
-    that could or should have moved. An owned pageblock is drained first and loses its owner.
+    that could or should have moved. An owned pageblock is drained first and loses its owner. Old places
+    are freed in runs: nobody looks for targets in the source's superpageblock (mainline: pageblock).
     """
     pfn = pb << PB_ORDER
     if policy[P.pcp_owned_pageblocks] and z.pb.owner[pb]:
         release_pageblock(z, policy, pb)
         settle(z, policy, pfn)
     end = pfn + PB_PAGES
+    run = pfn  # the pages from here to `pfn` were moved and wait to be freed
+    last, least = np.int64(-1), np.int64(0)
     while pfn < end:
         if pfn + SLOT_AHEAD < end:
             prefetch_owner(z, pfn + SLOT_AHEAD)
         state = np.int64(z.page.state[pfn])
         order = block_order(state)
-        if order < 0 or state < 0:
-            # Blocks freed behind us may have merged across this page: step by pages until a head.
-            pfn += 1 if order < 0 else 1 << order
+        verdict = rate_block(z, code_of(state), stop_at_pinned) if order >= 0 and state >= 0 else STAYS
+        if verdict == MOVES:
+            new, last, least = find_new_place(z, policy, pfn, order, last, least)
+            if new >= 0:
+                give_new_place(z, pfn, order, new)
+            else:
+                z.ev[Ev.FAILED_MOVES] += 1
+                verdict = STOPS
+        if verdict == MOVES and may_wait(policy, order):
+            z.page.state[pfn] = STATE_TAIL
+            pfn += 1 << order
             continue
-        code = code_of(state)
-        if code == CODE_PINNED or (code == CODE_MOVABLE and is_busy_for(z, stop_at_pinned)):
-            z.ev[Ev.PINNED_MOVES if code == CODE_PINNED else Ev.BUSY_MOVES] += 1
-            if stop_at_pinned:
-                return 0
-        elif code == CODE_MOVABLE and not migrate_block(z, policy, pfn, order):
+        free_run(z, policy, run, pfn, MOVABLE)
+        if verdict == STOPS:
             return 0
-        pfn += 1 << order
+        if verdict == MOVES:
+            free_block(z, policy, pfn, order, MOVABLE)
+        # A page that heads nothing: step by pages until a head.
+        pfn += 1 if order < 0 else 1 << order
+        run = pfn
+    free_run(z, policy, run, end, MOVABLE)
     return 1
 
 

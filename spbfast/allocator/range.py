@@ -1,8 +1,8 @@
 """Ranges of order-0 pages as one event: the same lists as page by page, in a fraction of the time.
 
 Owns runs of consecutive slots of one owner. Taking: what fragments serve is taken at once (fragments.py);
-everything else (whole pageblocks, the rungs beyond, failures) one by one through rmqueue. Freeing: ascending
-pages of an aligned block only merge with each other until the last one, so the block is freed at once.
+everything else (whole pageblocks, the rungs beyond, failures) one by one through rmqueue. Freeing: aligned
+blocks at once (free.py).
 tests/test_range.py holds both equal to single events. Per-CPU lists are not used.
 """
 
@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast._jit import bit_length, ctz, inline_kernel, kernel
-from spbfast.allocator.buddy import free_piece
+from spbfast._jit import inline_kernel, kernel
 from spbfast.allocator.claim import code_of
 from spbfast.allocator.fragments import fragments_for, is_from_fragments, take_fragment
-from spbfast.allocator.free import free_held, hand_out, mt_of_code, note_gone
+from spbfast.allocator.free import free_held, free_run, hand_out, mt_of_code, note_gone
 from spbfast.allocator.request import rmqueue_in_mode
 from spbfast.allocator.rmqueue import find_preferred, remember_preferred
-from spbfast.allocator.settle import settle
-from spbfast.allocator.spb import del_used
 from spbfast.constants import (
     ALLOC_CMA,
     CLEAN,
@@ -26,7 +23,6 @@ from spbfast.constants import (
     MODE_NORMAL,
     MOVABLE,
     ORDER_NIBBLE,
-    PB_ORDER,
     STATE_TAIL,
     TAINTED,
     Ev,
@@ -100,19 +96,12 @@ def nr_in_run(z, at, end, pfn, state):
 
 
 @kernel
-def free_run(z, policy, pfn, nr, code):
-    """Free `nr` consecutive order-0 pages of one code, as maximal aligned blocks, ascending."""
-    end = pfn + nr
-    mt = mt_of_code(code)
-    while pfn < end:
-        order = min(ctz(pfn | (1 << PB_ORDER)), bit_length(end - pfn) - 1)
-        for i in range(pfn, pfn + (1 << order)):
-            z.page.state[i] = STATE_TAIL
-        note_gone(z, pfn, order, code)
-        del_used(z, policy, pfn, order, mt)
-        free_piece(z, pfn, order, False)
-        settle(z, policy, pfn)
-        pfn += 1 << order
+def free_pages(z, policy, pfn, nr, code):
+    """Free `nr` consecutive order-0 pages of one code."""
+    for i in range(pfn, pfn + nr):
+        z.page.state[i] = STATE_TAIL
+        note_gone(z, i, 0, code)
+    free_run(z, policy, pfn, pfn + nr, mt_of_code(code))
 
 
 @kernel
@@ -130,7 +119,7 @@ def free_range(z, policy, owner, slot, nr):
                 free_held(z, policy, pfn)
             else:
                 run = nr_in_run(z, at, end, pfn, state)
-                free_run(z, policy, pfn, run, code_of(state))
+                free_pages(z, policy, pfn, run, code_of(state))
             freed += run
         for i in range(at, at + run):
             z.slots.pfn[i] = -1
