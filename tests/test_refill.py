@@ -116,6 +116,5 @@ def test_refills_equal_single_requests(name: str) -> None:
     preset, changes = (POLICIES | MORE_POLICIES)[name]
     policy = policy_array({"preset": preset, **changes})
     seeds, nr = (1, 8) if INTERPRETED else (4, 120)
-    assert (
-        sum(run_both(policy, preset != "mainline", seed, nr) for seed in range(seeds)) > 100 * nr * seeds // 10
-    )
+    rested = sum(run_both(policy, preset != "mainline", seed, nr) for seed in range(seeds))
+    assert rested > 10 * nr * seeds
