@@ -6,7 +6,7 @@ the replay loop compiled in 22 s instead of 45 s. A class registered here is sto
 passed as a pointer, like a `struct zone *`. Arrays of a state never change during a kernel, so loads of
 their descriptors are marked invariant and LLVM keeps data pointers in registers across stores. What a class
 declares of its arrays' shapes is part of the code: with lengths of inner dimensions and strides as constants
-an element's address costs no multiplication, 3 to 5 % of a page event.
+an element's address costs no multiplication, 2 to 5 % of a page event.
 
 Uses numba's extension interface only; nothing but `_jit.py` may import this module.
 """

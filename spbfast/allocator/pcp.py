@@ -10,10 +10,9 @@ import numpy as np
 
 from spbfast._jit import inline_kernel, kernel, prefetch
 from spbfast.allocator.buddy import free_piece
-from spbfast.allocator.freelist import link_after, unlink
 from spbfast.allocator.owned import refill_owned
 from spbfast.allocator.owner import note_fragments
-from spbfast.allocator.pcplist import count_blocks, head_of, is_pcp_order, list_order, pcp_list, set_on_pcp
+from spbfast.allocator.pcplist import add_to_pcp, del_from_pcp, head_of, is_pcp_order, list_order, pcp_list
 from spbfast.allocator.record import PCPU_DRAIN, is_traced, trace_drained
 from spbfast.allocator.refill import rate_refill, refill
 from spbfast.allocator.request import rmqueue_in_mode
@@ -50,8 +49,7 @@ def take_from_pcp(z, policy, cpu, order, mt, i):
     # The next request takes the block behind it, which has rested long enough to be cold.
     prefetch(z.page.next, np.int64(z.page.next[pfn]))
     prefetch(z.page.state, np.int64(z.page.next[pfn]))
-    unlink(z.page, pfn)
-    count_blocks(z, cpu, i, -1, -(1 << order))
+    del_from_pcp(z, cpu, i, pfn, order)
     old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
     if old != mt:
         cause = z.ev[Ev.CAUSE]
@@ -112,8 +110,7 @@ def drain_list(z, policy, cpu, i, nr):
         pfn = np.int64(z.page.prev[head])
         prefetch(z.page.prev, np.int64(z.page.prev[pfn]))
         prefetch(z.page.state, np.int64(z.page.prev[pfn]))
-        unlink(z.page, pfn)
-        count_blocks(z, cpu, i, -1, -(1 << order))
+        del_from_pcp(z, cpu, i, pfn, order)
         mt = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
         z.page.state[pfn] = STATE_TAIL
         if traced:
@@ -268,7 +265,5 @@ def pcp_free(z, policy, cpu, pfn, order, mt):
     label = np.int64(z.pb.label[pfn >> PB_ORDER])
     i = pcp_list(order, label if label < NR_REQUEST_MT else MOVABLE)
     z.pcp.cpu[cpu, Pc.ALLOC_FACTOR] >>= 1
-    set_on_pcp(z, pfn, order, mt)
-    link_after(z.page, pfn, head_of(z, cpu, i))
-    count_blocks(z, cpu, i, 1, 1 << order)
+    add_to_pcp(z, cpu, i, pfn, order, mt)
     limit_after_free(z, policy, cpu, i, order)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel
+from spbfast.allocator.freelist import link_after, unlink
 from spbfast.constants import CODE_PCP, MOVABLE, NR_PCP_LISTS, PB_ORDER, C, Pc
 
 
@@ -51,6 +52,30 @@ def count_blocks(z, cpu, i, nr, pages):
     z.pcp.nr[cpu * NR_PCP_LISTS + i] += nr
     z.pcp.cpu[cpu, Pc.COUNT] += pages
     z.count[C.PCP_PAGES] += pages
+
+
+@inline_kernel
+def add_to_pcp(z, cpu, i, pfn, order, mt):
+    """Put a block that was in use as mt on a list's head."""
+    set_on_pcp(z, pfn, order, mt)
+    link_after(z.page, pfn, head_of(z, cpu, i))
+    count_blocks(z, cpu, i, 1, 1 << order)
+
+
+@inline_kernel
+def del_from_pcp(z, cpu, i, pfn, order):
+    """Take a block off the list it is on; the state of its head stays."""
+    unlink(z.page, pfn)
+    count_blocks(z, cpu, i, -1, -(1 << order))
+
+
+@inline_kernel
+def link_neighbours(z, first, last, order):
+    """Link blocks that follow each other in memory, for `add_run_to_pcp`, which links the ends."""
+    step = 1 << order
+    for pfn in range(first, last + 1, step):
+        z.page.next[pfn] = pfn + step
+        z.page.prev[pfn] = pfn - step
 
 
 @inline_kernel

@@ -14,7 +14,7 @@ import numpy as np
 from spbfast._jit import ctz, inline_kernel, kernel, prefetch
 from spbfast.allocator.fragments import fragments_for, is_from_fragments, note_served, take_fragment
 from spbfast.allocator.freelist import cut_first, first_block
-from spbfast.allocator.pcplist import add_run_to_pcp, pcp_list, set_on_pcp
+from spbfast.allocator.pcplist import add_run_to_pcp, link_neighbours, pcp_list, set_on_pcp
 from spbfast.allocator.pfn import list_of
 from spbfast.allocator.request import begin_ladder, rmqueue, rmqueue_from
 from spbfast.allocator.rmqueue import find_preferred, remember_preferred
@@ -89,12 +89,10 @@ def take_listed(z, policy, cpu, set_, order, mt, most):
 def take_split(z, policy, cpu, set_, order, mt, most):
     """Cut up to `most` blocks off a larger fragment, for a per-CPU list's tail; how many."""
     first, nr = take_fragment(z, policy, set_, order, mt, most)
-    step = 1 << order
     last = first + ((nr - 1) << order)
-    for pfn in range(first, last + 1, step):
+    for pfn in range(first, last + 1, 1 << order):
         set_on_pcp(z, pfn, order, mt)
-        z.page.next[pfn] = pfn + step
-        z.page.prev[pfn] = pfn - step
+    link_neighbours(z, first, last, order)
     add_run_to_pcp(z, cpu, pcp_list(order, mt), first, last, nr, order)
     return nr
 
