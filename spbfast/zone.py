@@ -434,14 +434,14 @@ class Zone:
         if self._nr_free_slots >= n:
             return
         old = self.state.slots
-        size = max(2 * old.pfn.size, old.pfn.size + n)
-        pfn = np.full(size, -1, np.int32)
-        pfn[: old.pfn.size] = old.pfn
-        self.state = self.state._replace(slots=old._replace(pfn=pfn, size=np.array([size])))
+        size = max(2 * old.link.size, old.link.size + n)
+        link = np.zeros(size, np.int32)
+        link[: old.link.size] = old.link
+        self.state = self.state._replace(slots=old._replace(link=link, size=np.array([size])))
         free = np.empty(size, np.int64)
         free[: self._nr_free_slots] = self._free_slots[: self._nr_free_slots]
-        nr_new = size - old.pfn.size
-        free[self._nr_free_slots : self._nr_free_slots + nr_new] = np.arange(size - 1, old.pfn.size - 1, -1)
+        nr_new = size - old.link.size
+        free[self._nr_free_slots : self._nr_free_slots + nr_new] = np.arange(size - 1, old.link.size - 1, -1)
         self._free_slots = free
         self._nr_free_slots += nr_new
 

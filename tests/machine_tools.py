@@ -23,6 +23,7 @@ from spbfast.lowering.machine import Lowered, first_demand_owner, lower_scenario
 from spbfast.state.build import boot_chunks, first_usable
 from spbfast.state.check import check_zone
 from spbfast.state.node import VM_NAMES
+from spbfast.state.slots import blocks_in
 from spbfast.workers.compact import compact_for_thp, wake_compaction
 from spbfast.workers.defer import execute_requests
 from spbfast.workers.due import run_due_work
@@ -113,7 +114,7 @@ class Machine:
         who = self.owner if owner is None else owner
         base, size = int(self.world.zone.slots.base[who]), int(self.world.zone.slots.size[who])
         last = base + size if n is None else base + first + n
-        return self.world.zone.slots.pfn[base + first : last]
+        return blocks_in(self.world.zone.slots, slice(base + first, last))
 
     def vm(self, name: str) -> int:
         """A counter."""
@@ -144,7 +145,7 @@ class Machine:
 
 def held_pages(world: World) -> int:
     """Pages of all blocks that are in owners' slots."""
-    pfn = world.zone.slots.pfn
+    pfn = blocks_in(world.zone.slots)
     heads = pfn[pfn >= 0]
     assert len(np.unique(heads)) == len(heads)
     state = world.zone.page.state[heads].astype(np.int64)

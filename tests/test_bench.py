@@ -11,6 +11,7 @@ from spbfast import bench
 from spbfast.constants import C
 from spbfast.state.build import PcpConf
 from spbfast.state.check import check_zone
+from spbfast.state.slots import blocks_in
 
 TINY = 1 << 14
 
@@ -28,11 +29,11 @@ def test_rows_are_page_events_and_use_each_slot_once() -> None:
     population = bench.Population(TINY, spb_pb=8)
     rows = population.rows(400)
     assert np.unique(rows).size == rows.size
-    before = int((population.zone.slots.pfn >= 0).sum())
+    before = int((blocks_in(population.zone.slots) >= 0).sum())
     assert population.run(rows) == rows.size
-    assert int((population.zone.slots.pfn >= 0).sum()) == before
-    assert np.all(population.zone.slots.pfn[population.live] >= 0)
-    assert np.all(population.zone.slots.pfn[population.empty] == -1)
+    assert int((blocks_in(population.zone.slots) >= 0).sum()) == before
+    assert np.all(blocks_in(population.zone.slots, population.live) >= 0)
+    assert np.all(blocks_in(population.zone.slots, population.empty) == -1)
     check_zone(population.zone, population.policy)
 
 

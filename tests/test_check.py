@@ -42,13 +42,13 @@ if INTERPRETED:
 FAULTS_PER_FIELD = 12
 # A fault can only be told by what it contradicts; fields that may be named for one another.
 PARTNERS = {
-    "page.next": {"page.prev", "page.state", "slots.pfn", "area.nr"},
-    "page.prev": {"page.next", "page.state", "slots.pfn"},
+    "page.next": {"page.prev", "page.state", "slots.link", "area.nr"},
+    "page.prev": {"page.next", "page.state", "slots.link"},
     "page.state": {
         "page.next",
         "page.prev",
         "pb.used",
-        "slots.pfn",
+        "slots.link",
         "area.nr",
         "pb.label",
         "spb.list",
@@ -58,7 +58,7 @@ PARTNERS = {
     "pb.owner": {"pcp.nr_owned"},
     "pb.next": {"pb.prev"},
     "pb.prev": {"pb.next"},
-    "slots.pfn": {"page.prev", "page.next"},
+    "slots.link": {"page.prev", "page.next"},
     "spb.slot": {"index.spb", "index.live"},
 }
 

@@ -9,6 +9,7 @@ from spbfast.constants import PB_PAGES, C, Op, Row
 from spbfast.engine import run_replicate
 from spbfast.errors import ConfigError
 from spbfast.state.node import NEVER, N, Wk
+from spbfast.state.slots import blocks_in
 from tests.demand_tools import plan_for, scenario, tick_rows
 from tests.machine_tools import MS, M, U, bare
 
@@ -77,7 +78,7 @@ def test_one_in_use_is_emptied_by_migration_which_takes_time(policy: str) -> Non
     z = machine.world.zone
     # A movable page in every superpageblock: none is empty, the first of full length is not the first.
     machine.fill(0, 14_000, order=1)
-    keep = {int(z.slots.pfn[i]) // SPB_PAGES: i for i in range(14_000)}
+    keep = {int(pfn) // SPB_PAGES: i for i, pfn in enumerate(blocks_in(z.slots, slice(14_000)))}
     for slot in set(range(14_000)) - set(keep.values()):
         machine.row(Op.FREE, slot)
     machine.row(Op.CONTIG_ALLOC, 15_000)

@@ -13,6 +13,7 @@ from spbfast.lowering.policy import policy_array
 from spbfast.state.build import ZoneSpec, boot_chunks, build_zone
 from spbfast.state.check import check_zone
 from spbfast.state.layout import FIELDS, Zone
+from spbfast.state.slots import blocks_in
 
 PAGES = 32 * 512
 LENGTHS = (1, 3, 16, 64, 500, 1500)
@@ -64,7 +65,8 @@ def assert_same(one: Zone, two: Zone) -> None:
             a, b = np.delete(a, C.HINTS_USED), np.delete(b, C.HINTS_USED)
         assert np.array_equal(a, b), field.path
     assert lists_of(one) == lists_of(two)
-    held = one.slots.pfn[one.slots.pfn >= 0]
+    held = blocks_in(one.slots)
+    held = held[held >= 0]
     assert np.array_equal(one.page.next[held], two.page.next[held])
     assert np.array_equal(one.page.prev[held], two.page.prev[held])
 
@@ -92,8 +94,8 @@ def run_both(policy: np.ndarray, superpageblocks: bool, seed: int, nr_rows: int)
         place = int(rng.integers(0, stretch // length)) * length
         first = mt * PAGES + LENGTHS.index(length) * stretch + place
         slots = np.arange(first, first + length)
-        live = slots[bulk.slots.pfn[slots] >= 0]
-        begins = bulk.slots.pfn[first] < 0
+        live = slots[blocks_in(bulk.slots, slots) >= 0]
+        begins = not live.size
         done = run_ranges(bulk, policy, np.array([first], np.int32), mt, length)
         nr, visited, requests = run_singly(single, policy, slots if begins else live, mt)
         assert done == nr
@@ -125,7 +127,7 @@ def test_ranges_equal_single_pages_up_to_a_full_zone() -> None:
     assert_same(bulk, single)
     more = np.array([0], np.int32)
     assert run_ranges(bulk, policy, more, MOVABLE, 5) == 0
-    assert np.all(bulk.slots.pfn[:5] == -1)
+    assert np.all(blocks_in(bulk.slots, slice(5)) == -1)
 
 
 @pytest.mark.parametrize("preset", ["mainline", "v1@30", "v1@45"])
@@ -136,7 +138,7 @@ def test_a_range_frees_neighbours_of_different_types(preset: str) -> None:
         mt = slot // 4 % 3
         for zone in (bulk, single):
             run_ranges(zone, policy, np.array([slot], np.int32), mt, 4)
-    live = np.flatnonzero(bulk.slots.pfn >= 0).astype(np.int32)
+    live = np.flatnonzero(blocks_in(bulk.slots) >= 0).astype(np.int32)
     assert run_ranges(bulk, policy, np.array([0], np.int32), MOVABLE, PAGES) == live.size
     assert run_lifetimes(single, policy, live, MOVABLE) == live.size
     assert_same(bulk, single)
@@ -146,7 +148,7 @@ def test_a_range_in_a_fresh_superpageblock_takes_whole_pageblocks_first() -> Non
     policy = policy_array("v1@30")
     zone = make_zone(policy, True)
     run_ranges(zone, policy, np.array([0], np.int32), MOVABLE, 10)
-    pages = zone.slots.pfn[:10] - zone.slots.pfn[0]
+    pages = zone.slots.link[:10] - zone.slots.link[0]
     # A page of each of the eight pageblocks, then their fragments.
     assert sorted(pages[:8] // 512) == list(range(8))
     assert np.all(pages[8:] % 512 == 1)

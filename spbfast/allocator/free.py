@@ -23,6 +23,7 @@ from spbfast.constants import (
     STATE_TAIL,
     P,
 )
+from spbfast.state.slots import block_in, put_block
 
 
 @inline_kernel
@@ -37,7 +38,7 @@ def hand_out(z, pfn, order, code, owner, slot):
     z.page.state[pfn] = (code << 4) | order
     z.page.next[pfn] = -(owner + 1)
     z.page.prev[pfn] = slot
-    z.slots.pfn[z.slots.base[owner] + slot] = pfn
+    put_block(z.slots, z.slots.base[owner] + slot, pfn)
     if code == CODE_PINNED:
         z.spb.pinned[pfn >> z.geo.spb_shift] += 1 << order
 
@@ -52,7 +53,7 @@ def note_gone(z, pfn, order, code):
 @inline_kernel
 def slot_pfn(z, owner, slot):
     """Page index of the block in an owner's slot, -1 if it is empty."""
-    return np.int64(z.slots.pfn[z.slots.base[owner] + slot])
+    return block_in(z.slots, z.slots.base[owner] + slot)
 
 
 @kernel
@@ -97,8 +98,8 @@ def free_run(z, policy, pfn, end, mt):
 def take_slot(z, owner, slot):
     """Empty an owner's slot; returns the block that was in it, or -1."""
     i = z.slots.base[owner] + slot
-    pfn = np.int64(z.slots.pfn[i])
-    z.slots.pfn[i] = -1
+    pfn = block_in(z.slots, i)
+    put_block(z.slots, i, -1)
     return pfn
 
 

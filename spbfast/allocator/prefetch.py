@@ -17,7 +17,7 @@ PAGE_AHEAD = 16
 @inline_kernel
 def prefetch_slot(slots, owner, slot):
     """Hint that the entry of an owner's slot is needed soon."""
-    prefetch(slots.pfn, slots.base[owner] + slot)
+    prefetch(slots.link, slots.base[owner] + slot)
 
 
 @inline_kernel

@@ -28,6 +28,7 @@ from spbfast.constants import (
     Ev,
     P,
 )
+from spbfast.state.slots import block_in, put_block
 from spbfast.state.trace import Th
 
 
@@ -56,7 +57,7 @@ def hand_out_run(z, pfn, nr, code, owner, slot):
         z.page.state[pfn + i] = code << 4
         z.page.next[pfn + i] = -(owner + 1)
         z.page.prev[pfn + i] = slot + i
-        z.slots.pfn[at + i] = pfn + i
+        put_block(z.slots, at + i, pfn + i)
 
 
 @kernel
@@ -90,7 +91,7 @@ def alloc_range(z, policy, owner, slot, nr, mt, code, flags):
 def nr_in_run(z, at, end, pfn, state):
     """Slots from `at` on that hold the pages from `pfn` on, ascending, all with the same state."""
     nr = 1
-    while at + nr < end and z.slots.pfn[at + nr] == pfn + nr and z.page.state[pfn + nr] == state:
+    while at + nr < end and block_in(z.slots, at + nr) == pfn + nr and z.page.state[pfn + nr] == state:
         nr += 1
     return nr
 
@@ -111,7 +112,7 @@ def free_range(z, policy, owner, slot, nr):
     end = at + nr
     freed = np.int64(0)
     while at < end:
-        pfn = np.int64(z.slots.pfn[at])
+        pfn = block_in(z.slots, at)
         run = 1
         if pfn >= 0:
             state = np.int64(z.page.state[pfn])
@@ -122,6 +123,6 @@ def free_range(z, policy, owner, slot, nr):
                 free_pages(z, policy, pfn, run, code_of(state))
             freed += run
         for i in range(at, at + run):
-            z.slots.pfn[i] = -1
+            put_block(z.slots, i, -1)
         at += run
     return freed

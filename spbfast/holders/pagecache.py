@@ -14,11 +14,12 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel, kernel, prefetch
-from spbfast.allocator.free import free_held, hand_out
+from spbfast.allocator.free import free_held, hand_out, slot_pfn
 from spbfast.allocator.prefetch import prefetch_page
 from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER, Ev
 from spbfast.holders.draws import below, chance, draw
 from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+from spbfast.state.slots import block_in, put_block
 from spbfast.state.trace import Cause
 
 RECLAIM = int(Cause.RECLAIM)
@@ -62,8 +63,8 @@ def add_folio(z, node, pfn, order, is_reused):
 def fill_gap(z, owner, gap, head):
     """Move the oldest folio of a ring, at slot `head`, to slot `gap`."""
     base = z.slots.base[owner]
-    pfn = np.int64(z.slots.pfn[base + head])
-    z.slots.pfn[base + gap] = pfn
+    pfn = block_in(z.slots, base + head)
+    put_block(z.slots, base + gap, pfn)
     z.page.prev[pfn] = gap
 
 
@@ -74,10 +75,10 @@ def take_folio(z, policy, node, owner, place):
     size = z.slots.size[owner]
     base = z.slots.base[owner]
     slot = (head + place) % size
-    pfn = np.int64(z.slots.pfn[base + slot])
+    pfn = block_in(z.slots, base + slot)
     if place:
         fill_gap(z, owner, slot, head % size)
-    z.slots.pfn[base + head % size] = -1
+    put_block(z.slots, base + head % size, -1)
     node.cache[2 * owner + Ca.COLD_HEAD] = head + 1
     pages = np.int64(1) << (np.int64(z.page.state[pfn]) & ORDER_NIBBLE)
     free_held(z, policy, pfn)
@@ -91,7 +92,7 @@ def take_folio(z, policy, node, owner, place):
 def prefetch_folio(z, node, owner, place):
     """Hint that the folio `place` behind the oldest of a ring is needed soon."""
     head = node.cache[2 * owner + Ca.COLD_HEAD]
-    pfn = np.int64(z.slots.pfn[z.slots.base[owner] + (head + place) % z.slots.size[owner]])
+    pfn = slot_pfn(z, owner, (head + place) % z.slots.size[owner])
     if pfn >= 0:
         prefetch_page(z.page, pfn)
         prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])

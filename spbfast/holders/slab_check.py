@@ -30,6 +30,7 @@ from spbfast.holders.slab_layout import (
     Slab,
     St,
 )
+from spbfast.state.slots import blocks_in
 
 
 def _expect(what: str, where: str, expected: Any, found: Any) -> None:
@@ -142,7 +143,7 @@ def _check_cache(slab: Slab, c: int, live: np.ndarray, zone: Any) -> None:
     _check_lists(row, state, slab.next[part], slab.prev[part], where)
     if zone is not None:
         base = int(zone.slots.base[row[Sc.OWNER]])
-        pfn = zone.slots.pfn[base : base + state.size]
+        pfn = blocks_in(zone.slots, slice(base, base + state.size))
         _expect("slots with pages", where, np.flatnonzero(used).tolist(), np.flatnonzero(pfn >= 0).tolist())
         orders = zone.page.state[pfn[used]] & 0x0F
         _expect("orders of slabs", where, order[used].tolist(), orders.tolist())

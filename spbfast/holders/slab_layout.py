@@ -6,6 +6,7 @@ are in slab.py (objects and slabs) and inodes.py (dentries and inodes); slab_che
 A slab is named by its slot within its cache; the cache is one owner of the zone, so the slab's pages are
 found in `z.slots`. An instance is one (superblock, memcg). All tables are zero where nothing was ever
 used: links count from 2 (0: on no list, 1: the end), so that large tables cost memory only as they fill.
+A slab's two links lie side by side: joining or leaving a list is one cache miss, not two.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class St(enum.IntEnum):
     NR_HELD = 13  # inodes that page cache holds
 
 
-@by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)})
+@by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)}, strides={"next": 2, "prev": 2})
 class Slab(NamedTuple):
     """All caches, slabs, instances and their object queues."""
 
@@ -223,11 +224,13 @@ def make_slab(
     stat[St.MAX_OBJECTS], stat[St.VFS_CACHE_PRESSURE] = max_objects, vfs_cache_pressure
     stat[St.HELD_PAGES] = held_pages
     stat[St.EMPTIED_HEAD] = stat[St.EMPTIED_TAIL] = END
+    # Two rows at least: numpy calls columns of fewer contiguous, and kernels would be compiled once more.
+    links = np.zeros((max(base, 2), 2), np.int32)
     return Slab(
         cache=cache,
         state=np.zeros(base, np.int16),
-        next=np.zeros(base, np.int32),
-        prev=np.zeros(base, np.int32),
+        next=links[:, 0],
+        prev=links[:, 1],
         inst=inst,
         attached=np.array([(c, round(per * ONE)) for c, per in attached], np.int64).reshape(-1, 2),
         att=np.zeros((len(instances), len(attached), 3), np.int64),

@@ -284,8 +284,8 @@ def state_nbytes(scenario: Scenario) -> dict[str, int]:
         fields = nbytes_of(zone_spec(scenario, shape, plan))
         pages = sum(n for path, n in fields.items() if path.startswith("page."))
         out["pages"] += pages
-        out["slots"] += fields["slots.pfn"]
-        out["other"] += sum(fields.values()) - pages - fields["slots.pfn"]
+        out["slots"] += fields["slots.link"]
+        out["other"] += sum(fields.values()) - pages - fields["slots.link"]
         if number < scenario.machine.nodes:
             slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER)
             out["slab"] += _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)

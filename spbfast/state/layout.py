@@ -127,9 +127,9 @@ class Pcp(NamedTuple):
 
 @by_reference()
 class Slots(NamedTuple):
-    """Where every owner's blocks are: one pool of page indices (-1: empty) and each owner's range."""
+    """Where every owner's blocks are: one pool of page indices (slots.py) and each owner's range."""
 
-    pfn: np.ndarray
+    link: np.ndarray
     base: np.ndarray
     size: np.ndarray
 
@@ -204,7 +204,7 @@ FIELDS = (
     Field("spb.nr_resting_pages", "int32", ("spb",), "pages", "pages at rest with owning CPUs"),
     Field("pcp.resting", "int32", ("resting_lists",), "blocks", "length of each list of an owning CPU"),
     Field("pcp.nr_owned", "int32", ("cpu_types",), "pageblocks", "pageblocks owned, by CPU and label"),
-    Field("slots.pfn", "int32", ("slots_pool",), "page index", "block in each owner's slot, -1 empty"),
+    Field("slots.link", "int32", ("slots_pool",), "page index + 1", "block in each owner's slot, 0 empty"),
     Field("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
     Field("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
     Field("count", "int64", ("counts",), "mixed", "zone gauges and counters"),

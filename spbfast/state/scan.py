@@ -35,6 +35,7 @@ from spbfast.constants import (
     STATE_TAIL,
 )
 from spbfast.state.layout import FIELDS
+from spbfast.state.slots import block_in
 
 UNKNOWN = -(1 << 62)  # expected value that nothing tells
 NR_FINDING = 5
@@ -76,7 +77,7 @@ class Rule(enum.IntEnum):
 ) = (int(rule) for rule in Rule)
 NEXT, PREV, STATE, PB_LABEL, SLOTS = (
     [field.path for field in FIELDS].index(path)
-    for path in ("page.next", "page.prev", "page.state", "pb.label", "slots.pfn")
+    for path in ("page.next", "page.prev", "page.state", "pb.label", "slots.link")
 )
 
 
@@ -230,14 +231,14 @@ def check_owner(page, slots, geo, pfn, finding):
     i = slot_of(page, slots, pfn)
     if i < 0:
         return find(finding, SLOT, PREV, pfn, UNKNOWN, page.prev[pfn])
-    there = np.int64(slots.pfn[i])
+    there = block_in(slots, i)
     if there == pfn:
         return 0
     # An empty slot, or one whose block agrees with it, is right: then this page's link is wrong.
     agrees = 0 <= there < geo.nr_pages and slot_of(page, slots, there) == i
     if there == -1 or agrees:
         return find(finding, SLOT_BACK, PREV, pfn, UNKNOWN, page.prev[pfn])
-    return find(finding, SLOT_BACK, SLOTS, i, pfn, there)
+    return find(finding, SLOT_BACK, SLOTS, i, pfn + 1, there + 1)
 
 
 @kernel
@@ -346,21 +347,21 @@ def check_pages(page, label, slots, geo, tally, finding):
 def check_slots(page, slots, geo, nr_held, finding):
     """Every slot is empty or names a page; those that do are as many as the blocks held."""
     nr = 0
-    for i in range(slots.pfn.shape[0]):
-        pfn = np.int64(slots.pfn[i])
+    for i in range(slots.link.shape[0]):
+        pfn = block_in(slots, i)
         if pfn < -1 or pfn >= geo.nr_pages:
-            return find(finding, SLOT_BACK, SLOTS, i, UNKNOWN, pfn)
+            return find(finding, SLOT_BACK, SLOTS, i, UNKNOWN, pfn + 1)
         if pfn >= 0:
             nr += 1
     if nr == nr_held:
         return 0
-    for i in range(slots.pfn.shape[0]):
-        pfn = np.int64(slots.pfn[i])
+    for i in range(slots.link.shape[0]):
+        pfn = block_in(slots, i)
         held = (
             pfn >= 0
             and 0 <= page.state[pfn] >> 4 <= CODE_CONTIG
             and block_order(np.int64(page.state[pfn])) <= MAX_ORDER
         )
         if pfn >= 0 and (not held or slot_of(page, slots, pfn) != i):
-            return find(finding, SLOT_BACK, SLOTS, i, -1, pfn)
+            return find(finding, SLOT_BACK, SLOTS, i, 0, pfn + 1)
     return find(finding, SLOT_BACK, SLOTS, 0, nr_held, nr)
