@@ -1,7 +1,8 @@
 """The page cache: two rings of folios, one of them hot, and how they are reclaimed.
 
-Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring's slot is its
-sequence number modulo the ring's size, so rings stay dense and reclaim reads them in a row.
+Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring is dense, so that
+reclaim reads it in a row. Its head is a slot and its tail that many folios further, past the last slot when
+the ring wraps around: a slot is then found without a division.
 
 Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
 cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With
@@ -33,6 +34,13 @@ def nr_folios(node, owner):
 
 
 @inline_kernel
+def ring_slot(z, owner, at):
+    """Slot of a place that is counted from a ring's first slot, less than two rounds of it."""
+    size = z.slots.size[owner]
+    return at - size if at >= size else at
+
+
+@inline_kernel
 def is_hot_next(node, is_reused):
     """Whether the next folio joins the hot ring."""
     hot = node.cache[Ca.HOT_PAGES]
@@ -53,7 +61,7 @@ def add_folio(z, node, pfn, order, is_reused):
     if nr_folios(node, owner) >= z.slots.size[owner]:
         return 0
     tail = node.cache[2 * owner + Ca.COLD_TAIL]
-    hand_out(z, pfn, order, CODE_MOVABLE, owner, tail % z.slots.size[owner])
+    hand_out(z, pfn, order, CODE_MOVABLE, owner, ring_slot(z, owner, tail))
     node.cache[2 * owner + Ca.COLD_TAIL] = tail + 1
     node.cache[Ca.COLD_PAGES + owner] += 1 << order
     return 1
@@ -68,18 +76,26 @@ def fill_gap(z, owner, gap, head):
     z.page.prev[pfn] = gap
 
 
+@inline_kernel
+def move_head(z, node, owner):
+    """The oldest folio's slot is no longer of the ring; both ends come back when the head has gone round."""
+    head = node.cache[2 * owner + Ca.COLD_HEAD] + 1
+    if head == z.slots.size[owner]:
+        head = np.int64(0)
+        node.cache[2 * owner + Ca.COLD_TAIL] -= z.slots.size[owner]
+    node.cache[2 * owner + Ca.COLD_HEAD] = head
+
+
 @kernel
 def take_folio(z, policy, node, owner, place):
     """Free the folio `place` behind the oldest of a ring; its pages."""
     head = node.cache[2 * owner + Ca.COLD_HEAD]
-    size = z.slots.size[owner]
-    base = z.slots.base[owner]
-    slot = (head + place) % size
-    pfn = block_in(z.slots, base + slot)
+    slot = ring_slot(z, owner, head + place)
+    pfn = slot_pfn(z, owner, slot)
     if place:
-        fill_gap(z, owner, slot, head % size)
-    put_block(z.slots, base + head % size, -1)
-    node.cache[2 * owner + Ca.COLD_HEAD] = head + 1
+        fill_gap(z, owner, slot, head)
+    put_block(z.slots, z.slots.base[owner] + head, -1)
+    move_head(z, node, owner)
     pages = np.int64(1) << (np.int64(z.page.state[pfn]) & ORDER_NIBBLE)
     free_held(z, policy, pfn)
     node.cache[Ca.COLD_PAGES + owner] -= pages
@@ -90,12 +106,13 @@ def take_folio(z, policy, node, owner, place):
 
 @inline_kernel
 def prefetch_folio(z, node, owner, place):
-    """Hint that the folio `place` behind the oldest of a ring is needed soon."""
+    """Hint that the folio `place` behind the oldest of a ring, if there is one, is needed soon."""
+    if place >= nr_folios(node, owner):
+        return
     head = node.cache[2 * owner + Ca.COLD_HEAD]
-    pfn = slot_pfn(z, owner, (head + place) % z.slots.size[owner])
-    if pfn >= 0:
-        prefetch_page(z.page, pfn)
-        prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])
+    pfn = slot_pfn(z, owner, ring_slot(z, owner, head + place))
+    prefetch_page(z.page, pfn)
+    prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])
 
 
 @kernel
