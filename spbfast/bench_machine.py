@@ -23,7 +23,7 @@ from spbfast.state.build import zeros
 FLAGSHIP = Path(__file__).resolve().parents[1] / "configs" / "devvm-burst.yaml"
 LEFT_OUT = "left out by --quick"
 LINE_WORDS = 8  # int64 words in a line of 64 bytes
-THREAD_STEPS, STEP_TICKS, CHASE_STEP = 60, 4_000, 500_000
+THREAD_STEPS, STEP_TICKS, CHASE_STEP = 60, 4_000, 500_000  # steps; ticks and loads in each
 
 
 def missing(quick: bool) -> str:

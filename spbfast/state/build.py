@@ -281,23 +281,11 @@ def boot_chunks(zone: Zone, start: int, end: int) -> np.ndarray:
 
     Each chunk is as large as its alignment and the remaining length allow (__free_pages_memory).
     """
-    first = min(-(-start >> MAX_ORDER) << MAX_ORDER, end)
-    last = max(end >> MAX_ORDER << MAX_ORDER, first)
-    largest = np.arange(first, last, 1 << MAX_ORDER, dtype=np.int64)
-    return np.concatenate(
-        [
-            _ragged_chunks(start, first),
-            np.stack([largest, np.full_like(largest, MAX_ORDER)], axis=1),
-            _ragged_chunks(last, end),
-        ]
-    )
-
-
-def _ragged_chunks(pfn: int, end: int) -> np.ndarray:
-    """`boot_chunks` of a stretch without blocks of the largest order."""
     rows = []
+    pfn = start
     while pfn < end:
-        order = min((pfn & -pfn).bit_length() - 1 if pfn else MAX_ORDER, (end - pfn).bit_length() - 1)
+        order = MAX_ORDER if pfn == 0 else min(MAX_ORDER, (pfn & -pfn).bit_length() - 1)
+        order = min(order, (end - pfn).bit_length() - 1)
         rows.append((pfn, order))
         pfn += 1 << order
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
