@@ -143,6 +143,20 @@ def test_a_full_object_pool_is_counted():
     machine.check()
 
 
+def test_a_full_table_of_slabs_is_counted(monkeypatch):
+    for module in ("machine", "slab"):
+        monkeypatch.setattr(f"spbfast.lowering.{module}.nr_slots", lambda *_: 100)
+    machine = bare()
+    assert machine.row(Op.SLAB_GROW, 0, 9000, mt=R) == 0
+    assert machine.vm("slab_objects_full") > 0
+    assert machine.vm("slab_alloc_failed") == 0
+    assert machine.world.slab.cache[:, Sc.NR_SLABS].sum() == 100
+    machine.check()
+    assert machine.row(Op.SLAB_DROP, 0, 500, mt=R) == 0
+    assert machine.row(Op.SLAB_GROW, 0, 100, mt=R) == 0
+    machine.check()
+
+
 def test_cache_that_finds_no_page_is_counted():
     machine = bare("mainline", workers__pinned_share=1.0)
     assert machine.fill(0, 16_000, order=1) > 15_000

@@ -13,7 +13,7 @@ from spbfast.holders.inodes import DONE, grow_inodes
 from spbfast.holders.slab import add_slab, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
 from spbfast.holders.standins import no_standins
-from spbfast.lowering.slab import lower_slab, max_objects, owner_slots
+from spbfast.lowering.slab import lower_slab, max_objects, nr_slots
 from spbfast.workers.shrink import R, begin_shrink, end_shrink, queue_shrink
 
 PAGES = 1 << 18  # 1 GiB
@@ -23,7 +23,7 @@ PAGES = 1 << 18  # 1 GiB
 def grow(slab, inst, nr):
     code = grow_inodes(slab, inst, nr)
     while code >= 0:
-        add_slab(slab, code, next_slab_slot(slab, code), slab.cache[code, Sc.ORDER])
+        add_slab(slab, code, next_slab_slot(slab), slab.cache[code, Sc.ORDER])
         code = grow_inodes(slab, inst, 0)
     return code
 
@@ -40,9 +40,7 @@ def test_caches_become_owners_in_their_order():
     config = SlabConfig()
     low = lower_slab(config, PAGES, owner0=5)
     assert low.slab.cache[:, Sc.OWNER].tolist() == list(range(5, 5 + len(config.caches)))
-    assert low.slab.cache[:, Sc.SLOTS].tolist() == list(low.owner_slots)
-    assert low.owner_slots == owner_slots(config, PAGES)
-    assert low.slab.state.size == sum(low.owner_slots)
+    assert low.slab.state.size == nr_slots(config, PAGES)
     types = [RECLAIMABLE if c.reclaimable else UNMOVABLE for c in config.caches]
     assert low.slab.cache[:, Sc.MT].tolist() == types
     inode = low.slab.cache[0]
@@ -89,7 +87,7 @@ def test_objects_take_at_most_four_and_a_half_bytes():
     nr_pages = 238 << 18
     low = lower_slab(config, nr_pages, 1)
     assert sum(a.nbytes for a in low.slab.fifo) <= 4.5 * max_objects(config, nr_pages)
-    assert sum(a.nbytes for a in low.slab[1:4]) <= 12 * sum(low.owner_slots)
+    assert sum(a.nbytes for a in low.slab[1:4]) <= 12 * nr_slots(config, nr_pages)
 
 
 def test_too_many_objects_a_slab_are_refused():

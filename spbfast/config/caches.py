@@ -120,7 +120,11 @@ class Slab(Model):
         5, "empty slabs that a cache keeps on its partial list", "SLUB: 5..10", ge=0, le=100
     )
     objects_max: int = described(
-        64_000_000, "objects that may live at once; bounds the simulator's memory", "ours", ge=1, le=2**30
+        64_000_000,
+        "objects that may live at once; bounds the simulator's memory, slabs included",
+        "ours",
+        ge=1,
+        le=2**30,
     )
 
     @model_validator(mode="after")

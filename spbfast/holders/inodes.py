@@ -236,10 +236,9 @@ def _prune_dentries(slab, inst, nr):
     """Walk nr dentries from the old end, giving referenced ones a second chance. Returns the freed ones."""
     q = _queue(slab, inst, DENTRIES)
     c = slab.inst[inst, Si.DENTRY_CACHE]
-    base = slab.cache[c, Sc.BASE]
     freed = 0
     for _ in range(nr):
-        prefetch(slab.state, base + (peek_ahead(slab.fifo, q, AHEAD) >> 1))
+        prefetch(slab.state, peek_ahead(slab.fifo, q, AHEAD) >> 1)
         entry = pop_head(slab.fifo, q)
         if entry & REFERENCED:
             push_tail(slab.fifo, q, entry ^ REFERENCED)
@@ -257,10 +256,9 @@ def _prune_dentries(slab, inst, nr):
 def _prune_inodes(slab, inst, nr):
     """As `_prune_dentries`, for unused inodes and what is attached to them."""
     q = _queue(slab, inst, INODES)
-    base = slab.cache[slab.inst[inst, Si.INODE_CACHE], Sc.BASE]
     freed = 0
     for _ in range(nr):
-        prefetch(slab.state, base + (peek_ahead(slab.fifo, q, AHEAD) >> 1))
+        prefetch(slab.state, peek_ahead(slab.fifo, q, AHEAD) >> 1)
         entry = pop_head(slab.fifo, q)
         if entry & REFERENCED:
             push_tail(slab.fifo, q, entry ^ REFERENCED)

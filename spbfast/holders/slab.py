@@ -44,32 +44,32 @@ def nr_slab_objects(slab, c, state):
 
 
 @kernel
-def _add_partial(cache, links, back, slot):
-    """Append a slab to the partial list of its cache; links and back are the cache's part of the table."""
+def _add_partial(slab, cache, slot):
+    """Append a slab to the partial list of its cache, whose row is given."""
     tail = cache[Sc.TAIL]
-    links[slot] = END
-    back[slot] = tail
+    slab.next[slot] = END
+    slab.prev[slot] = tail
     if tail == END:
         cache[Sc.HEAD] = slot + LINK0
     else:
-        links[tail - LINK0] = slot + LINK0
+        slab.next[tail - LINK0] = slot + LINK0
     cache[Sc.TAIL] = slot + LINK0
     cache[Sc.NR_PARTIAL] += 1
 
 
 @kernel
-def _del_partial(cache, links, back, slot):
-    after, before = np.int64(links[slot]), np.int64(back[slot])
+def _del_partial(slab, cache, slot):
+    after, before = np.int64(slab.next[slot]), np.int64(slab.prev[slot])
     if before == END:
         cache[Sc.HEAD] = after
     else:
-        links[before - LINK0] = after
+        slab.next[before - LINK0] = after
     if after == END:
         cache[Sc.TAIL] = before
     else:
-        back[after - LINK0] = before
-    links[slot] = OFF_LIST
-    back[slot] = OFF_LIST
+        slab.prev[after - LINK0] = before
+    slab.next[slot] = OFF_LIST
+    slab.prev[slot] = OFF_LIST
     cache[Sc.NR_PARTIAL] -= 1
 
 
@@ -82,9 +82,8 @@ def _next_current(slab, c):
     if head == END:
         return np.int64(NEED_SLAB)
     slot = head - LINK0
-    base = cache[Sc.BASE]
-    _del_partial(cache, slab.next[base:], slab.prev[base:], slot)
-    if np.int64(slab.state[base + slot]) & LIVE_MASK == 0:
+    _del_partial(slab, cache, slot)
+    if np.int64(slab.state[slot]) & LIVE_MASK == 0:
         cache[Sc.KEPT] -= 1
     cache[Sc.CURRENT] = slot
     return slot
@@ -94,29 +93,26 @@ def _next_current(slab, c):
 def take_object(slab, c):
     """Allocate an object of cache c. Returns its slab's slot, or NEED_SLAB."""
     slot = slab.cache[c, Sc.CURRENT]
-    at = slab.cache[c, Sc.BASE] + slot
     if slot >= 0:
-        state = np.int64(slab.state[at])
+        state = np.int64(slab.state[slot])
         if state & LIVE_MASK >= nr_slab_objects(slab, c, state):
             slot = _next_current(slab, c)
     else:
         slot = _next_current(slab, c)
     if slot >= 0:
-        at = slab.cache[c, Sc.BASE] + slot
-        slab.state[at] += 1
+        slab.state[slot] += 1
         slab.cache[c, Sc.NR_OBJECTS] += 1
         slab.cache[c, Sc.ALLOCATED] += 1
     return slot
 
 
 @kernel
-def next_slab_slot(slab, c):
-    """Slot that the next slab of cache c goes to, or NO_SLOT. Only looks: `add_slab` takes it."""
-    cache = slab.cache[c]
-    if cache[Sc.FREE] != END:
-        return cache[Sc.FREE] - LINK0
-    if cache[Sc.USED_SLOTS] < cache[Sc.SLOTS]:
-        return cache[Sc.USED_SLOTS]
+def next_slab_slot(slab):
+    """Slot that the next slab goes to, or NO_SLOT. Only looks: `add_slab` takes it."""
+    if slab.stat[St.FREE_SLOTS] != END:
+        return slab.stat[St.FREE_SLOTS] - LINK0
+    if slab.stat[St.USED_SLOTS] < slab.state.shape[0]:
+        return slab.stat[St.USED_SLOTS]
     return np.int64(NO_SLOT)
 
 
@@ -124,19 +120,18 @@ def next_slab_slot(slab, c):
 def add_slab(slab, c, slot, order):
     """Pages of that order are in slot `next_slab_slot`: a slab of cache c, which is filled next."""
     cache = slab.cache[c]
-    base = cache[Sc.BASE]
-    if cache[Sc.FREE] == slot + LINK0:
-        cache[Sc.FREE] = np.int64(slab.next[base + slot])
-        slab.next[base + slot] = OFF_LIST
+    if slab.stat[St.FREE_SLOTS] == slot + LINK0:
+        slab.stat[St.FREE_SLOTS] = np.int64(slab.next[slot])
+        slab.next[slot] = OFF_LIST
     else:
-        cache[Sc.USED_SLOTS] += 1
+        slab.stat[St.USED_SLOTS] += 1
     state = IN_USE | PREFERRED if order == cache[Sc.ORDER] else IN_USE
-    slab.state[base + slot] = state
+    slab.state[slot] = state
     current = cache[Sc.CURRENT]
     if current >= 0:
-        was = np.int64(slab.state[base + current])
+        was = np.int64(slab.state[current])
         if was & LIVE_MASK < nr_slab_objects(slab, c, was):
-            _add_partial(cache, slab.next[base:], slab.prev[base:], current)
+            _add_partial(slab, cache, current)
             if was & LIVE_MASK == 0:
                 cache[Sc.KEPT] += 1
     cache[Sc.CURRENT] = slot
@@ -148,36 +143,34 @@ def add_slab(slab, c, slot, order):
 def _drop_slab(slab, c, slot):
     """An empty slab, on no list, is to be freed: note it for `free_emptied`."""
     cache = slab.cache[c]
-    at = cache[Sc.BASE] + slot
-    order = cache[Sc.ORDER] if np.int64(slab.state[at]) & PREFERRED else cache[Sc.MIN_ORDER]
+    order = cache[Sc.ORDER] if np.int64(slab.state[slot]) & PREFERRED else cache[Sc.MIN_ORDER]
     pages = np.int64(1) << order
-    slab.state[at] = 0
+    slab.state[slot] = 0
     cache[Sc.NR_SLABS] -= 1
     cache[Sc.NR_PAGES] -= pages
     cache[Sc.SLABS_FREED] += 1
     cache[Sc.PAGES_FREED] += pages
     slab.stat[St.SLABS_FREED] += 1
     slab.stat[St.PAGES_FREED] += pages
-    slab.next[at] = END
-    slab.prev[at] = c
+    slab.next[slot] = END
+    slab.prev[slot] = c
     tail = slab.stat[St.EMPTIED_TAIL]
     if tail == END:
-        slab.stat[St.EMPTIED_HEAD] = at + LINK0
+        slab.stat[St.EMPTIED_HEAD] = slot + LINK0
     else:
-        slab.next[tail - LINK0] = at + LINK0
-    slab.stat[St.EMPTIED_TAIL] = at + LINK0
+        slab.next[tail - LINK0] = slot + LINK0
+    slab.stat[St.EMPTIED_TAIL] = slot + LINK0
 
 
 @kernel
 def _cross_edge(slab, c, slot, was_full, is_empty):
     """A slab stopped being full, became empty, or both: to its list, kept, or away."""
     cache = slab.cache[c]
-    base = cache[Sc.BASE]
     goes = is_empty and cache[Sc.NR_PARTIAL] >= cache[Sc.MIN_PARTIAL]
     if was_full and not goes:
-        _add_partial(cache, slab.next[base:], slab.prev[base:], slot)
+        _add_partial(slab, cache, slot)
     elif goes and not was_full:
-        _del_partial(cache, slab.next[base:], slab.prev[base:], slot)
+        _del_partial(slab, cache, slot)
     if goes:
         _drop_slab(slab, c, slot)
     elif is_empty:
@@ -188,9 +181,8 @@ def _cross_edge(slab, c, slot, was_full, is_empty):
 @inline_kernel
 def put_object(slab, c, slot):
     """Free one object of the slab in that slot. The caller must come to `free_emptied` afterwards."""
-    at = slab.cache[c, Sc.BASE] + slot
-    state = np.int64(slab.state[at])
-    slab.state[at] = state - 1
+    state = np.int64(slab.state[slot])
+    slab.state[slot] = state - 1
     slab.cache[c, Sc.NR_OBJECTS] -= 1
     slab.cache[c, Sc.FREED] += 1
     live = state & LIVE_MASK
@@ -206,13 +198,12 @@ def free_emptied(z, policy, slab):
     z.ev[Ev.CAUSE] = SLAB_FREE
     link = slab.stat[St.EMPTIED_HEAD]
     while link != END:
-        at = link - LINK0
-        link = np.int64(slab.next[at])
-        c = np.int64(slab.prev[at])
-        slot = at - slab.cache[c, Sc.BASE]
-        slab.prev[at] = OFF_LIST
-        slab.next[at] = slab.cache[c, Sc.FREE]
-        slab.cache[c, Sc.FREE] = slot + LINK0
+        slot = link - LINK0
+        link = np.int64(slab.next[slot])
+        c = np.int64(slab.prev[slot])
+        slab.prev[slot] = OFF_LIST
+        slab.next[slot] = slab.stat[St.FREE_SLOTS]
+        slab.stat[St.FREE_SLOTS] = slot + LINK0
         nr += free_slot(z, policy, slab.cache[c, Sc.OWNER], slot)
     slab.stat[St.EMPTIED_HEAD] = END
     slab.stat[St.EMPTIED_TAIL] = END

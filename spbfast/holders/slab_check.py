@@ -51,9 +51,9 @@ def _queue_caches(slab: Slab) -> list[int]:
 def count_live(slab: Slab) -> np.ndarray:
     """Objects per slab as the queues name them: int64 over the slab table."""
     live = np.zeros(slab.state.size, np.int64)
-    for q, c in enumerate(_queue_caches(slab)):
+    for q in range(len(_queue_caches(slab))):
         slots = entries_of(slab.fifo, q).astype(np.int64) >> 1
-        np.add.at(live, slab.cache[c, Sc.BASE] + slots, 1)
+        np.add.at(live, slots, 1)
     return live
 
 
@@ -100,53 +100,79 @@ def _walk(links: np.ndarray, head: int, where: str) -> list[int]:
     return slots
 
 
-def _check_lists(row: np.ndarray, state: np.ndarray, links: np.ndarray, back: np.ndarray, where: str) -> None:
-    partial = _walk(links, int(row[Sc.HEAD]), f"{where} partial list")
-    _expect("partial list backwards", where, partial[::-1], _walk(back, int(row[Sc.TAIL]), where))
-    _expect("length of the partial list", where, len(partial), int(row[Sc.NR_PARTIAL]))
-    live = state & LIVE_MASK
-    room = np.where(state & PREFERRED, row[Sc.OBJECTS], row[Sc.MIN_OBJECTS])
-    due = ((state & IN_USE) != 0) & (live < room)
-    if row[Sc.CURRENT] >= 0:
-        due[row[Sc.CURRENT]] = False
-    _expect("slabs on the partial list", where, np.flatnonzero(due).tolist(), sorted(partial))
-    empty = [slot for slot in partial if live[slot] == 0]
-    _expect("empty slabs kept", where, len(empty), int(row[Sc.KEPT]))
-    free = _walk(links, int(row[Sc.FREE]), f"{where} free slots")
-    unused = np.flatnonzero((state[: row[Sc.USED_SLOTS]] & IN_USE) == 0).tolist()
-    _expect("free slots", where, unused, sorted(free))
-    listed = sorted(partial + free)
-    _expect("slots with links", where, listed, np.flatnonzero(links != OFF_LIST).tolist())
-
-
-def _check_cache(slab: Slab, c: int, live: np.ndarray, zone: Any) -> None:
+def _partial_list(slab: Slab, c: int) -> list[int]:
     row, where = slab.cache[c], f"cache {c}"
-    part = slice(int(row[Sc.BASE]), int(row[Sc.BASE] + row[Sc.SLOTS]))
-    state = slab.state[part].astype(np.int64)
-    wrong = np.flatnonzero((state & LIVE_MASK) != live[part])
-    if wrong.size:
-        slot = int(wrong[0])
-        raise InvariantError(
-            "objects of a slab", f"{where} slot {slot}", int(live[part][slot]), int(state[slot] & LIVE_MASK)
-        )
-    used = (state & IN_USE) != 0
-    order = np.where(state & PREFERRED, row[Sc.ORDER], row[Sc.MIN_ORDER])
-    _expect("objects", where, int(live[part].sum()), int(row[Sc.NR_OBJECTS]))
+    partial = _walk(slab.next, int(row[Sc.HEAD]), f"{where} partial list")
+    _expect("partial list backwards", where, partial[::-1], _walk(slab.prev, int(row[Sc.TAIL]), where))
+    _expect("length of the partial list", where, len(partial), int(row[Sc.NR_PARTIAL]))
+    return partial
+
+
+def _caches_of_slabs(slab: Slab, partial: list[list[int]]) -> np.ndarray:
+    """Cache of every slab by the queues of its objects, its list, or its being filled; -1 of none."""
+    found = np.full(slab.state.size, -1)
+    named = [(c, entries_of(slab.fifo, q).astype(np.int64) >> 1) for q, c in enumerate(_queue_caches(slab))]
+    named += [(c, np.array(slots, np.int64)) for c, slots in enumerate(partial)]
+    named += [(c, row[Sc.CURRENT : Sc.CURRENT + 1]) for c, row in enumerate(slab.cache)]
+    for c, slots in named:
+        slots = slots[slots >= 0]
+        others = slots[(found[slots] >= 0) & (found[slots] != c)]
+        if others.size:
+            raise InvariantError("slabs of one cache", f"slot {others[0]}", c, int(found[others[0]]))
+        found[slots] = c
+    return found
+
+
+def _check_slots(slab: Slab, cache_of: np.ndarray, partial: list[list[int]]) -> None:
+    used = (slab.state & IN_USE) != 0
+    _expect(
+        "slots of a cache", "slots", np.flatnonzero(used).tolist(), np.flatnonzero(cache_of >= 0).tolist()
+    )
+    free = _walk(slab.next, int(slab.stat[St.FREE_SLOTS]), "free slots")
+    unused = np.flatnonzero(~used[: slab.stat[St.USED_SLOTS]]).tolist()
+    _expect("free slots", "slots", unused, sorted(free))
+    listed = sorted(sum(partial, free))
+    _expect("slots with links", "slots", listed, np.flatnonzero(slab.next != OFF_LIST).tolist())
+
+
+def _check_cache(slab: Slab, c: int, live: np.ndarray, mine: np.ndarray, partial: list[int]) -> None:
+    """Counts of cache c, whose slabs are in the slots `mine`, ascending."""
+    row, where = slab.cache[c], f"cache {c}"
+    state = slab.state[mine].astype(np.int64)
+    held = state & LIVE_MASK
+    _expect("objects of slabs", where, live[mine].tolist(), held.tolist())
+    _expect("objects", where, int(held.sum()), int(row[Sc.NR_OBJECTS]))
     _expect(
         "objects allocated less freed", where, int(row[Sc.ALLOCATED] - row[Sc.FREED]), int(row[Sc.NR_OBJECTS])
     )
-    _expect("slabs", where, int(used.sum()), int(row[Sc.NR_SLABS]))
-    _expect("slab pages", where, int((1 << order[used]).sum()), int(row[Sc.NR_PAGES]))
+    _expect("slabs", where, mine.size, int(row[Sc.NR_SLABS]))
+    _expect("slab pages", where, int((1 << _orders(row, state)).sum()), int(row[Sc.NR_PAGES]))
     room = np.where(state & PREFERRED, row[Sc.OBJECTS], row[Sc.MIN_OBJECTS])
-    full = np.flatnonzero(used & ((state & LIVE_MASK) > room))
-    _expect("slabs holding more than they can", where, [], full.tolist())
-    _check_lists(row, state, slab.next[part], slab.prev[part], where)
-    if zone is not None:
-        base = int(zone.slots.base[row[Sc.OWNER]])
-        pfn = blocks_in(zone.slots, slice(base, base + state.size))
-        _expect("slots with pages", where, np.flatnonzero(used).tolist(), np.flatnonzero(pfn >= 0).tolist())
-        orders = zone.page.state[pfn[used]] & 0x0F
-        _expect("orders of slabs", where, order[used].tolist(), orders.tolist())
+    _expect("slabs holding more than they can", where, [], mine[held > room].tolist())
+    due = mine[(held < room) & (mine != row[Sc.CURRENT])]
+    _expect("slabs on the partial list", where, due.tolist(), sorted(partial))
+    empty = np.count_nonzero(slab.state[np.array(partial, np.int64)] & LIVE_MASK == 0)
+    _expect("empty slabs kept", where, empty, int(row[Sc.KEPT]))
+
+
+def _orders(row: np.ndarray, state: np.ndarray) -> np.ndarray:
+    return np.where(state & PREFERRED, row[Sc.ORDER], row[Sc.MIN_ORDER])
+
+
+def _check_pages(slab: Slab, cache_of: np.ndarray, zone: Any) -> None:
+    """Every slab has a block of its order, and no other slot has one."""
+    base = {int(zone.slots.base[owner]) for owner in slab.cache[:, Sc.OWNER]}
+    _expect("ranges of slots that the caches use", "zone", 1, len(base))
+    start = base.pop()
+    pfn = blocks_in(zone.slots, slice(start, start + slab.state.size))
+    with_pages = np.flatnonzero(pfn >= 0)
+    _expect("slots with pages", "zone", np.flatnonzero(cache_of >= 0).tolist(), with_pages.tolist())
+    for c, row in enumerate(slab.cache):
+        mine = np.flatnonzero(cache_of == c)
+        orders = zone.page.state[pfn[mine]] & 0x0F
+        _expect("orders of slabs", f"cache {c}", _orders(row, slab.state[mine]).tolist(), orders.tolist())
+        owners = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
+        _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], owners)
 
 
 def check_slab(slab: Slab, zone: Any = None) -> None:
@@ -167,6 +193,11 @@ def check_slab(slab: Slab, zone: Any = None) -> None:
     _expect("emptied slabs waiting", "stat", END, int(slab.stat[St.EMPTIED_HEAD]))
     _check_queues(slab)
     _check_instances(slab)
+    partial = [_partial_list(slab, c) for c in range(len(slab.cache))]
+    cache_of = _caches_of_slabs(slab, partial)
+    _check_slots(slab, cache_of, partial)
     live = count_live(slab)
     for c in range(len(slab.cache)):
-        _check_cache(slab, c, live, zone)
+        _check_cache(slab, c, live, np.flatnonzero(cache_of == c), partial[c])
+    if zone is not None and len(slab.cache):
+        _check_pages(slab, cache_of, zone)

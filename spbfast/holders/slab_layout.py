@@ -3,10 +3,11 @@
 Owns the named tuple `Slab`, its columns and the specifications it is built from. Kernels that change it
 are in slab.py (objects and slabs) and inodes.py (dentries and inodes); slab_check.py recounts it.
 
-A slab is named by its slot within its cache; the cache is one owner of the zone, so the slab's pages are
-found in `z.slots`. An instance is one (superblock, memcg). All tables are zero where nothing was ever
-used: links count from 2 (0: on no list, 1: the end), so that large tables cost memory only as they fill.
-A slab's two links lie side by side: joining or leaving a list is one cache miss, not two.
+A slab is named by its slot. All caches share the slots, so that none needs room for its own worst case;
+each is an owner of the zone with the same range of `z.slots`, where the slab's pages are found. An instance
+is one (superblock, memcg). All tables are zero where nothing was ever used: links count from 2 (0: on no
+list, 1: the end), so that large tables cost memory only as they fill. A slab's two links lie side by side:
+joining or leaving a list is one cache miss, not two.
 """
 
 from __future__ import annotations
@@ -35,30 +36,26 @@ class Sc(enum.IntEnum):
     """Columns of `Slab.cache`."""
 
     OWNER = 0
-    BASE = 1  # first slab of the cache in the slab table
-    SLOTS = 2
-    ORDER = 3  # preferred, then smallest order and the objects per slab at each
-    MIN_ORDER = 4
-    OBJECTS = 5
-    MIN_OBJECTS = 6
-    MT = 7
-    MIN_PARTIAL = 8
-    OBJECT_SIZE = 9
-    CURRENT = 10  # slab that allocations fill, -1 none; on no list
-    HEAD = 11  # partial list, as links
-    TAIL = 12
-    NR_PARTIAL = 13
-    FREE = 14  # slots given back, as links
-    USED_SLOTS = 15
-    NR_OBJECTS = 16
-    NR_SLABS = 17
-    NR_PAGES = 18
-    KEPT = 19  # empty slabs on the partial list
-    ALLOCATED = 20  # objects, cumulative
-    FREED = 21
-    SLABS_FREED = 22
-    PAGES_FREED = 23
-    KEPT_TIMES = 24  # times that an emptied slab was kept
+    ORDER = 1  # preferred, then smallest order and the objects per slab at each
+    MIN_ORDER = 2
+    OBJECTS = 3
+    MIN_OBJECTS = 4
+    MT = 5
+    MIN_PARTIAL = 6
+    OBJECT_SIZE = 7
+    CURRENT = 8  # slab that allocations fill, -1 none; on no list
+    HEAD = 9  # partial list, as links
+    TAIL = 10
+    NR_PARTIAL = 11
+    NR_OBJECTS = 12
+    NR_SLABS = 13
+    NR_PAGES = 14
+    KEPT = 15  # empty slabs on the partial list
+    ALLOCATED = 16  # objects, cumulative
+    FREED = 17
+    SLABS_FREED = 18
+    PAGES_FREED = 19
+    KEPT_TIMES = 20  # times that an emptied slab was kept
 
 
 class Si(enum.IntEnum):
@@ -98,7 +95,7 @@ class St(enum.IntEnum):
 
     NR_OBJECTS = 0  # in all queues
     MAX_OBJECTS = 1
-    EMPTIED_HEAD = 2  # slabs to be freed, as links of the slab table as a whole
+    EMPTIED_HEAD = 2  # slabs to be freed, as links
     EMPTIED_TAIL = 3
     VFS_CACHE_PRESSURE = 4  # percent
     HELD_PAGES = 5  # page-cache pages of an inode that it holds
@@ -110,6 +107,8 @@ class St(enum.IntEnum):
     PAGES_FREED = 11
     ROTATED = 12  # referenced entries met by scans
     NR_HELD = 13  # inodes that page cache holds
+    FREE_SLOTS = 14  # slots given back, as links
+    USED_SLOTS = 15  # slots ever used
 
 
 @by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)}, strides={"next": 2, "prev": 2})
@@ -130,14 +129,13 @@ class Slab(NamedTuple):
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """A slab cache: object size in bytes, preferred and smallest order, migratetype, slots for slabs."""
+    """A slab cache: object size in bytes, preferred and smallest order, migratetype."""
 
     owner: int
     object_size: int
     order: int
     min_order: int
     mt: int
-    slots: int
     min_partial: int = 5
 
     def objects(self, order: int) -> int:
@@ -158,7 +156,7 @@ class InstanceSpec:
     held_share: float = 0.0
 
 
-def _fill_cache(row: np.ndarray, spec: CacheSpec, base: int) -> None:
+def _fill_cache(row: np.ndarray, spec: CacheSpec) -> None:
     if not 0 <= spec.min_order <= spec.order <= MAX_ORDER:
         raise ValueError(f"orders {spec.min_order}..{spec.order} are not within 0..{MAX_ORDER}")
     if spec.objects(spec.min_order) < 1 or spec.objects(spec.order) > LIVE_MASK:
@@ -166,13 +164,10 @@ def _fill_cache(row: np.ndarray, spec: CacheSpec, base: int) -> None:
             f"{spec.object_size}-byte objects: a slab must hold 1..{LIVE_MASK}, "
             f"not {spec.objects(spec.min_order)}..{spec.objects(spec.order)}"
         )
-    if not 0 < spec.slots < 1 << 30:
-        raise ValueError(f"a cache needs 1..2^30 slots, got {spec.slots}")
-    row[Sc.OWNER], row[Sc.BASE], row[Sc.SLOTS] = spec.owner, base, spec.slots
-    row[Sc.ORDER], row[Sc.MIN_ORDER] = spec.order, spec.min_order
+    row[Sc.OWNER], row[Sc.ORDER], row[Sc.MIN_ORDER] = spec.owner, spec.order, spec.min_order
     row[Sc.OBJECTS], row[Sc.MIN_OBJECTS] = spec.objects(spec.order), spec.objects(spec.min_order)
     row[Sc.MT], row[Sc.MIN_PARTIAL], row[Sc.OBJECT_SIZE] = spec.mt, spec.min_partial, spec.object_size
-    row[Sc.CURRENT], row[Sc.HEAD], row[Sc.TAIL], row[Sc.FREE] = -1, END, END, END
+    row[Sc.CURRENT], row[Sc.HEAD], row[Sc.TAIL] = -1, END, END
 
 
 def _fill_instance(row: np.ndarray, spec: InstanceSpec) -> None:
@@ -183,10 +178,19 @@ def _fill_instance(row: np.ndarray, spec: InstanceSpec) -> None:
     row[Si.HELD_SHARE] = round(spec.held_share * ONE)
 
 
+def _first_stat(max_objects: int, vfs_cache_pressure: int, held_pages: int) -> np.ndarray:
+    stat = np.zeros(len(St), np.int64)
+    stat[St.MAX_OBJECTS], stat[St.VFS_CACHE_PRESSURE] = max_objects, vfs_cache_pressure
+    stat[St.HELD_PAGES] = held_pages
+    stat[[St.EMPTIED_HEAD, St.EMPTIED_TAIL, St.FREE_SLOTS]] = END
+    return stat
+
+
 def make_slab(
     caches: list[CacheSpec],
     instances: list[InstanceSpec],
     attached: list[tuple[int, float]] | None = None,
+    nr_slots: int = 0,
     max_objects: int = 0,
     vfs_cache_pressure: int = 100,
     held_pages: int = 16,
@@ -199,6 +203,8 @@ def make_slab(
         In the order of their numbers.
     attached : list of (cache number, objects per inode)
         Objects that come and go with every inode.
+    nr_slots : int
+        Slabs that all caches together may have at once, 10 bytes each.
     max_objects : int
         Objects that may live at once, 4 bytes each.
     vfs_cache_pressure : int
@@ -211,24 +217,20 @@ def make_slab(
     ValueError
         Sizes that the tables cannot hold.
     """
+    if not 0 <= nr_slots < 1 << 30:
+        raise ValueError(f"slab caches may have 0..2^30 slabs, got {nr_slots}")
     attached = attached or []
     cache = np.zeros((len(caches), len(Sc)), np.int64)
-    base = 0
     for row, spec in zip(cache, caches, strict=True):
-        _fill_cache(row, spec, base)
-        base += spec.slots
+        _fill_cache(row, spec)
     inst = np.zeros((len(instances), len(Si)), np.int64)
     for row, instance in zip(inst, instances, strict=True):
         _fill_instance(row, instance)
-    stat = np.zeros(len(St), np.int64)
-    stat[St.MAX_OBJECTS], stat[St.VFS_CACHE_PRESSURE] = max_objects, vfs_cache_pressure
-    stat[St.HELD_PAGES] = held_pages
-    stat[St.EMPTIED_HEAD] = stat[St.EMPTIED_TAIL] = END
     # Two rows at least: numpy calls columns of fewer contiguous, and kernels would be compiled once more.
-    links = np.zeros((max(base, 2), 2), np.int32)
+    links = np.zeros((max(nr_slots, 2), 2), np.int32)
     return Slab(
         cache=cache,
-        state=np.zeros(base, np.int16),
+        state=np.zeros(nr_slots, np.int16),
         next=links[:, 0],
         prev=links[:, 1],
         inst=inst,
@@ -236,7 +238,7 @@ def make_slab(
         att=np.zeros((len(instances), len(attached), 3), np.int64),
         fifo=make_fifo(max_objects, max(1, len(instances) * (ATTACHED0 + len(attached)))),
         present=np.zeros(len(instances), np.int8),
-        stat=stat,
+        stat=_first_stat(max_objects, vfs_cache_pressure, held_pages),
     )
 
 

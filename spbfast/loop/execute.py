@@ -36,7 +36,7 @@ from spbfast.demand.request import request, request_thp
 from spbfast.holders.draws import chance, draw
 from spbfast.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, skip_object
 from spbfast.holders.pagecache import add_folio, has_room, nr_folios, take_folio
-from spbfast.holders.slab import add_slab, free_emptied, next_slab_slot
+from spbfast.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
 from spbfast.holders.slab_layout import Sc, Si, St
 from spbfast.loop.kvmalloc import get_kvmalloc
 from spbfast.state.node import OWNER_COLD, N, Now, Ph, V
@@ -211,9 +211,6 @@ def run_cache_row(w, policy, row):
 def get_slab(w, policy, c, cls, cpu):
     """Pages for a slab of cache c, as SLUB asks: the preferred order lightly, then the least; 0 if none."""
     z, slab = w.zone, w.slab
-    slot = next_slab_slot(slab, c)
-    if slot < 0:
-        return 0
     mt, owner = slab.cache[c, Sc.MT], slab.cache[c, Sc.OWNER]
     order = slab.cache[c, Sc.ORDER]
     pfn = np.int64(-1)
@@ -226,6 +223,7 @@ def get_slab(w, policy, c, cls, cpu):
         pfn = request(w, policy, order, mt, cls, cpu)
     if pfn < 0:
         return 0
+    slot = next_slab_slot(slab)
     hand_out(z, pfn, order, mt, owner, slot)
     add_slab(slab, c, slot, order)
     return 1
@@ -249,8 +247,8 @@ def grow_instance(w, policy, inst, nr, cls, cpu):
     slab = w.slab
     code = grow_inodes(slab, inst, nr)
     while code != DONE:
-        if code == POOL_FULL:
-            # Counted, not fatal: the run goes on with what the pool holds.
+        if code == POOL_FULL or next_slab_slot(slab) == NO_SLOT:
+            # Counted, not fatal: the run goes on with what the tables hold.
             w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.AWAITED]
             slab.inst[inst, Si.AWAITED] = 0
             return

@@ -21,7 +21,7 @@ from spbfast.holders.standins import no_standins
 from spbfast.lowering.demand import lower_actors
 from spbfast.lowering.demand_plan import DemandPlan
 from spbfast.lowering.policy import policy_array
-from spbfast.lowering.slab import lower_slab, owner_slots
+from spbfast.lowering.slab import lower_slab, nr_slots
 from spbfast.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
 from spbfast.workers.shrink import no_shrink
@@ -93,7 +93,8 @@ def zone_spec(
         low = machine.watermarks(scenario.reclaim.watermark_scale, zone)[1]
         cpus = max(machine.cpus // machine.nodes, 1)
         pcp = PcpConf(*scenario.pcp.sizes(zone.nr_managed, cpus, low))
-    slab_slots = owner_slots(_node_slab(scenario), zone.nr_pages)
+    slab_owners = range(FIRST_SLAB_OWNER, first_demand_owner(scenario))
+    slab_slots = [nr_slots(_node_slab(scenario), zone.nr_pages)] * len(slab_owners)
     return ZoneSpec(
         zone_pages=zone.nr_pages,
         start_pfn=zone.start_pfn,
@@ -103,6 +104,7 @@ def zone_spec(
         pcp=pcp,
         reserved_pages=zone.nr_reserved,
         owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
+        sharing=slab_owners,
         trace_mask=trace_mask,
         trace_rows=trace_rows,
     )

@@ -1,6 +1,6 @@
 """Slab section of a configuration to the arrays of holders/slab_layout.py and workers/shrink.py.
 
-Owns sizes: how many objects the pool must hold and how many slabs each cache may have. Caches become
+Owns sizes: how many objects the pool must hold and how many slabs the caches may have together. Caches become
 owners `owner0`, `owner0` + 1, .. in the order of the configuration; instance number memcg * superblocks +
 superblock is both the demand's and the shrinkers' name of a (superblock, memcg).
 """
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from spbfast.config.machine import Slab as SlabConfig
 
 SLAB_STREAM = 0x51AB  # part of the draw keys: no actor's number
+# Slabs that may exist, in units of those that all objects fill at their preferred orders. The flagship's runs
+# came to 0.86 at most, under mainline with two dentries an inode; more is for slabs half empty or small.
+SLABS_PER_FULL = 2
+MANY_PAGES = 1 << 16  # zones up to this size may be nothing but slabs
 
 
 class LoweredSlab(NamedTuple):
-    """State of the slab layer, and the slots that each of its owners needs, in owner order."""
+    """State of the slab layer."""
 
     slab: Slab
     shrink: Shrink
-    owner_slots: tuple[int, ...]
 
 
 def max_objects(config: SlabConfig, nr_pages: int) -> int:
@@ -36,33 +39,30 @@ def max_objects(config: SlabConfig, nr_pages: int) -> int:
     return min(config.objects_max, int(fits * 1.05) + 4096)
 
 
-def cache_specs(config: SlabConfig, nr_pages: int, owner0: int) -> list[CacheSpec]:
-    """Caches with the slots they may need: all their objects in smallest slabs, and once more in
-    preferred slabs, for those that hold few objects."""
-    specs = []
+def cache_specs(config: SlabConfig, owner0: int) -> list[CacheSpec]:
+    """Caches in the order of their numbers."""
+    return [
+        CacheSpec(
+            owner=owner0 + number,
+            object_size=cache.object_size,
+            order=cache.order,
+            min_order=min(cache.min_order, cache.order),
+            mt=RECLAIMABLE if cache.reclaimable else UNMOVABLE,
+            min_partial=config.min_partial,
+        )
+        for number, cache in enumerate(config.caches)
+    ]
+
+
+def nr_slots(config: SlabConfig, nr_pages: int) -> int:
+    """Slabs that all caches together may have at once; growth beyond is counted as beyond the object pool."""
     inodes = max_objects(config, nr_pages) / config.objects_per_inode
     per_inode = {"inode": 1.0, "dentry": config.dentries_per_inode}
-    for number, cache in enumerate(config.caches):
-        objects = inodes * per_inode.get(cache.role, cache.per_inode)
-        min_order = min(cache.min_order, cache.order)
-        slots = objects / cache.objects(min_order) + objects / cache.objects(cache.order)
-        specs.append(
-            CacheSpec(
-                owner=owner0 + number,
-                object_size=cache.object_size,
-                order=cache.order,
-                min_order=min_order,
-                mt=RECLAIMABLE if cache.reclaimable else UNMOVABLE,
-                slots=max(1, min(int(slots) + 1024, nr_pages >> min_order)),
-                min_partial=config.min_partial,
-            )
-        )
-    return specs
-
-
-def owner_slots(config: SlabConfig, nr_pages: int) -> tuple[int, ...]:
-    """Slots of the slab owners, in owner order."""
-    return tuple(spec.slots for spec in cache_specs(config, nr_pages, 0))
+    full = sum(
+        inodes * per_inode.get(cache.role, cache.per_inode) / cache.objects(cache.order)
+        for cache in config.caches
+    )
+    return min(max(int(SLABS_PER_FULL * full) + 1024, MANY_PAGES), nr_pages)
 
 
 def _instances(config: SlabConfig, seed: int, replicate: int) -> list[InstanceSpec]:
@@ -110,12 +110,12 @@ def lower_slab(
     ValueError
         When slabs would hold more objects than the table can count, or the pool is too large.
     """
-    specs = cache_specs(config, nr_pages, owner0)
     attached = [(i, c.per_inode) for i, c in enumerate(config.caches) if c.role == "attached"]
     slab = make_slab(
-        specs,
+        cache_specs(config, owner0),
         _instances(config, seed, replicate),
         attached,
+        nr_slots=nr_slots(config, nr_pages),
         max_objects=max_objects(config, nr_pages),
         vfs_cache_pressure=config.vfs_cache_pressure,
         held_pages=config.pages_per_held_inode,
@@ -129,4 +129,4 @@ def lower_slab(
         nr_runs=nr_runs,
         nr_calls=nr_calls,
     )
-    return LoweredSlab(slab, shrink, tuple(spec.slots for spec in specs))
+    return LoweredSlab(slab, shrink)

@@ -61,8 +61,9 @@ class ZoneSpec:
     """Shape of a zone.
 
     zone_pages and start_pfn are in 4 KiB pages; spb_pb is pageblocks per superpageblock (a power of
-    two); owner_slots gives each owner's number of slots; nr_records bounds the golden
-    files' records; trace_mask is the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
+    two); owner_slots gives each owner's number of slots, and sharing names consecutive owners that have
+    one range in common, as long as the first's; nr_records bounds the golden files' records; trace_mask is
+    the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
     """
 
     zone_pages: int
@@ -74,6 +75,7 @@ class ZoneSpec:
     cma: bool = False
     reserved_pages: int = 0
     owner_slots: tuple[int, ...] = (0,)
+    sharing: range = range(0)
     nr_records: int = 0
     trace_mask: int = 0
     trace_rows: int = 0
@@ -155,7 +157,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "pb_links": geo.nr_pb + spec.nr_cpus * NR_REQUEST_MT,
         "resting_lists": spec.nr_cpus * NR_RESTING_LISTS,
         "cpu_types": spec.nr_cpus * NR_REQUEST_MT,
-        "slots_pool": sum(spec.owner_slots),
+        "slots_pool": int(_own_slots(spec).sum()),
         "owners": len(spec.owner_slots),
         "counts": NR_ZONE_COUNTS,
         "ev": NR_EV,
@@ -232,13 +234,22 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
         link[: geo.nr_pb] = -1
         link[geo.nr_pb :] = np.arange(geo.nr_pb, link.size)
     zone.index.hint[:] = -1
+    own = _own_slots(spec)
+    zone.slots.base[1:] = np.cumsum(own)[:-1]
+    zone.slots.base[spec.sharing] = zone.slots.base[spec.sharing[:1]]
     zone.slots.size[:] = spec.owner_slots
-    zone.slots.base[1:] = np.cumsum(spec.owner_slots)[:-1]
     if spec.pcp is not None:
         zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags
         zone.pcp.cpu[:, Pc.HIGH] = spec.pcp.high_min
         zone.pcp.cpu[:, Pc.FLAGS] = spec.pcp.flags
     _fill_superpageblocks(zone, first)
+
+
+def _own_slots(spec: ZoneSpec) -> np.ndarray:
+    """Slots that each owner adds to the pool: none if it uses those of another."""
+    own = np.array(spec.owner_slots, np.int64)
+    own[spec.sharing[1:]] = 0
+    return own
 
 
 def _reserved(spec: ZoneSpec, lo: int, hi: int) -> int:

@@ -2,7 +2,8 @@
 
 Owns the meaning of `slots.link`: the page index of the block plus one, 0 in an empty slot. Empty slots are
 zero so that ranges which nobody fills never take memory: owners have more slots than they ever use, caches of
-slabs six times as many in the flagship. Slots are numbered through the whole pool.
+slabs three times as many in the flagship. Owners may have their range in common. Slots are numbered through
+the whole pool.
 """
 
 from __future__ import annotations

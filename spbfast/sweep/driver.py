@@ -111,12 +111,7 @@ def run_sweep(
         raise ConfigError(
             "--force-new and --shard-of exclude each other: one task would move away the others'"
         )
-    executor = job.executor
-    if max_failures is not None:
-        try:
-            executor = type(executor).model_validate({"max_failures": max_failures})
-        except ValueError as error:
-            raise ConfigError(f"--max-failures: {_first_words(error)}") from None
+    executor = _executor_allowing(job.executor, max_failures)
     plan = make_plan(job, int(importlib.import_module(engine).MODEL_VERSION))
     policy = FailurePolicy(fail_fast, executor.allowed_failures(len(plan.cells)))
     key = uuid.uuid4().hex
@@ -137,6 +132,16 @@ def run_sweep(
         conductor.deadline = None if limit_s is None else start + limit_s
         sweep.run(conductor, retry_failed)
         return sweep.finish(conductor, start)
+
+
+def _executor_allowing(executor: Any, max_failures: int | str | None) -> Any:
+    """The executor section, or one with the number of failures that an option gave instead."""
+    if max_failures is None:
+        return executor
+    try:
+        return type(executor).model_validate({"max_failures": max_failures})
+    except ValueError as error:
+        raise ConfigError(f"--max-failures: {_first_words(error)}") from None
 
 
 def share_name(shard_of: tuple[int, int] | None) -> str:

@@ -175,16 +175,29 @@ def run_batch(
         at.put(batch_id, task.cell)
         results.append(run_cell(task, run, level, flag.is_set, timeout_s))
     said = _say_failures(store, batch, results)
-    ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
-    # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
-    shard_id = Batch(tuple(t for t, _ in ended)).batch_id if ended else ""
-    if ended:
-        write_shard(store.shard_path(shard_id), [r for _, r in ended])
+    shard_id = _write_ended(store, batch, results)
     at.put(batch_id, None)
+    return _receipt(shard_id, results, time.perf_counter() - start, said)
+
+
+def _write_ended(store: Store, batch: Batch, results: list[CellResult]) -> str:
+    """Write the cells that ended as one shard; its id, "" if none did."""
+    ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
+    if not ended:
+        return ""
+    # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
+    shard_id = Batch(tuple(t for t, _ in ended)).batch_id
+    write_shard(store.shard_path(shard_id), [r for _, r in ended])
+    return shard_id
+
+
+def _receipt(
+    shard_id: str, results: list[CellResult], wall_s: float, said: dict[int, dict[str, str]]
+) -> dict[str, Any]:
     return {
         "batch": shard_id,
         "statuses": "".join(str(r.status) for r in results),
-        "wall_s": round(time.perf_counter() - start, 3),
+        "wall_s": round(wall_s, 3),
         "events": int(sum(r.facts.get("events", 0) for r in results)),
         "host": hostname(),
         "pid": os.getpid(),
