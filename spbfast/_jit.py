@@ -110,6 +110,23 @@ def _one_specialisation(dispatcher: Any) -> Any:
     return dispatcher
 
 
+def _refuse_python(dispatcher: Any) -> Any:
+    """Let a kernel without a wrapper raise TypeError when Python calls it, where the process would crash."""
+    if INTERPRETED:
+        return dispatcher
+
+    def add_overload(result: Any) -> None:
+        # What is not entered in the dispatcher's own table is never jumped to from Python.
+        dispatcher.overloads[tuple(result.signature.args)] = result
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(f"{dispatcher.__name__} is called by kernels only; Python calls an entry_kernel")
+
+    dispatcher.add_overload = add_overload
+    dispatcher._compile_for_args = refuse
+    return dispatcher
+
+
 def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
     decorate = numba.njit(
         nogil=True,
@@ -122,7 +139,8 @@ def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
         no_cfunc_wrapper=True,
         pipeline_class=EntryCompiler if entry else InnerCompiler,
     )
-    return lambda function: _one_specialisation(decorate(function))
+    guard = _one_specialisation if entry else lambda d: _refuse_python(_one_specialisation(d))
+    return lambda function: guard(decorate(function))
 
 
 kernel = _jit(entry=False)

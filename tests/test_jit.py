@@ -115,6 +115,25 @@ def test_every_inner_kernel_is_hashed() -> None:
 
 
 @compiled_only
+def test_python_cannot_call_an_inner_kernel(tmp_path: Path) -> None:
+    code = """
+a = np.arange(5)
+for compiled_by_a_caller in (False, True):
+    for inner in (deep, inlined):
+        try:
+            inner(a, 1)
+        except TypeError as error:
+            print(error)
+    print(read(a, 2, 1) + read(a, 2, 2))
+"""
+    done = run_python(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    one = ["deep is called by kernels only; Python calls an entry_kernel"]
+    one += [one[0].replace("deep", "inlined"), "4"]
+    assert done.stdout.splitlines() == one + one
+
+
+@compiled_only
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [3, -1])
 @pytest.mark.parametrize("how", [0, 1, 2], ids=["entry", "kernel", "inline kernel"])
