@@ -135,7 +135,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
     path.write_text("no archive")
     lines: list[str] = []
     assert verify_files([path, tmp_path / "absent.npz"], lines.append) == 2
-    assert "not a readable npz archive" in lines[0]
+    assert "not an npz archive" in lines[0]
     assert "no such file" in lines[1]
 
 

@@ -133,6 +133,8 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
     try:
         # Opened here: numpy leaves a file open that begins like an archive and turns out to be none.
         with file.open("rb") as stream:
+            if not stream.peek(2).startswith((b"PK", b"\x93N")):
+                raise TraceError("not an npz archive, as golden traces are; numpy.savez writes them", file)
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.lib.npyio.NpzFile):
                 with loaded as npz:
