@@ -1,7 +1,7 @@
 """Slab caches: objects in slabs, partial lists, and slabs that come from and go back to the allocator.
 
 Owns `Slab.cache` and the slab table. Never asks for pages: `take_object` says NEED_SLAB, the caller
-requests pages into slot `next_slab_slot` of the cache's owner and calls `add_slab`. Slabs that
+requests pages, puts them into slot `next_slab_slot` of the cache's owner and calls `add_slab`. Slabs that
 `put_object` empties are chained until the caller of whatever freed objects comes to `free_emptied`: the
 only place that meets the zone, so that scans compile and run without its arrays.
 
