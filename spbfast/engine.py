@@ -372,7 +372,6 @@ def warmup() -> float:
             "policy": _warmup_policy(),
             "machine": tiny,
             "slab": {"objects_max": 4096},
-            "boot": {"fill_page_cache": False},
         }
     )
     run_replicate(scenario, 0, 0)

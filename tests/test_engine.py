@@ -141,6 +141,37 @@ def test_interpreted_kernels_give_the_same():
     ]
 
 
+WARM = """
+import sys
+from spbfast.engine import run_replicate, warmup
+from tests.demand_tools import scenario
+
+def versions():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("spbfast."):
+            for kernel in vars(module).values():
+                if getattr(kernel, "targetoptions", {}).get("no_cpython_wrapper") is False:
+                    found[kernel.py_func.__qualname__] = len(kernel.overloads)
+    return found
+
+warmup()
+before = versions()
+assert sum(before.values()) >= 4, before
+run_replicate(scenario(duration="20ms"), 1, 0)
+run_replicate(scenario(duration="20ms"), 1, 0, snapshots=True, records=("spb_pb_taint",))
+print({k: n for k, n in versions().items() if before.get(k) != n})
+"""
+
+
+@pytest.mark.skipif(INTERPRETED, reason="nothing is compiled in the interpreted pass")
+def test_warmup_compiles_all_that_a_run_needs():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", WARM]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
 def test_stop_ends_a_run_at_the_next_border():
     asked = []
 
