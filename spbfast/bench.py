@@ -260,8 +260,19 @@ def _measure_p18(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _measure_flagship(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     flagship = bench_flagship(quick)
-    say(f"flagship          {flagship}")
-    return {"flagship": flagship if isinstance(flagship, dict) else None}
+    if isinstance(flagship, str):
+        say(f"flagship      {flagship}")
+        return {"flagship": None}
+    events, wall_s = flagship["page_events"] / 1e6, flagship["wall_s"]
+    say(
+        f"flagship      {flagship['simulated_s']:.0f} simulated s, {events:.0f} million page events "
+        f"in {wall_s:.1f} s, {flagship['boot_s']:.1f} s of it boot"
+    )
+    phases = ", ".join(f"{name} {ns:.1f}" for name, ns in flagship["ns_by_phase"].items())
+    say(f"              ns a page event: {phases}")
+    taken, asked = flagship["resident_bytes"], flagship["state_bytes"]
+    say(f"              memory: {taken / 1e9:.2f} GB taken, tables of {asked / 1e9:.2f} GB asked for")
+    return {"flagship": flagship}
 
 
 def _measure_start(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:

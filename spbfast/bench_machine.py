@@ -34,7 +34,10 @@ def missing(quick: bool) -> str:
 
 
 def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
-    """One replicate of the flagship configuration; or why it was not run."""
+    """One replicate of the flagship configuration; or why it was not run.
+
+    `state_bytes` are the tables that a run asks for, `resident_bytes` what it takes of the machine's memory.
+    """
     if reason := missing(quick):
         return reason
     from spbfast import engine

@@ -67,6 +67,20 @@ def test_json_has_the_promised_keys(tiny_sizes: None, capsys: pytest.CaptureFixt
     assert (found["p18_ns"], found["flagship"], found["compile_s"]) == (None, None, None)
 
 
+def test_the_table_says_what_the_flagship_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"simulated_s": 480.0, "wall_s": 22.78, "boot_s": 1.15, "page_events": 352_087_739}
+    figures |= {"state_bytes": 1_229_523_454, "resident_bytes": 1_060_462_592}
+    figures["ns_by_phase"] = {"generation": 2.11, "slab": 6.69}
+    monkeypatch.setattr(bench, "bench_flagship", lambda quick: figures)
+    assert bench.main(only="flagship") == 0
+    out = capsys.readouterr().out
+    assert "480 simulated s, 352 million page events in 22.8 s, 1.1 s of it boot" in out
+    assert "ns a page event: generation 2.1, slab 6.7" in out
+    assert "memory: 1.06 GB taken, tables of 1.23 GB asked for" in out
+
+
 def test_the_table_says_why_something_is_left_out(
     tiny_sizes: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
