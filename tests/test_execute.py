@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import CODE_PINNED, PB_PAGES, Err, Op
-from spbfast.holders.slab_layout import Sc
+from spbfast.holders.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
 
 
@@ -147,13 +147,17 @@ def test_a_full_table_of_slabs_is_counted(monkeypatch):
     for module in ("machine", "slab"):
         monkeypatch.setattr(f"spbfast.lowering.{module}.nr_slots", lambda *_: 100)
     machine = bare()
+    slab = machine.world.slab
     assert machine.row(Op.SLAB_GROW, 0, 9000, mt=R) == 0
-    assert machine.vm("slab_objects_full") > 0
-    assert machine.vm("slab_alloc_failed") == 0
-    assert machine.world.slab.cache[:, Sc.NR_SLABS].sum() == 100
+    grown = int(slab.inst[0, Si.NR_INODES])
+    assert machine.vm("slab_objects_full") + grown == 9000
+    assert machine.vm("slab_alloc_failed") == slab.inst[0, Si.AWAITED] == 0
+    assert slab.cache[:, Sc.NR_SLABS].sum() == 100
     machine.check()
     assert machine.row(Op.SLAB_DROP, 0, 500, mt=R) == 0
+    left = int(slab.inst[0, Si.NR_INODES])
     assert machine.row(Op.SLAB_GROW, 0, 100, mt=R) == 0
+    assert slab.inst[0, Si.NR_INODES] == left + 100
     machine.check()
 
 

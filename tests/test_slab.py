@@ -50,6 +50,7 @@ from spbfast.holders.slab_layout import (
     make_slab,
 )
 from spbfast.state.build import ZoneSpec, build_zone
+from spbfast.state.slots import blocks_in
 
 DENTRY, INODE, EXTENT = range(3)
 GROW, SCAN, DROP, RELEASE, RECLAIMED, COUNT, BYTES, PAGES = range(8)
@@ -459,7 +460,21 @@ def test_caches_share_their_slots_until_none_is_left():
 
 @pytest.mark.parametrize(
     "what",
-    ["object", "state", "partial", "kept", "inodes", "pages", "present", "chunk", "slots", "two", "nobody"],
+    [
+        "object",
+        "state",
+        "partial",
+        "kept",
+        "inodes",
+        "pages",
+        "present",
+        "chunk",
+        "more",
+        "fewer",
+        "two",
+        "nobody",
+        "stray",
+    ],
 )
 def test_recount_finds_planted_faults(what):
     m = Machine(min_partial=3, attached=0.4)
@@ -481,8 +496,12 @@ def test_recount_finds_planted_faults(what):
         s.cache[INODE, Sc.NR_PAGES] += 8
     elif what == "present":
         s.present[0] = 0
-    elif what == "slots":
+    elif what == "more":
         s.stat[St.USED_SLOTS] += 1
+    elif what == "fewer":
+        s.stat[St.USED_SLOTS] -= 1
+    elif what == "stray":
+        s.state[SLOTS - 1] = 1
     elif what == "two":
         s.cache[EXTENT, Sc.CURRENT] = s.cache[DENTRY, Sc.CURRENT]
     elif what == "nobody":
@@ -505,6 +524,41 @@ def test_impossible_caches_are_refused(change, text):
     spec = CacheSpec(**{**CacheSpec(1, 192, 1, 0, RECLAIMABLE).__dict__, **change})
     with pytest.raises(ValueError, match=text):
         make_slab([spec], [])
+
+
+def test_too_many_slabs_are_refused():
+    with pytest.raises(ValueError, match=r"fewer than 2\^30 slabs"):
+        make_slab([], [], nr_slots=1 << 30)
+
+
+@pytest.mark.parametrize("what", ["owner", "order", "range", "page"])
+def test_recount_finds_planted_faults_of_pages(what):
+    m = Machine()
+    m.zone = zone_of(1 << 12)
+    assert grow_pages(m.zone, m.slab, 0, 300, np.array([m.zone.geo.lo], np.int64)) == DONE
+    check_slab(m.slab, m.zone)
+    z, slots = m.zone, m.zone.slots
+    pfn = blocks_in(slots, int(slots.base[1]))
+    if what == "owner":
+        z.page.next[pfn] -= 1
+    elif what == "order":
+        z.page.state[pfn] ^= 1
+    elif what == "range":
+        slots.size[2] -= 1
+    else:
+        slots.link[slots.base[1] + SLOTS - 1] = 1
+    with pytest.raises(InvariantError):
+        check_slab(m.slab, m.zone)
+
+
+def test_owners_share_a_range():
+    spec = ZoneSpec(2048, spb_pb=4, owner_slots=(5, 10, 10, 7), sharing=range(1, 3))
+    slots = build_zone(spec)[0].slots
+    assert slots.base.tolist() == [0, 5, 5, 15]
+    assert slots.size.tolist() == [5, 10, 10, 7]
+    assert slots.link.size == 22
+    with pytest.raises(ValueError, match="must have equally many"):
+        build_zone(ZoneSpec(2048, spb_pb=4, owner_slots=(5, 10, 11), sharing=range(1, 3)))
 
 
 def test_attached_accumulators_are_fixed_point():

@@ -51,7 +51,7 @@ def _queue_caches(slab: Slab) -> list[int]:
 def count_live(slab: Slab) -> np.ndarray:
     """Objects per slab as the queues name them: int64 over the slab table."""
     live = np.zeros(slab.state.size, np.int64)
-    for q in range(len(_queue_caches(slab))):
+    for q in range(len(slab.fifo.queue)):
         slots = entries_of(slab.fifo, q).astype(np.int64) >> 1
         np.add.at(live, slots, 1)
     return live
@@ -93,7 +93,7 @@ def _check_instances(slab: Slab) -> None:
 def _walk(links: np.ndarray, head: int, where: str) -> list[int]:
     slots: list[int] = []
     while head != END:
-        if head < LINK0 or len(slots) > links.size:
+        if not LINK0 <= head < LINK0 + links.size or len(slots) > links.size:
             raise InvariantError("list ends", where, END, head)
         slots.append(head - LINK0)
         head = int(links[head - LINK0])
@@ -123,16 +123,24 @@ def _caches_of_slabs(slab: Slab, partial: list[list[int]]) -> np.ndarray:
     return found
 
 
+def _expect_same(what: str, expected: list[int], found: list[int]) -> None:
+    """Two ascending lists of slots are equal, or the lowest slot that only one of them has."""
+    if expected != found:
+        slot = min(set(expected) ^ set(found))
+        raise InvariantError(what, f"slot {slot}", slot in expected, slot in found)
+
+
 def _check_slots(slab: Slab, cache_of: np.ndarray, partial: list[list[int]]) -> None:
     used = (slab.state & IN_USE) != 0
-    _expect(
-        "slots of a cache", "slots", np.flatnonzero(used).tolist(), np.flatnonzero(cache_of >= 0).tolist()
-    )
+    slabs = np.flatnonzero(cache_of >= 0).tolist()
+    _expect_same("a slot in use belongs to a cache", slabs, np.flatnonzero(used).tolist())
+    _expect_same("a slot without a slab has no state", [], np.flatnonzero((slab.state != 0) & ~used).tolist())
+    nr = int(slab.stat[St.USED_SLOTS])
+    _expect_same("slots in use are below the number ever used", [], (nr + np.flatnonzero(used[nr:])).tolist())
     free = _walk(slab.next, int(slab.stat[St.FREE_SLOTS]), "free slots")
-    unused = np.flatnonzero(~used[: slab.stat[St.USED_SLOTS]]).tolist()
-    _expect("free slots", "slots", unused, sorted(free))
-    listed = sorted(sum(partial, free))
-    _expect("slots with links", "slots", listed, np.flatnonzero(slab.next != OFF_LIST).tolist())
+    _expect_same("free slots", np.flatnonzero(~used[:nr]).tolist(), sorted(free))
+    listed = sorted(free + [slot for slots in partial for slot in slots])
+    _expect_same("slots with links", listed, np.flatnonzero(slab.next != OFF_LIST).tolist())
 
 
 def _check_cache(slab: Slab, c: int, live: np.ndarray, mine: np.ndarray, partial: list[int]) -> None:
@@ -160,19 +168,21 @@ def _orders(row: np.ndarray, state: np.ndarray) -> np.ndarray:
 
 
 def _check_pages(slab: Slab, cache_of: np.ndarray, zone: Any) -> None:
-    """Every slab has a block of its order, and no other slot has one."""
-    base = {int(zone.slots.base[owner]) for owner in slab.cache[:, Sc.OWNER]}
-    _expect("ranges of slots that the caches use", "zone", 1, len(base))
-    start = base.pop()
+    """The caches have one range of slots; a slab's block has its order and owner, other slots have none."""
+    owners = slab.cache[:, Sc.OWNER]
+    ranges = {(int(zone.slots.base[o]), int(zone.slots.size[o])) for o in owners}
+    start = int(zone.slots.base[owners[0]])
+    _expect("the caches' range of slots", "zone", {(start, slab.state.size)}, ranges)
     pfn = blocks_in(zone.slots, slice(start, start + slab.state.size))
-    with_pages = np.flatnonzero(pfn >= 0)
-    _expect("slots with pages", "zone", np.flatnonzero(cache_of >= 0).tolist(), with_pages.tolist())
+    _expect_same(
+        "slots with pages", np.flatnonzero(cache_of >= 0).tolist(), np.flatnonzero(pfn >= 0).tolist()
+    )
     for c, row in enumerate(slab.cache):
         mine = np.flatnonzero(cache_of == c)
         orders = zone.page.state[pfn[mine]] & 0x0F
         _expect("orders of slabs", f"cache {c}", _orders(row, slab.state[mine]).tolist(), orders.tolist())
-        owners = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
-        _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], owners)
+        found = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
+        _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], found)
 
 
 def check_slab(slab: Slab, zone: Any = None) -> None:

@@ -204,7 +204,7 @@ def make_slab(
     attached : list of (cache number, objects per inode)
         Objects that come and go with every inode.
     nr_slots : int
-        Slabs that all caches together may have at once, 10 bytes each.
+        Slabs that all caches together may have at once, 10 bytes each and 4 in the zone.
     max_objects : int
         Objects that may live at once, 4 bytes each.
     vfs_cache_pressure : int
@@ -218,7 +218,7 @@ def make_slab(
         Sizes that the tables cannot hold.
     """
     if not 0 <= nr_slots < 1 << 30:
-        raise ValueError(f"slab caches may have 0..2^30 slabs, got {nr_slots}")
+        raise ValueError(f"slab caches must have fewer than 2^30 slabs, got {nr_slots}")
     attached = attached or []
     cache = np.zeros((len(caches), len(Sc)), np.int64)
     for row, spec in zip(cache, caches, strict=True):

@@ -223,7 +223,7 @@ def get_slab(w, policy, c, cls, cpu):
         pfn = request(w, policy, order, mt, cls, cpu)
     if pfn < 0:
         return 0
-    slot = next_slab_slot(slab)
+    slot = next_slab_slot(slab)  # there is one: the caller has looked, and no request adds slabs
     hand_out(z, pfn, order, mt, owner, slot)
     add_slab(slab, c, slot, order)
     return 1

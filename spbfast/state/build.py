@@ -248,6 +248,8 @@ def _fill(zone: Zone, spec: ZoneSpec) -> None:
 def _own_slots(spec: ZoneSpec) -> np.ndarray:
     """Slots that each owner adds to the pool: none if it uses those of another."""
     own = np.array(spec.owner_slots, np.int64)
+    if len(set(own[spec.sharing].tolist())) > 1:
+        raise ValueError(f"owners that share slots must have equally many, got {own[spec.sharing].tolist()}")
     own[spec.sharing[1:]] = 0
     return own
 
