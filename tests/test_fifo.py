@@ -70,18 +70,19 @@ def run(fifo, ops):
     return results.tolist()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_queues_behave_like_deques(seed):
+@pytest.mark.parametrize("largest", [2**24 - 1, 2**24, 2**31 - 1])
+@pytest.mark.parametrize("seed", range(2))
+def test_queues_behave_like_deques(seed, largest):
     rng = np.random.default_rng(seed)
     queues, limit = 5, 4 * CHUNK
-    fifo = make_fifo(limit, queues)
+    fifo = make_fifo(limit, queues, largest)
     twins = [deque() for _ in range(queues)]
     ops, expected = [], []
     for step in range(6000):
         q = int(rng.integers(queues))
         grows = (step // 1000) % 2 == 0
         if sum(map(len, twins)) < limit and (not twins[q] or rng.random() < (0.7 if grows else 0.3)):
-            value = int(rng.integers(2**31))
+            value = int(rng.integers(largest + 1)) if step % 50 else largest
             twins[q].append(value)
             ops.append((PUSH, q, value))
             expected.append(Err.OK)
@@ -122,14 +123,18 @@ def test_exhausted_pool_is_an_error_code_and_changes_nothing():
     assert fifo.pool[2] == nr_chunks(CHUNK, 1)
 
 
-def test_memory_is_four_bytes_an_entry_and_little_more():
-    fifo = make_fifo(10_000_000, 100)
-    assert sum(a.nbytes for a in fifo) < 4.25 * 10_000_000
+@pytest.mark.parametrize(("largest", "width"), [(2**24 - 1, 3), (2**24, 4)])
+def test_memory_is_what_the_largest_entry_needs_and_little_more(largest, width):
+    fifo = make_fifo(10_000_000, 100, largest)
+    assert fifo.data.nbytes >= width * 10_000_000
+    assert sum(a.nbytes for a in fifo) < (width + 0.25) * 10_000_000
 
 
-def test_too_large_a_pool_is_refused():
+def test_what_positions_or_entries_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="too large"):
         make_fifo(2**31, 1)
+    with pytest.raises(ValueError, match=r"below 2\^31, not up to 2147483648"):
+        make_fifo(100, 1, 2**31)
 
 
 def test_peek_looks_ahead_within_a_chunk():

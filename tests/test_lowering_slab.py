@@ -82,21 +82,21 @@ def test_pool_holds_what_fits_the_memory_or_the_bound():
     assert low.slab.stat[St.MAX_OBJECTS] == max_objects(config, PAGES)
 
 
-def test_slabs_have_room_for_twice_what_full_ones_take():
+def test_slabs_have_room_for_half_as_many_again_as_full_ones_take():
     config = SlabConfig(objects_max=64_000_000)
     inodes = 64_000_000 / config.objects_per_inode
     share = {"inode": 1.0, "dentry": config.dentries_per_inode}
     full = sum(inodes * share.get(c.role, c.per_inode) // c.objects(c.order) for c in config.caches)
-    assert nr_slots(config, 238 << 18) == pytest.approx(2 * full, rel=0.001)
+    assert nr_slots(config, 238 << 18) == pytest.approx(1.5 * full, rel=0.001)
     assert nr_slots(config, 1000) == 1000
     assert nr_slots(SlabConfig(objects_max=1000), 238 << 18) == 1 << 16
 
 
-def test_objects_take_at_most_four_and_a_half_bytes():
+def test_objects_take_at_most_three_and_a_half_bytes():
     config = SlabConfig()
     nr_pages = 238 << 18
     low = lower_slab(config, nr_pages, 1)
-    assert sum(a.nbytes for a in low.slab.fifo) <= 4.5 * max_objects(config, nr_pages)
+    assert sum(a.nbytes for a in low.slab.fifo) <= 3.5 * max_objects(config, nr_pages)
     assert sum(a.nbytes for a in low.slab[1:4]) <= 12 * nr_slots(config, nr_pages)
 
 

@@ -531,6 +531,17 @@ def test_too_many_slabs_are_refused():
         make_slab([], [], nr_slots=1 << 30)
 
 
+@pytest.mark.parametrize(("nr_slots", "width"), [(1 << 23, 3), ((1 << 23) + 1, 4)])
+def test_entries_are_as_wide_as_the_last_slot_needs(nr_slots, width):
+    spec, instance = CacheSpec(1, 192, 0, 0, RECLAIMABLE), InstanceSpec(0, 0, key=1)
+    slab = make_slab([spec], [instance], nr_slots=nr_slots, max_objects=1000)
+    assert slab.fifo.data.shape[1] == width
+    slab.stat[St.USED_SLOTS] = nr_slots - 1
+    assert grow(slab, 0, 3, PREFER) == DONE
+    named = np.concatenate([entries_of(slab.fifo, q) for q in range(4)]) >> 1
+    assert set(named.tolist()) == {nr_slots - 1}
+
+
 @pytest.mark.parametrize("what", ["owner", "order", "range", "page"])
 def test_recount_finds_planted_faults_of_pages(what):
     m = Machine()

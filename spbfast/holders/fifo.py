@@ -1,9 +1,10 @@
-"""Many queues of int32 entries in one pool of chunks.
+"""Many queues of small integers in one pool of chunks.
 
 Owns the chunks, every queue's ends and its directory, through which any entry is found by its place. An
-entry costs 4 bytes plus 8 per chunk; a queue of n entries holds at most (n - 2) / CHUNK + 2 chunks of
-entries and an empty one none, and likewise for the chunks of its directory, so a pool made for `entries`
-entries cannot run out as long as no more are queued in all. Never looks at what an entry means.
+entry costs 3 bytes, or 4 where entries from 2^24 on must fit, plus 8 per chunk; a queue of n entries holds at
+most (n - 2) / CHUNK + 2 chunks of entries and an empty one none, and likewise for the chunks of its
+directory, so a pool made for `entries` entries cannot run out as long as no more are queued in all. Never
+looks at what an entry means.
 Positions are absolute: chunk * CHUNK + offset. Chunks of a queue are numbered in order of arrival.
 """
 
@@ -21,6 +22,7 @@ from spbfast.holders.draws import below
 CHUNK_SHIFT = 8
 CHUNK = 1 << CHUNK_SHIFT
 CHUNK_MASK = CHUNK - 1
+NARROW, WIDE = 3, 4  # bytes of an entry
 OK, FULL = int(Err.OK), int(Err.OBJECTS_FULL)
 
 
@@ -41,7 +43,10 @@ POOL_SWAP, POOL_SWAP_WITH = 3, 4  # positions of a swap that is to come, or -1
 
 @by_reference(inner={"queue": (NR_QUEUE,)})
 class Fifo(NamedTuple):
-    """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks."""
+    """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks.
+
+    An entry is a row of `data`, its bytes from the lowest on: the queues are most of a slab layer's memory.
+    """
 
     data: np.ndarray
     next: np.ndarray
@@ -60,7 +65,7 @@ def nr_chunks(entries: int, queues: int) -> int:
     return chunks + _chunks(chunks, queues)
 
 
-def make_fifo(entries: int, queues: int) -> Fifo:
+def make_fifo(entries: int, queues: int, largest: int = (1 << 31) - 1) -> Fifo:
     """Empty queues.
 
     Parameters
@@ -69,24 +74,50 @@ def make_fifo(entries: int, queues: int) -> Fifo:
         Entries in all queues together that the pool must hold.
     queues : int
         Number of queues.
+    largest : int
+        The largest entry, which decides the bytes that each takes.
 
     Raises
     ------
     ValueError
-        When positions would not fit 2^31 entries.
+        When positions would not fit 2^31 entries, or entries 31 bits.
     """
     chunks = nr_chunks(entries, queues)
     if chunks * CHUNK >= 1 << 31:
         raise ValueError(f"an object pool of {entries} entries is too large (limit 2^31)")
+    if not 0 <= largest < 1 << 31:
+        raise ValueError(f"entries of queues must be below 2^31, not up to {largest}")
+    # Directories are in `data` too: the numbers of chunks, which the limit above holds below 2^23.
+    width = NARROW if largest < 1 << (8 * NARROW) else WIDE
     ring = 1 << (_chunks(_chunks(entries, queues), 1) - 1).bit_length()
     pool = np.array([-1, 0, chunks, -1, -1], np.int64)
     return Fifo(
-        data=np.zeros(chunks * CHUNK, np.int32),
+        data=np.zeros((chunks * CHUNK, width), np.uint8),
         next=np.zeros(chunks, np.int32),
         queue=np.zeros((queues, NR_QUEUE), np.int64),
         ring=np.zeros((queues, ring), np.int32),
         pool=pool,
     )
+
+
+@inline_kernel
+def _entry(fifo, position):
+    """The entry at a position."""
+    entry = np.int64(fifo.data[position, 0])
+    entry |= np.int64(fifo.data[position, 1]) << 8
+    entry |= np.int64(fifo.data[position, 2]) << 16
+    if fifo.data.shape[1] == WIDE:
+        entry |= np.int64(fifo.data[position, 3]) << 24
+    return entry
+
+
+@inline_kernel
+def _set_entry(fifo, position, entry):
+    fifo.data[position, 0] = entry & 0xFF
+    fifo.data[position, 1] = (entry >> 8) & 0xFF
+    fifo.data[position, 2] = (entry >> 16) & 0xFF
+    if fifo.data.shape[1] == WIDE:
+        fifo.data[position, 3] = entry >> 24
 
 
 @kernel
@@ -126,7 +157,7 @@ def _add_to_directory(fifo, q, number, chunk):
         if page < 0:
             return FULL
         fifo.ring[q, (number >> CHUNK_SHIFT) & (fifo.ring.shape[1] - 1)] = page
-    fifo.data[_directory(fifo, q, number)] = chunk
+    _set_entry(fifo, _directory(fifo, q, number), chunk)
     return OK
 
 
@@ -160,7 +191,7 @@ def _drop_head(fifo, q):
         _put_chunk(fifo, _directory(fifo, q, first - 1) >> CHUNK_SHIFT)
     if queue[Q.LEN] > 0:
         queue[Q.FIRST] = first
-        queue[Q.HEAD] = np.int64(fifo.data[_directory(fifo, q, first)]) << CHUNK_SHIFT
+        queue[Q.HEAD] = _entry(fifo, _directory(fifo, q, first)) << CHUNK_SHIFT
 
 
 @inline_kernel
@@ -176,7 +207,7 @@ def push_tail(fifo, q, entry):
         if _grow_tail(fifo, q) != OK:
             return FULL
     tail = fifo.queue[q, Q.TAIL]
-    fifo.data[tail] = entry
+    _set_entry(fifo, tail, entry)
     fifo.queue[q, Q.TAIL] = tail + 1
     fifo.queue[q, Q.LEN] += 1
     return OK
@@ -186,7 +217,7 @@ def push_tail(fifo, q, entry):
 def pop_head(fifo, q):
     """Remove and return the oldest entry of queue q, which must not be empty."""
     head = fifo.queue[q, Q.HEAD]
-    entry = np.int64(fifo.data[head])
+    entry = _entry(fifo, head)
     fifo.queue[q, Q.HEAD] = head + 1
     fifo.queue[q, Q.LEN] -= 1
     if (head + 1) & CHUNK_MASK == 0 or fifo.queue[q, Q.LEN] == 0:
@@ -201,7 +232,7 @@ def peek_ahead(fifo, q, distance):
     ahead = head + distance
     if ahead >> CHUNK_SHIFT != head >> CHUNK_SHIFT or distance >= fifo.queue[q, Q.LEN]:
         ahead = head
-    return np.int64(fifo.data[ahead])
+    return _entry(fifo, ahead)
 
 
 @inline_kernel
@@ -209,7 +240,7 @@ def position_of(fifo, q, place):
     """Position of the entry `place` behind the head of queue q."""
     place += fifo.queue[q, Q.HEAD] & CHUNK_MASK
     at = _directory(fifo, q, fifo.queue[q, Q.FIRST] + (place >> CHUNK_SHIFT))
-    return (np.int64(fifo.data[at]) << CHUNK_SHIFT) + (place & CHUNK_MASK)
+    return (_entry(fifo, at) << CHUNK_SHIFT) + (place & CHUNK_MASK)
 
 
 @inline_kernel
@@ -218,9 +249,9 @@ def settle_shuffle(fifo):
     position = fifo.pool[POOL_SWAP]
     if position >= 0:
         youngest = fifo.pool[POOL_SWAP_WITH]
-        entry = fifo.data[youngest]
-        fifo.data[youngest] = fifo.data[position]
-        fifo.data[position] = entry
+        entry = _entry(fifo, youngest)
+        _set_entry(fifo, youngest, _entry(fifo, position))
+        _set_entry(fifo, position, entry)
         fifo.pool[POOL_SWAP] = -1
 
 
@@ -233,9 +264,18 @@ def shuffle_tail(fifo, q, x):
     """
     settle_shuffle(fifo)
     position = position_of(fifo, q, below(x, fifo.queue[q, Q.LEN]))
-    prefetch(fifo.data, position)
+    prefetch(fifo.data, position * fifo.data.shape[1])
     fifo.pool[POOL_SWAP] = position
     fifo.pool[POOL_SWAP_WITH] = fifo.queue[q, Q.TAIL] - 1
+
+
+def _entries_at(fifo: Fifo, positions: slice | np.ndarray) -> np.ndarray:
+    """Entries at some positions: int32, a copy."""
+    rows = fifo.data[positions]
+    entries = np.zeros(len(rows), np.int32)
+    for k in range(rows.shape[1]):
+        entries |= rows[:, k].astype(np.int32) << (8 * k)
+    return entries
 
 
 def chunks_of(fifo: Fifo, q: int) -> list[int]:
@@ -243,12 +283,9 @@ def chunks_of(fifo: Fifo, q: int) -> list[int]:
     if fifo.queue[q, Q.LEN] == 0:
         return []
     mask = fifo.ring.shape[1] - 1
-    numbers = range(int(fifo.queue[q, Q.FIRST]), int(fifo.queue[q, Q.LAST]) + 1)
-    pages = [int(fifo.ring[q, (n >> CHUNK_SHIFT) & mask]) for n in numbers]
-    return [
-        int(fifo.data[(page << CHUNK_SHIFT) + (n & CHUNK_MASK)])
-        for page, n in zip(pages, numbers, strict=True)
-    ]
+    numbers = np.arange(int(fifo.queue[q, Q.FIRST]), int(fifo.queue[q, Q.LAST]) + 1)
+    pages = fifo.ring[q, (numbers >> CHUNK_SHIFT) & mask].astype(np.int64)
+    return [int(chunk) for chunk in _entries_at(fifo, (pages << CHUNK_SHIFT) + (numbers & CHUNK_MASK))]
 
 
 def directory_of(fifo: Fifo, q: int) -> list[int]:
@@ -283,7 +320,7 @@ def entries_of(fifo: Fifo, q: int) -> np.ndarray:
         return np.zeros(0, np.int32)
     if (chunks[0], chunks[-1]) != (head >> CHUNK_SHIFT, (tail - 1) >> CHUNK_SHIFT):
         raise ValueError(f"queue {q} is from {head} to {tail}, its directory says chunks {chunks}")
-    parts = [fifo.data[c << CHUNK_SHIFT : (c + 1) << CHUNK_SHIFT] for c in chunks]
+    parts = [_entries_at(fifo, slice(c << CHUNK_SHIFT, (c + 1) << CHUNK_SHIFT)) for c in chunks]
     entries = np.concatenate(parts)[head & CHUNK_MASK :][:length]
     end = ((head & CHUNK_MASK) + length - 1) & CHUNK_MASK
     if entries.size != length or end != (tail - 1) & CHUNK_MASK:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast._jit import inline_kernel, kernel, prefetch
-from spbfast.constants import Err
 from spbfast.holders.draws import chance, draw, high_32
 from spbfast.holders.fifo import (
     fifo_len,
@@ -40,8 +39,7 @@ from spbfast.holders.slab_layout import (
 )
 
 DONE = -1  # of a growth: everything asked for is there
-POOL_FULL = -2  # of a growth: the object pool is used up, Err.OBJECTS_FULL
-OBJECTS_FULL = int(Err.OBJECTS_FULL)
+POOL_FULL = -2  # of a growth: the object pool is used up
 AHEAD = 16  # entries between prefetching a slab's state and using it
 
 

@@ -206,7 +206,7 @@ def make_slab(
     nr_slots : int
         Slabs that all caches together may have at once, 10 bytes each and 4 in the zone.
     max_objects : int
-        Objects that may live at once, 4 bytes each.
+        Objects that may live at once, 3 bytes each, 4 with more than 2^23 slabs.
     vfs_cache_pressure : int
         Percent of the unused objects that a count reports.
     held_pages : int
@@ -226,6 +226,7 @@ def make_slab(
     inst = np.zeros((len(instances), len(Si)), np.int64)
     for row, instance in zip(inst, instances, strict=True):
         _fill_instance(row, instance)
+    largest = (max(nr_slots, 1) - 1) << 1 | REFERENCED
     # Two rows at least: numpy calls columns of fewer contiguous, and kernels would be compiled once more.
     links = np.zeros((max(nr_slots, 2), 2), np.int32)
     return Slab(
@@ -236,7 +237,7 @@ def make_slab(
         inst=inst,
         attached=np.array([(c, round(per * ONE)) for c, per in attached], np.int64).reshape(-1, 2),
         att=np.zeros((len(instances), len(attached), 3), np.int64),
-        fifo=make_fifo(max_objects, max(1, len(instances) * (ATTACHED0 + len(attached)))),
+        fifo=make_fifo(max_objects, max(1, len(instances) * (ATTACHED0 + len(attached))), largest),
         present=np.zeros(len(instances), np.int8),
         stat=_first_stat(max_objects, vfs_cache_pressure, held_pages),
     )

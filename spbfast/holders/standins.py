@@ -47,7 +47,7 @@ def make_standins(rule: np.ndarray, nr_caches: int, second_chance: np.ndarray, e
         Objects that these queues may hold together.
     """
     queue = np.where(second_chance, np.cumsum(second_chance) - 1, -1).astype(np.int64)
-    fifo = make_fifo(entries, max(1, int(second_chance.sum())))
+    fifo = make_fifo(entries, max(1, int(second_chance.sum())), 1)
     return Standins(
         objects=np.zeros(nr_caches, np.int64),
         carry=np.zeros(nr_caches, np.int64),

@@ -44,8 +44,6 @@ from spbfast.workers.defer import defer_requests
 from spbfast.workers.gigantic import queue_contig, return_contig
 
 OK = int(Err.OK)
-SLOTS_FULL = int(Err.SLOTS_FULL)
-OBJECTS_FULL = int(Err.OBJECTS_FULL)
 CORRUPT = int(Err.CORRUPT)
 # SLUB's first attempt at the preferred order: no reclaim, no reserves, no retry.
 CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC | CLS_KSWAPD

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SLAB_STREAM = 0x51AB  # part of the draw keys: no actor's number
 # Slabs that may exist, in units of those that all objects fill at their preferred orders. The flagship's runs
-# came to 0.86 at most, under mainline with two dentries an inode; more is for slabs half empty or small.
-SLABS_PER_FULL = 2
+# came to 0.96 at most, under mainline with two dentries an inode; more is for slabs half empty or small.
+SLABS_PER_FULL = 1.5
 MANY_PAGES = 1 << 16  # zones up to this size may be nothing but slabs
 
 
