@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
@@ -144,6 +145,47 @@ def test_a_poisoned_point_costs_only_itself(tmp_path: Path) -> None:
     code, err = command(tmp_path, config, out, *options)
     assert code == 3
     assert "6 of them done before" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_workers_that_do_not_start_again_in_time_get_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine all of them can be given up at once; the sweep then waited for ever."""
+    from spbfast.sweep import clusters
+
+    monkeypatch.setitem(clusters.LOCAL_SETTINGS, "distributed.deploy.lost-worker-timeout", "10ms")
+    overrides = ("executor={kind: processes, workers: 1, batch: 1}",)
+    outcome = go(tmp_path, tmp_path / "out", *overrides, sweep=POISON, replicates=1)
+    assert (outcome.exit_code, outcome.n_ok, outcome.n_failed) == (3, 3, 1)
+
+
+def test_a_sweep_ends_when_no_worker_process_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spbfast.errors import SetupError
+    from spbfast.sweep import executor
+
+    class Client:
+        status = "running"
+        workers: dict[str, Any] = {}  # noqa: RUF012
+
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": self.workers}
+
+    now = [1000.0]
+    monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    pool = executor.DaskPool(Client(), 2, lambda batch: {}, "sweep", separate=True)
+    pool.check()
+    now[0] += executor.NO_WORKER_S - 1
+    Client.workers = {"tls://127.0.0.1:1": {"nthreads": 1}}
+    pool.check()
+    Client.workers = {}
+    now[0] += executor.NO_WORKER_S - 1
+    pool.check()
+    assert pool.threads == 2
+    now[0] += executor.ROLL_CALL_S
+    with pytest.raises(SetupError, match="no worker process has started for 10 minutes"):
+        pool.check()
 
 
 @pytest.mark.slow

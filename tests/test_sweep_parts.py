@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,15 +154,44 @@ def test_differences_name_the_leaf() -> None:
     assert diff_trees(old, new) == ["a.c: 2 there, 3 now", "d: 1 there, null now", "e: null there, [1] now"]
 
 
-def test_no_logger_of_distributed_writes_below_critical_during_a_sweep() -> None:
-    """Its client's logger has a level of its own, and once wrote a traceback beside the progress line."""
+def test_no_logger_of_dask_writes_below_critical_during_a_sweep() -> None:
+    """Some have a level of their own, and once wrote tracebacks beside the progress line."""
     import distributed  # noqa: F401
 
-    from spbfast.sweep.clusters import silence_distributed
+    from spbfast.sweep.clusters import silence_dask
 
-    names = ("distributed", "distributed.client", "distributed.scheduler", "distributed.nanny")
+    names = ("distributed", "distributed.client", "distributed.nanny", "tornado.application", "asyncio")
     before = {name: logging.getLogger(name).level for name in names}
     assert before["distributed.client"] != logging.NOTSET
-    with silence_distributed():
+    assert before["tornado.application"] != logging.NOTSET
+    with silence_dask():
         assert [name for name in names if logging.getLogger(name).isEnabledFor(logging.ERROR)] == []
     assert {name: logging.getLogger(name).level for name in names} == before
+
+
+DYING_WORKER = """
+import asyncio, gc, os, time
+from spbfast.sweep.clusters import dask_settings
+
+async def close(nanny):
+    await nanny.rpc.close()
+
+if __name__ == "__main__":
+    with dask_settings(dashboard=False):
+        from distributed import LocalCluster
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+            nanny = cluster.workers[0]
+            asyncio.run_coroutine_threadsafe(close(nanny), cluster.loop.asyncio_loop).result(10)
+            os.kill(nanny.pid, 9)
+            time.sleep(2)
+    gc.collect()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_as_its_nanny_closes_writes_nothing(tmp_path: Path) -> None:
+    """The nanny fails in a task of the event loop that nobody awaits; the loop's logger tells of such."""
+    program = tmp_path / "dying.py"
+    program.write_text(DYING_WORKER)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -8,10 +8,13 @@ behind the driver's back. Batch systems are in jobqueue.py.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -48,8 +51,16 @@ DASK_SETTINGS = {
     # A thousand workers start at once on a busy file system.
     "distributed.comm.timeouts.connect": "60s",
 }
+LOCAL_SETTINGS: dict[str, Any] = {
+    # Here a worker that dies is noticed at once, and a wall clock that jumps must not look like silence.
+    "distributed.scheduler.worker-ttl": None,
+    # A worker that died starts again by itself, slowly on a busy machine; after this it gets a successor.
+    "distributed.deploy.lost-worker-timeout": "60s",
+}
 # Dask's servers answer on HTTP whether or not there is a dashboard; without routes there is nothing to see.
 NO_HTTP: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+
+DASK_LOGGERS = ("distributed", "tornado", "asyncio")  # itself, and the event loop that it works in
 
 
 @contextlib.contextmanager
@@ -59,24 +70,27 @@ def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
     import distributed  # noqa: F401  (its defaults have to be there before ours)
 
     install()
-    with silence_distributed(), dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
+    with silence_dask(), dask.config.set(DASK_SETTINGS | ({} if dashboard else NO_HTTP) | more):
         yield
 
 
 @contextlib.contextmanager
-def silence_distributed() -> Iterator[None]:
-    """Let only critical messages of distributed through, also of its loggers with a level of their own.
+def silence_dask() -> Iterator[None]:
+    """Let only critical messages of Dask through, also of its loggers with a level of their own.
 
-    Its client has one, and wrote a traceback where a worker died while the cluster closed.
+    Its client has one, and so has the event loop below it, which writes the traceback of a callback that
+    fails: such as that of a nanny whose worker died while the cluster closed.
     """
-    names = {"distributed", *(n for n in logging.root.manager.loggerDict if n.startswith("distributed."))}
-    levels = {name: logging.getLogger(name).level for name in names}
-    levels = {name: level for name, level in levels.items() if level or name == "distributed"}
+    known = logging.root.manager.loggerDict
+    below = [name for name in known if name.startswith(tuple(f"{top}." for top in DASK_LOGGERS))]
+    levels = {name: logging.getLogger(name).level for name in (*DASK_LOGGERS, *below)}
+    levels = {name: level for name, level in levels.items() if level or name in DASK_LOGGERS}
     for name in levels:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        gc.collect()  # tasks that failed and were never awaited are told of when they are collected
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
@@ -101,8 +115,7 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
             "executor.kind: processes starts this script again in each worker; put the call of sweep() "
             'under  if __name__ == "__main__":  or use executor.kind: threads'
         )
-    # Here a worker that dies is noticed at once, and a wall clock that jumps must not look like silence.
-    with dask_settings(request.dashboard, **{"distributed.scheduler.worker-ttl": None}):
+    with dask_settings(request.dashboard, **LOCAL_SETTINGS):
         from distributed import Client, LocalCluster
 
         shape: dict[str, Any] = {"n_workers": 1, "threads_per_worker": workers, "protocol": "inproc://"}
@@ -126,7 +139,26 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
         ):
             if request.dashboard:
                 tell_dashboard(client, request)
+            if not threads:
+                # Between equal limits: the number is kept, also if a worker does not start again.
+                cluster.adapt(minimum=workers, maximum=workers)
             yield client
+            if not threads:
+                _await_starts(client, workers)
+
+
+def _await_starts(client: Any, workers: int) -> None:
+    """Let workers that are just starting again get there, for at most CONNECT_S: closed halfway, they write
+    tracebacks to the terminal."""
+
+    def wait() -> None:
+        with contextlib.suppress(Exception):
+            client.wait_for_workers(workers, timeout=CONNECT_S)
+            client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
+
+    thread = threading.Thread(target=wait, name="spbfast-starts", daemon=True)
+    thread.start()
+    thread.join(CONNECT_S)
 
 
 def tell_dashboard(client: Any, request: Request) -> None:

@@ -27,6 +27,7 @@ MIB = 1 << 20
 PROCESS_BYTES = 400 * MIB
 ROLL_CALL_S = 5.0
 FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0
+NO_WORKER_S = 600.0  # how long all worker processes of this machine may be missing
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
@@ -163,12 +164,14 @@ class DaskPool:
         # Where a process does one run at a time, its death says which one it was.
         self.suspects = self.window if separate else 1
         self._client, self._run, self._sweep = client, run, sweep
-        self._budget, self._trouble, self._local = budget, trouble, local
+        self._budget, self._trouble = budget, trouble
+        self._local, self._separate = local, separate
         self._done: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
         self._say = say
         self._sent = 0
         self._last_call = 0.0
+        self._last_seen = time.monotonic()
         self._next_word = time.monotonic() + FIRST_WORD_S
 
     def submit(self, batch: Batch, need_bytes: int) -> None:
@@ -216,19 +219,31 @@ class DaskPool:
         threading.Thread(target=_quietly, args=(call,), name="spbfast-stop", daemon=True).start()
 
     def check(self) -> None:
-        """Count the workers of other machines now and then; complain when none can come."""
-        if self._local or time.monotonic() - self._last_call < ROLL_CALL_S:
+        """Count the workers that are other processes now and then; complain when none can come."""
+        if time.monotonic() - self._last_call < ROLL_CALL_S or (self._local and not self._separate):
             return
         self._last_call = time.monotonic()
         if self._client.status not in ("running", "connecting"):
             raise SetupError("the scheduler cannot be reached any more; what is done is saved")
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        if workers:
+            self._last_seen = time.monotonic()
+        if self._local:
+            self._check_local()
+            return
         self.threads = sum(w["nthreads"] for w in workers.values())
         if not workers and (trouble := self._trouble()):
             raise SetupError(trouble)
         if not workers and time.monotonic() >= self._next_word:
             self._next_word = time.monotonic() + NEXT_WORD_S
             self._say("no worker yet; its job may be waiting in the queue")
+
+    def _check_local(self) -> None:
+        if time.monotonic() - self._last_seen > NO_WORKER_S:
+            raise SetupError(
+                f"no worker process has started for {NO_WORKER_S / 60:.0f} minutes; what is done is saved. "
+                "Is there memory for another process? executor.kind: threads needs none"
+            )
 
 
 def _quietly(call: Callable[[], Any]) -> None:
