@@ -15,7 +15,8 @@ from spbfast._jit import INTERPRETED
 from spbfast.config import load_config
 from spbfast.constants import C
 from spbfast.engine import boot, run_replicate, simulate, simulate_ticks, state_bytes, warmup
-from spbfast.errors import SimulationError
+from spbfast.errors import InvariantError, SimulationError
+from spbfast.holders.slab_layout import Sc
 from spbfast.loop.record import make_samples
 from spbfast.loop.step import finish_run
 from spbfast.lowering.machine import lower_scenario
@@ -54,6 +55,24 @@ def test_state_agrees_and_no_page_is_lost(policy):
     machine.check()
     assert machine.vm("pgalloc_normal") - machine.vm("pgfree") == held_pages(world) - before
     assert machine.vm("page_events") > 1000
+
+
+@pytest.mark.parametrize("rule", ["slab pages", "free blocks"])
+def test_a_run_that_is_checked_recounts_zone_and_slab(rule, monkeypatch):
+    def broken(worlds, policy, samples):
+        finish_run(worlds, policy, samples)
+        if rule == "slab pages":
+            worlds[0].slab.cache[0, Sc.NR_PAGES] += 1
+        else:
+            worlds[0].zone.area.nr[0] += 1
+
+    given = scenario(duration=SHORT)
+    run_replicate(given, 1, 0, check=True)
+    monkeypatch.setattr(engine, "finish_run", broken)
+    run_replicate(given, 1, 0)
+    with pytest.raises(InvariantError) as found:
+        run_replicate(given, 1, 0, check=True)
+    assert ("slab pages" in str(found.value)) == (rule == "slab pages")
 
 
 def test_mechanisms_act_in_the_tiny_machine():

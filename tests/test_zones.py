@@ -10,6 +10,7 @@ from spbfast.config.machine import Machine
 from spbfast.constants import PB_PAGES, C
 from spbfast.engine import boot, run_replicate, simulate_ticks
 from spbfast.errors import ConfigError
+from spbfast.holders.slab_check import check_slab
 from spbfast.loop.record import make_samples
 from spbfast.lowering.machine import lower_scenario, lowmem_reserve
 from spbfast.state.check import check_zone
@@ -69,6 +70,7 @@ def test_no_page_is_lost_in_any_zone(values, policy):
     assert simulate_ticks(run, samples, given.duration // 10**6, 1)
     for shape, world in zip(given.machine.zones(), run.worlds, strict=True):
         check_zone(world.zone, run.policy)
+        check_slab(world.slab, world.zone)
         z = world.zone
         usable = int(z.spb.total.sum()) * 512
         assert usable <= shape.nr_managed
