@@ -119,7 +119,7 @@ def _memory() -> Iterator[Finding]:
 
     free = usable_memory()
     level = GOOD if free > 2 << 30 else CAUTION
-    advice = "" if level == GOOD else "a run of the 247 GB machine needs 1.2 GB"
+    advice = "" if level == GOOD else "a run of the 247 GB machine needs 1.1 GB"
     yield Finding("memory", level, f"{free / 2**30:.1f} GiB free for this process", advice)
 
 

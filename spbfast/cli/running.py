@@ -5,6 +5,7 @@ Owns `run` and `sweep`. Prints; computes nothing.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,7 @@ def run(
     dataset = dataset_of(runs, job.seed, MODEL_VERSION)
     if not quiet:
         typer.echo(_summary(dataset))
+    _tell_caveats(dataset)
     if output is not None:
         from spbfast.records import write_run
 
@@ -188,11 +190,28 @@ def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **opti
         typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
     outcome = run_sweep(job, outdir, quiet=quiet, **options)
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
+        _warn_of(outdir)
         if not no_report:
             build_report_page(outdir, prefix="report: ")
         if not quiet:
             typer.echo(_snippet(outdir))
     return outcome.exit_code
+
+
+def _tell_caveats(dataset: Any) -> None:
+    from spbfast.caveats import caveats
+
+    for text in caveats(dataset):
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _warn_of(outdir: Path) -> None:
+    """Say what a sweep's runs left out."""
+    from spbfast.results import open_results
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # failed runs have been told of
+        _tell_caveats(open_results(outdir))
 
 
 def _snippet(outdir: Path) -> str:

@@ -45,7 +45,8 @@ POOL_SWAP, POOL_SWAP_WITH = 3, 4  # positions of a swap that is to come, or -1
 class Fifo(NamedTuple):
     """Entries by position; free chunks' links; per queue `Q` and the ring of its directory's chunks.
 
-    An entry is a row of `data`, its bytes from the lowest on: the queues are most of a slab layer's memory.
+    `data` is uint8 over (positions, 3 or 4): an entry's bytes from the lowest on. Queues are most of the slab
+    layer's memory.
     """
 
     data: np.ndarray

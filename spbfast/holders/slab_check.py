@@ -6,6 +6,7 @@ zone's slots when given, to see that every slab has its pages.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -108,13 +109,20 @@ def _partial_list(slab: Slab, c: int) -> list[int]:
     return partial
 
 
+def _slots_named(slab: Slab, partial: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Cache and slots by queue, by partial list, and by what is being filled (-1: nothing)."""
+    for q, c in enumerate(_queue_caches(slab)):
+        yield c, entries_of(slab.fifo, q) >> 1
+    for c, slots in enumerate(partial):
+        yield c, np.array(slots, np.int64)
+    for c, row in enumerate(slab.cache):
+        yield c, row[Sc.CURRENT : Sc.CURRENT + 1]
+
+
 def _caches_of_slabs(slab: Slab, partial: list[list[int]]) -> np.ndarray:
     """Cache of every slab by the queues of its objects, its list, or its being filled; -1 of none."""
     found = np.full(slab.state.size, -1)
-    named = [(c, entries_of(slab.fifo, q).astype(np.int64) >> 1) for q, c in enumerate(_queue_caches(slab))]
-    named += [(c, np.array(slots, np.int64)) for c, slots in enumerate(partial)]
-    named += [(c, row[Sc.CURRENT : Sc.CURRENT + 1]) for c, row in enumerate(slab.cache)]
-    for c, slots in named:
+    for c, slots in _slots_named(slab, partial):
         slots = slots[slots >= 0]
         others = slots[(found[slots] >= 0) & (found[slots] != c)]
         if others.size:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from spbfast.caveats import caveats
 from spbfast.errors import ResultsError, SpbfastError
 from spbfast.plots import point_labels, point_styles
 from spbfast.report import measures, tables
@@ -41,6 +42,7 @@ def _content(figures: Any, store: Store, ds: Any, manifest: dict[str, Any]) -> d
         "headline": tables.headline(ds, labels, paired),
         "sentence": tables.sentence(ds, labels, paired),
         "counts": _counts(ds),
+        "caveats": caveats(ds),
         "failures": failures(store, ds, labels),
         "max_failures": MAX_FAILURES,
         "figures": {

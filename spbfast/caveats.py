@@ -1,0 +1,35 @@
+"""What a reader of results should know before he trusts them.
+
+Owns the words for runs that came to an end and yet left something out. Reads counters of a dataset, decides
+nothing about it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+POOL_FULL = "slab_objects_full"
+
+
+def caveats(ds: xr.Dataset) -> list[str]:
+    """Sentences about what runs left out; none for most results.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        From `open_results` or `simulate`, with `vmstat` over (.., time, counter).
+    """
+    if "vmstat" not in ds or POOL_FULL not in ds["counter"].values:
+        return []
+    left_out = ds["vmstat"].sel(counter=POOL_FULL)
+    left_out = left_out.max("time") if "time" in left_out.dims else left_out
+    full = int((left_out > 0).sum())
+    if not full:
+        return []
+    return [
+        f"in {full} of {left_out.size} runs the slab caches had no room for all that was to grow: up to "
+        f"{int(left_out.max()):,} inodes were left out (counter {POOL_FULL}); raise slab.objects_max"
+    ]
