@@ -183,7 +183,9 @@ if __name__ == "__main__":
             nanny = cluster.workers[0]
             asyncio.run_coroutine_threadsafe(close(nanny), cluster.loop.asyncio_loop).result(10)
             os.kill(nanny.pid, 9)
-            time.sleep(2)
+            while nanny.is_alive():
+                time.sleep(0.1)
+            time.sleep(1)
     gc.collect()
 """
 

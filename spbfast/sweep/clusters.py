@@ -11,10 +11,8 @@ import contextlib
 import gc
 import logging
 import multiprocessing
-import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 CONNECT_S = 30.0
+START_S = 300.0  # of a worker process
 STARTS = 3
 DASK_SETTINGS = {
     # The driver decides what happens to a batch whose worker died, so Dask itself tries nothing twice.
@@ -54,8 +53,9 @@ DASK_SETTINGS = {
 LOCAL_SETTINGS: dict[str, Any] = {
     # Here a worker that dies is noticed at once, and a wall clock that jumps must not look like silence.
     "distributed.scheduler.worker-ttl": None,
-    # A worker that died starts again by itself, slowly on a busy machine; after this it gets a successor.
-    "distributed.deploy.lost-worker-timeout": "60s",
+    # A worker that died is started again by its nanny, on a busy machine not within the 15 s after which Dask
+    # would give up both, for good.
+    "distributed.deploy.lost-worker-timeout": "365d",
 }
 # Dask's servers answer on HTTP whether or not there is a dashboard; without routes there is nothing to see.
 NO_HTTP: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
@@ -90,9 +90,11 @@ def silence_dask() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()  # tasks that failed and were never awaited are told of when they are collected
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        try:
+            gc.collect()  # tasks that failed and were never awaited are told of when they are collected
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager
@@ -122,7 +124,7 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
         if not threads:
             # Other users of this machine reach the loopback address too, so it is TLS here as well.
             shape = {"n_workers": workers, "threads_per_worker": 1, "host": LOOPBACK, "protocol": "tls://"}
-            shape |= {"security": temporary_security(), "memory_limit": limit}
+            shape |= {"security": temporary_security(), "memory_limit": limit, "death_timeout": START_S}
         with (
             tempfile.TemporaryDirectory(prefix="spbfast-") as scratch,
             _start(
@@ -139,26 +141,7 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
         ):
             if request.dashboard:
                 tell_dashboard(client, request)
-            if not threads:
-                # Between equal limits: the number is kept, also if a worker does not start again.
-                cluster.adapt(minimum=workers, maximum=workers)
             yield client
-            if not threads:
-                _await_starts(client, workers)
-
-
-def _await_starts(client: Any, workers: int) -> None:
-    """Let workers that are just starting again get there, for at most CONNECT_S: closed halfway, they write
-    tracebacks to the terminal."""
-
-    def wait() -> None:
-        with contextlib.suppress(Exception):
-            client.wait_for_workers(workers, timeout=CONNECT_S)
-            client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
-
-    thread = threading.Thread(target=wait, name="spbfast-starts", daemon=True)
-    thread.start()
-    thread.join(CONNECT_S)
 
 
 def tell_dashboard(client: Any, request: Request) -> None:

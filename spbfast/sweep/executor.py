@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import queue
 import threading
 import time
@@ -28,6 +29,7 @@ PROCESS_BYTES = 400 * MIB
 ROLL_CALL_S = 5.0
 FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0
 NO_WORKER_S = 600.0  # how long all worker processes of this machine may be missing
+SETTLE_S = 30.0
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
@@ -90,6 +92,9 @@ class Pool(Protocol):
     def check(self) -> None:
         """Raise SetupError when no batch will ever run."""
 
+    def settle(self, timeout_s: float = SETTLE_S) -> None:
+        """Let workers that are just starting get there: closed halfway, they write tracebacks."""
+
 
 class SerialPool:
     """Runs batches in the calling thread, one per call of `wait`: for debuggers and tests."""
@@ -121,6 +126,9 @@ class SerialPool:
 
     def check(self) -> None:
         """Nothing can be missing."""
+
+    def settle(self, timeout_s: float = SETTLE_S) -> None:
+        """Nothing starts."""
 
 
 class DaskPool:
@@ -171,7 +179,7 @@ class DaskPool:
         self._say = say
         self._sent = 0
         self._last_call = 0.0
-        self._last_seen = time.monotonic()
+        self._missing_since: float | None = None
         self._next_word = time.monotonic() + FIRST_WORD_S
 
     def submit(self, batch: Batch, need_bytes: int) -> None:
@@ -226,10 +234,8 @@ class DaskPool:
         if self._client.status not in ("running", "connecting"):
             raise SetupError("the scheduler cannot be reached any more; what is done is saved")
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        if workers:
-            self._last_seen = time.monotonic()
         if self._local:
-            self._check_local()
+            self._check_local(len(workers))
             return
         self.threads = sum(w["nthreads"] for w in workers.values())
         if not workers and (trouble := self._trouble()):
@@ -238,12 +244,30 @@ class DaskPool:
             self._next_word = time.monotonic() + NEXT_WORD_S
             self._say("no worker yet; its job may be waiting in the queue")
 
-    def _check_local(self) -> None:
-        if time.monotonic() - self._last_seen > NO_WORKER_S:
+    def _check_local(self, nr_workers: int) -> None:
+        if nr_workers:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = time.monotonic()
+        elif time.monotonic() - self._missing_since > NO_WORKER_S:
             raise SetupError(
-                f"no worker process has started for {NO_WORKER_S / 60:.0f} minutes; what is done is saved. "
-                "Is there memory for another process? executor.kind: threads needs none"
+                f"all worker processes have been gone for {NO_WORKER_S / 60:.0f} minutes; what is done is "
+                "saved. Is there memory for another process? executor.kind: threads needs none"
             )
+
+    def settle(self, timeout_s: float = SETTLE_S) -> None:
+        """Wait until as many worker processes as there were have started, for at most `timeout_s`."""
+        if not (self._local and self._separate):
+            return
+
+        def wait() -> None:
+            with contextlib.suppress(Exception):
+                self._client.wait_for_workers(self.threads, timeout=timeout_s)
+                self._client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
+
+        thread = threading.Thread(target=wait, name="spbfast-settle", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
 
 
 def _quietly(call: Callable[[], Any]) -> None:
