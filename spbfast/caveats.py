@@ -1,4 +1,4 @@
-"""What a reader of results should know before he trusts them.
+"""What a reader of results should know before trusting them.
 
 Owns the words for runs that came to an end and yet left something out. Reads counters of a dataset, decides
 nothing about it.
@@ -26,10 +26,10 @@ def caveats(ds: xr.Dataset) -> list[str]:
         return []
     left_out = ds["vmstat"].sel(counter=POOL_FULL)
     left_out = left_out.max("time") if "time" in left_out.dims else left_out
-    full = int((left_out > 0).sum())
+    full, ended = int((left_out > 0).sum()), int(left_out.notnull().sum())
     if not full:
         return []
     return [
-        f"in {full} of {left_out.size} runs the slab caches had no room for all that was to grow: up to "
+        f"in {full} of {ended} runs the slab caches had no room for all that was to grow: up to "
         f"{int(left_out.max()):,} inodes were left out (counter {POOL_FULL}); raise slab.objects_max"
     ]

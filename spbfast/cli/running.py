@@ -190,7 +190,7 @@ def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **opti
         typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
     outcome = run_sweep(job, outdir, quiet=quiet, **options)
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.get("shard_of") is None:
-        _warn_of(outdir)
+        _tell_caveats_of(outdir)
         if not no_report:
             build_report_page(outdir, prefix="report: ")
         if not quiet:
@@ -205,12 +205,13 @@ def _tell_caveats(dataset: Any) -> None:
         typer.echo(f"warning: {text}", err=True)
 
 
-def _warn_of(outdir: Path) -> None:
+def _tell_caveats_of(outdir: Path) -> None:
     """Say what a sweep's runs left out."""
     from spbfast.results import open_results
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # failed runs have been told of
+        # Failed runs have been told of.
+        warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
         _tell_caveats(open_results(outdir))
 
 

@@ -138,7 +138,7 @@ def _expect_same(what: str, expected: list[int], found: list[int]) -> None:
         raise InvariantError(what, f"slot {slot}", slot in expected, slot in found)
 
 
-def _expect_equal(what: str, slots: np.ndarray, expected: np.ndarray, found: np.ndarray) -> None:
+def _expect_values(what: str, slots: np.ndarray, expected: np.ndarray, found: np.ndarray) -> None:
     """A value of each of these slots, or the first slot where it is another."""
     wrong = np.flatnonzero(expected != found)
     if wrong.size:
@@ -164,7 +164,7 @@ def _check_cache(slab: Slab, c: int, live: np.ndarray, mine: np.ndarray, partial
     row, where = slab.cache[c], f"cache {c}"
     state = slab.state[mine].astype(np.int64)
     held = state & LIVE_MASK
-    _expect_equal("objects of slabs", mine, live[mine], held)
+    _expect_values("objects of slabs", mine, live[mine], held)
     _expect("objects", where, int(held.sum()), int(row[Sc.NR_OBJECTS]))
     _expect(
         "objects allocated less freed", where, int(row[Sc.ALLOCATED] - row[Sc.FREED]), int(row[Sc.NR_OBJECTS])
@@ -196,7 +196,7 @@ def _check_pages(slab: Slab, cache_of: np.ndarray, zone: Any) -> None:
     for c, row in enumerate(slab.cache):
         mine = np.flatnonzero(cache_of == c)
         orders = zone.page.state[pfn[mine]] & 0x0F
-        _expect_equal("orders of slabs", mine, _orders(row, slab.state[mine]), orders)
+        _expect_values("orders of slabs", mine, _orders(row, slab.state[mine]), orders)
         found = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
         _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], found)
 

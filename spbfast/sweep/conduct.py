@@ -24,7 +24,7 @@ from spbfast.sweep.signals import StopRequest
 from spbfast.sweep.store import Store, count
 
 GRACE_S = 20.0
-STOPPED_SETTLE_S = 3.0
+SETTLE_S, STOPPED_SETTLE_S = 30.0, 3.0
 STATUS_EVERY_S = 60.0
 POLL_S = 0.2
 # How long a shard may take to become visible on a network file system after its receipt came.
@@ -114,10 +114,7 @@ class Conductor:
                 pool.check()
             elif time.monotonic() > end:
                 break
-        if end is None:
-            pool.settle()
-        else:  # whoever stops a sweep waits for no worker
-            pool.settle(STOPPED_SETTLE_S)
+        pool.settle(SETTLE_S if end is None else STOPPED_SETTLE_S)
 
     def _next_batch(self, pool: Pool) -> Batch | None:
         """The next cells, as many as make about five seconds; a suspect goes alone."""

@@ -29,7 +29,6 @@ PROCESS_BYTES = 400 * MIB
 ROLL_CALL_S = 5.0
 FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0
 NO_WORKER_S = 600.0  # how long all worker processes of this machine may be missing
-SETTLE_S = 30.0
 
 Run = Callable[[Batch], dict[str, Any]]
 Outcome = tuple[Batch, dict[str, Any] | BaseException]
@@ -92,7 +91,7 @@ class Pool(Protocol):
     def check(self) -> None:
         """Raise SetupError when no batch will ever run."""
 
-    def settle(self, timeout_s: float = SETTLE_S) -> None:
+    def settle(self, timeout_s: float) -> None:
         """Let workers that are just starting get there: closed halfway, they write tracebacks."""
 
 
@@ -127,7 +126,7 @@ class SerialPool:
     def check(self) -> None:
         """Nothing can be missing."""
 
-    def settle(self, timeout_s: float = SETTLE_S) -> None:
+    def settle(self, timeout_s: float) -> None:
         """Nothing starts."""
 
 
@@ -255,17 +254,16 @@ class DaskPool:
                 "saved. Is there memory for another process? executor.kind: threads needs none"
             )
 
-    def settle(self, timeout_s: float = SETTLE_S) -> None:
+    def settle(self, timeout_s: float) -> None:
         """Wait until as many worker processes as there were have started, for at most `timeout_s`."""
         if not (self._local and self._separate):
             return
 
         def wait() -> None:
-            with contextlib.suppress(Exception):
-                self._client.wait_for_workers(self.threads, timeout=timeout_s)
-                self._client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
+            self._client.wait_for_workers(self.threads, timeout=timeout_s)
+            self._client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
 
-        thread = threading.Thread(target=wait, name="spbfast-settle", daemon=True)
+        thread = threading.Thread(target=_quietly, args=(wait,), name="spbfast-settle", daemon=True)
         thread.start()
         thread.join(timeout_s)
 

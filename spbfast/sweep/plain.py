@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from spbfast.sweep import worker
-from spbfast.sweep.executor import SETTLE_S, Outcome, Request, Run, SerialPool
+from spbfast.sweep.executor import Outcome, Request, Run, SerialPool
 from spbfast.sweep.limits import choose_workers, memory_for_runs
 from spbfast.sweep.plan import Batch
 
@@ -73,7 +73,7 @@ class PlainPool:
         """Have queued batches dropped and running ones end early."""
         worker.request_stop(self._sweep)
 
-    def settle(self, timeout_s: float = SETTLE_S) -> None:
+    def settle(self, timeout_s: float) -> None:
         """Nothing starts."""
 
     def check(self) -> None:
