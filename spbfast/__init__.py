@@ -15,12 +15,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "Zone": "spbfast.zone",
     "load_config": "spbfast.config",
-    "simulate": "spbfast.engine",
+    "simulate": "spbfast.model.engine",
     "sweep": "spbfast.sweep",
-    "open_results": "spbfast.results",
-    "cube": "spbfast.results",
-    "compare": "spbfast.results",
-    "fragmentation_scores": "spbfast.scores",
+    "open_results": "spbfast.results.open",
+    "cube": "spbfast.results.open",
+    "compare": "spbfast.results.open",
+    "fragmentation_scores": "spbfast.results.scores",
     "presets": "spbfast.config",
     "explain": "spbfast.config.schema",
 }

@@ -28,19 +28,19 @@ from spbfast.constants import (
     SpbCategory,
 )
 from spbfast.errors import ZoneError
-from spbfast.loop import replay
-from spbfast.lowering.arguments import FIRST_SLOTS, flags_of, integer, mt_of, order_of, zone_spec
-from spbfast.lowering.policy import policy_array
-from spbfast.state import picture as pictures
-from spbfast.state.build import PcpConf, boot_chunks, build_zone
-from spbfast.state.check import check_zone
-from spbfast.state.lookup import must_be_held
-from spbfast.state.walk import read_lists, read_places
+from spbfast.model.loop import replay
+from spbfast.model.lowering.arguments import FIRST_SLOTS, flags_of, integer, mt_of, order_of, zone_spec
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state import picture as pictures
+from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.lookup import must_be_held
+from spbfast.model.state.walk import read_lists, read_places
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spbfast.lowering.policy import PolicyLike
+    from spbfast.model.lowering.lower_policy import PolicyLike
 
 _CHUNK = 1 << 18  # rows per call of the event loop
 
@@ -90,7 +90,7 @@ class Zone:
 
     Attributes
     ----------
-    state : spbfast.state.layout.Zone
+    state : spbfast.model.state.layout.Zone
         The arrays behind it, to look at.
     policy : ndarray
         The policy as the kernels take it.
@@ -135,8 +135,8 @@ class Zone:
     def from_picture(cls, text: str, policy: PolicyLike = DEFAULT, *, start_pfn: int = 0x100000) -> Zone:
         """A zone that looks like a picture, built by real requests, then left to `policy`.
 
-        Letters are those of `spbfast.state.picture`. A pageblock is filled with blocks of order 7 to 9; small
-        letters leave an eighth to a half of it free. While it is built the policy mixes freely.
+        Letters are those of `spbfast.model.state.picture`. A pageblock is filled with blocks of order 7 to
+        9; small letters leave an eighth to a half of it free. While it is built the policy mixes freely.
 
         Raises
         ------
@@ -408,7 +408,7 @@ class Zone:
         return int(self.state.count[C.TAINTED_SPBS])
 
     def picture(self) -> str:
-        """One letter a pageblock, superpageblocks apart; letters: `spbfast.state.picture`."""
+        """One letter a pageblock, superpageblocks apart; letters: `spbfast.model.state.picture`."""
         return pictures.picture(self.state)
 
     def check(self) -> None:

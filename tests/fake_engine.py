@@ -1,7 +1,7 @@
 """An engine without a simulation: results follow from scenario, seed and replicate, and so do failures.
 
-Stands in for spbfast.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 (or more than
-666 million) fails, 667 kills its process, 668 takes memory until it is killed and 669 gets none.
+Stands in for spbfast.model.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 (or
+more than 666 million) fails, 667 kills its process, 668 takes memory until it is killed and 669 gets none.
 SPBFAST_FAKE_SLEEP is the time in seconds that a run takes.
 """
 

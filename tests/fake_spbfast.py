@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     """The command line, its sweeps run by tests.fake_engine."""
     from spbfast.cli import main as real_main
-    from spbfast.sweep import driver
+    from spbfast.sweep.run import driver
 
     driver.run_sweep = functools.partial(driver.run_sweep, engine="tests.fake_engine")
     real_main()

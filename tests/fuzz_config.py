@@ -24,7 +24,7 @@ from spbfast.config import load_config
 from spbfast.config.messages import all_paths
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.errors import ConfigError, Problem
-from spbfast.sweep.plan import make_plan
+from spbfast.sweep.points.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 # Processor time, so that a busy machine is not taken for a slow loader.

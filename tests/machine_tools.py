@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from spbfast._jit import entry_kernel
 from spbfast.constants import CODE_CONTIG, NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
-from spbfast.demand.request import World
-from spbfast.engine import boot
-from spbfast.holders.pagecache import reclaim_pages
-from spbfast.holders.slab_check import check_slab
-from spbfast.loop.execute import run_rows
-from spbfast.loop.replay import boot_zone
-from spbfast.loop.step import end_boot
-from spbfast.lowering.machine import Lowered, first_demand_owner, lower_scenario
-from spbfast.state.build import boot_chunks, first_usable
-from spbfast.state.check import check_zone
-from spbfast.state.node import VM_NAMES
-from spbfast.state.slots import blocks_in
-from spbfast.workers.compact import compact_for_thp, wake_compaction
-from spbfast.workers.defer import execute_requests
-from spbfast.workers.due import run_due_work
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.demand.request import World
+from spbfast.model.engine import boot
+from spbfast.model.holders.check_slab import check_slab
+from spbfast.model.holders.pagecache import reclaim_pages
+from spbfast.model.loop.execute import run_rows
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.loop.step import end_boot
+from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
+from spbfast.model.state.build import boot_chunks, first_usable
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.node import VM_NAMES
+from spbfast.model.state.slots import blocks_in
+from spbfast.model.workers.compact import compact_for_thp, wake_compaction
+from spbfast.model.workers.defer import execute_requests
+from spbfast.model.workers.due import run_due_work
 from tests.demand_tools import scenario
 
 USER = int(Cls.BLOCKING | Cls.KSWAPD)

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from spbfast.config import load_config
-from spbfast.results import open_results
+from spbfast.results.open import open_results
 from spbfast.sweep import make_plan, run_sweep
-from spbfast.sweep.limits import usable_cpus
+from spbfast.sweep.pools.limits import usable_cpus
 from tests.sweep_tools import write_job
 
 

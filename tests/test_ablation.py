@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from experiments import ablation
+from experiments.series_page import page
 
 from spbfast.config import load_config, presets, series
-from spbfast.results import open_results
-from spbfast.sweep.driver import run_sweep
-from spbfast.validation import ablation
-from spbfast.validation.series_page import page
+from spbfast.results.open import open_results
+from spbfast.sweep.run.driver import run_sweep
 from tests.sweep_tools import ENGINE
 
 ROOT = Path(__file__).resolve().parents[1]

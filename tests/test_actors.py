@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import (
     CLS_BLOCKING,
     CLS_NORETRY,
@@ -21,11 +20,12 @@ from spbfast.constants import (
     Op,
     Row,
 )
-from spbfast.demand.actors import generate_boot, generate_tick
-from spbfast.demand.layout import Ap, As, Kind
-from spbfast.demand.rows import DIGEST0, fold_rows
-from spbfast.holders.draws import key_of
-from spbfast.lowering.demand import lower_actors
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.demand.generate import generate_boot, generate_tick
+from spbfast.model.demand.rows import DIGEST0, fold_rows
+from spbfast.model.lowering.lower_actors import lower_actors
+from spbfast.model.primitives.draws import key_of
+from spbfast.model.state.demand_layout import Ap, As, Kind
 from tests.demand_tools import (
     FIRST_OWNER,
     KEY,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
-from spbfast.allocator import pick
 from spbfast.constants import PB_PAGES, AllocFlag, Mt, Outcome, Req
-from spbfast.state.build import copy_zone
-from spbfast.state.walk import spb_lists
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.allocator import pick
+from spbfast.model.state.build import copy_zone
+from spbfast.model.state.walk import spb_lists
 from spbfast.zone import Zone
 from tests.zone_tools import TINY, run_to
 

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from spbfast import bench
+from spbfast.bench import page_events as bench
 from spbfast.constants import C
-from spbfast.state.build import PcpConf
-from spbfast.state.check import check_zone
-from spbfast.state.slots import blocks_in
+from spbfast.model.state.build import PcpConf
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.slots import blocks_in
 
 TINY = 1 << 14
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from spbfast.caveats import caveats
+from spbfast.results.caveats import caveats
 from tests.demand_tools import CONFIGS
 from tests.test_cli import run
 

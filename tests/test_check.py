@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import (
     CODE_PCP,
     NR_REQUEST_MT,
@@ -18,12 +17,13 @@ from spbfast.constants import (
     Pc,
 )
 from spbfast.errors import InvariantError
-from spbfast.loop.replay import boot_zone
-from spbfast.lowering.policy import policy_array
-from spbfast.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
-from spbfast.state.check import check_zone, field_of
-from spbfast.state.layout import FIELDS, Zone
-from spbfast.verify import Replay
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
+from spbfast.model.state.check import check_zone, field_of
+from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone as Interactive
 from tests.zone_tools import TINY, replay_of, run_to, steps
 

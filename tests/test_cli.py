@@ -150,7 +150,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "  baseline: {policy.slab_shrink: false}\n  grid: {policy.slab_shrink_target_objs: [512, 2048]}\n",
         encoding="utf-8",
     )
-    monkeypatch.setitem(sys.modules, "spbfast.engine", fake_engine)
+    monkeypatch.setitem(sys.modules, "spbfast.model.engine", fake_engine)
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -200,7 +200,7 @@ def test_run_prints_a_summary_and_keeps_the_dataset(
         coords = {"time": np.array([0.0, 1.0]), "counter": np.array(["pgalloc_normal"], object)}
         return SimpleNamespace(data=data, coords=coords, digest="0", records={})
 
-    monkeypatch.setattr(sys.modules["spbfast.engine"], "run_replicate", run_replicate)
+    monkeypatch.setattr(sys.modules["spbfast.model.engine"], "run_replicate", run_replicate)
     words = ["run", "job.yaml", "-o", "one.nc", "--set", "policy.slab_shrink=false", "--set", "replicates=3"]
     code, out, err = call(words, capsys)
     assert code == 0, err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spbfast.constants import CLAIMED_AT, CLAIMED_MOST, NR_MT, PB_PAGES, Ev, Mt, Op, Req
-from spbfast.state.node import NEVER, N, Wk
+from spbfast.model.state.node import NEVER, N, Wk
 from spbfast.zone import Zone
 from tests.machine_tools import MS, M, U, bare, compact, wake
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from spbfast import cli, comparison
+from spbfast import cli
 from spbfast.errors import ResultsError
-from spbfast.results import open_results
-from spbfast.sweep.driver import run_sweep
+from spbfast.results import comparison
+from spbfast.results.open import open_results
+from spbfast.sweep.run.driver import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
 LADDER = (

@@ -12,7 +12,7 @@ from spbfast.config.actors import Actors
 from spbfast.config.machine import Machine, Pcp, Slab, SlabCache
 from spbfast.config.schema import key_docs
 from spbfast.errors import ConfigError
-from spbfast.lowering.demand import lower_actors
+from spbfast.model.lowering.lower_actors import lower_actors
 from tests.demand_tools import CONFIGS, scenario
 
 FILES = sorted(p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.yaml"))

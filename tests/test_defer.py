@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import C, Op, Pc, Req
-from spbfast.state.node import NEVER, Df, N, Now, V, Wk
-from spbfast.workers.shrink import W
+from spbfast.model.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.model.workers.shrink import W
 from tests.machine_tools import MS, M, R, U, bare
 
 TRIGGERS = {

@@ -14,8 +14,8 @@ import spbfast
 from spbfast.config import load_config
 from spbfast.errors import ConfigError
 from spbfast.sweep import run_sweep
-from spbfast.sweep.identity import point_identity
-from spbfast.sweep.plan import Plan, make_plan
+from spbfast.sweep.points.identity import point_identity
+from spbfast.sweep.points.plan import Plan, make_plan
 from tests.sweep_tools import ENGINE
 
 ACTORS = """\

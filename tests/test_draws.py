@@ -9,8 +9,17 @@ import sys
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED, entry_kernel
-from spbfast.holders.draws import below, chance, derive_key, draw, high_32, key_of, low_32, threshold_32
+from spbfast.jit.decorators import INTERPRETED, entry_kernel
+from spbfast.model.primitives.draws import (
+    below,
+    chance,
+    derive_key,
+    draw,
+    high_32,
+    key_of,
+    low_32,
+    threshold_32,
+)
 
 MASK = (1 << 64) - 1
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast import engine
-from spbfast._jit import INTERPRETED
 from spbfast.config import load_config
 from spbfast.constants import C
-from spbfast.engine import boot, run_replicate, simulate, simulate_ticks, state_bytes, warmup
 from spbfast.errors import InvariantError, SimulationError
-from spbfast.holders.slab_layout import Sc
-from spbfast.loop.record import make_samples
-from spbfast.loop.step import finish_run
-from spbfast.lowering.machine import lower_scenario
-from spbfast.state.node import NEVER, Now, Wk
-from spbfast.variables import VARIABLES
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model import engine
+from spbfast.model.engine import boot, run_replicate, simulate, simulate_ticks, state_bytes, warmup
+from spbfast.model.holders.slab_layout import Sc
+from spbfast.model.loop.sample import make_samples
+from spbfast.model.loop.step import finish_run
+from spbfast.model.lowering.lower_machine import lower_scenario
+from spbfast.model.state.node import NEVER, Now, Wk
+from spbfast.outputs.variables import VARIABLES
 from tests.demand_tools import CONFIGS, scenario
 from tests.machine_tools import booted, held_pages
 
@@ -137,7 +137,7 @@ def test_quanta_decide_nothing(step):
 
 
 SNIPPET = """
-from spbfast.engine import run_replicate
+from spbfast.model.engine import run_replicate
 from tests.demand_tools import scenario
 for policy in ("mainline", "v1@30", "v2"):
     run = run_replicate(scenario(policy=policy, duration="400ms"), 1, 0, check=True)
@@ -162,7 +162,7 @@ def test_interpreted_kernels_give_the_same():
 
 WARM = """
 import sys
-from spbfast.engine import run_replicate, warmup
+from spbfast.model.engine import run_replicate, warmup
 from tests.demand_tools import scenario
 
 def versions():

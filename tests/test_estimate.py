@@ -12,7 +12,7 @@ import pytest
 from spbfast import cli
 from spbfast.errors import ResultsError
 from spbfast.sweep import run_sweep
-from spbfast.sweep.estimate import estimate, format_bytes, words
+from spbfast.sweep.run.estimate import estimate, format_bytes, words
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, GRID, make_job
 
@@ -96,7 +96,7 @@ def test_large_sweeps_are_warned_about(tmp_path: Path, monkeypatch: pytest.Monke
 def test_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "spbfast.engine", fake_engine)
+    monkeypatch.setitem(sys.modules, "spbfast.model.engine", fake_engine)
     monkeypatch.chdir(tmp_path)
     make_job(tmp_path)
     with pytest.raises(SystemExit) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import CODE_PINNED, PB_PAGES, Err, Op
-from spbfast.holders.slab_layout import Sc, Si
+from spbfast.model.holders.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
 
 
@@ -144,8 +144,8 @@ def test_a_full_object_pool_is_counted():
 
 
 def test_a_full_table_of_slabs_is_counted(monkeypatch):
-    for module in ("machine", "slab"):
-        monkeypatch.setattr(f"spbfast.lowering.{module}.nr_slots", lambda *_: 100)
+    for module in ("lower_machine", "lower_slab"):
+        monkeypatch.setattr(f"spbfast.model.lowering.{module}.nr_slots", lambda *_: 100)
     machine = bare()
     slab = machine.world.slab
     assert machine.row(Op.SLAB_GROW, 0, 9000, mt=R) == 0

@@ -7,10 +7,19 @@ from collections import deque
 import numpy as np
 import pytest
 
-from spbfast._jit import entry_kernel
 from spbfast.constants import Err
-from spbfast.holders.draws import below, chance, derive_key, draw, high_32, key_of, low_32, threshold_32
-from spbfast.holders.fifo import (
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.primitives.draws import (
+    below,
+    chance,
+    derive_key,
+    draw,
+    high_32,
+    key_of,
+    low_32,
+    threshold_32,
+)
+from spbfast.model.primitives.fifo import (
     CHUNK,
     Q,
     chunks_of,

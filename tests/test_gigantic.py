@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from spbfast.constants import PB_PAGES, C, Op, Row
-from spbfast.engine import run_replicate
 from spbfast.errors import ConfigError
-from spbfast.state.node import NEVER, N, Wk
-from spbfast.state.slots import blocks_in
+from spbfast.model.engine import run_replicate
+from spbfast.model.state.node import NEVER, N, Wk
+from spbfast.model.state.slots import blocks_in
 from tests.demand_tools import plan_for, scenario, tick_rows
 from tests.machine_tools import MS, M, U, bare
 

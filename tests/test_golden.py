@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spbfast.errors import TraceError
-from spbfast.traces.golden import load_golden
+from spbfast.verify.golden import load_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "spb_p_v2_gates_tiny.npz"

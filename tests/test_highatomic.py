@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spbfast._jit import INTERPRETED, entry_kernel
-from spbfast.allocator.highatomic import unreserve_highatomic
-from spbfast.allocator.request import begin_event
 from spbfast.constants import AllocFlag, C, Mt, Outcome
+from spbfast.jit.decorators import INTERPRETED, entry_kernel
+from spbfast.model.allocator.highatomic import unreserve_highatomic
+from spbfast.model.allocator.rmqueue import begin_event
 from tests.reference import Geometry, OracleZone, Policy
 from tests.reference.words import FLAG_HIGHATOMIC, FLAG_NOFRAGMENT, FLAG_NON_BLOCK, PB_PAGES
 from tests.strategies import policies

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast import _jit
-from spbfast._jit import INTERPRETED, bit_length, ctz, kernel_sources, popcount, source_hash
-from spbfast.loop.replay import run_events
+from spbfast.jit import decorators
+from spbfast.jit.decorators import INTERPRETED, bit_length, ctz, kernel_sources, popcount, source_hash
+from spbfast.model.loop.replay import run_events
 
-PACKAGE = Path(_jit.__file__).parent
+PACKAGE = Path(decorators.__file__).parents[1]
 compiled_only = pytest.mark.skipif(INTERPRETED, reason="there is no machine code in the interpreted pass")
 
 PLANTED = """
 import sys
 import numpy as np
 from typing import NamedTuple
-from spbfast._jit import CACHE_DIR, by_reference, entry_kernel, inline_kernel, kernel
+from spbfast.jit.decorators import CACHE_DIR, by_reference, entry_kernel, inline_kernel, kernel
 
 @kernel
 def deep(a, i):
@@ -108,7 +108,9 @@ def test_hash_changes_with_settings_that_change_code(monkeypatch: pytest.MonkeyP
 def test_every_inner_kernel_is_hashed() -> None:
     """numba notices a changed entry kernel by itself, but not a changed callee or constant."""
     hashed = set(kernel_sources(PACKAGE))
-    assert {PACKAGE / name for name in ("constants.py", "_jit.py", "_linking.py", "_byref.py")} <= hashed
+    assert {
+        PACKAGE / name for name in ("constants.py", "jit/decorators.py", "jit/linking.py", "jit/byref.py")
+    } <= hashed
     for path in PACKAGE.rglob("*.py"):
         if path not in hashed:
             assert not re.search(r"^@(inline_)?kernel\b", path.read_text(), re.MULTILINE), path
@@ -150,7 +152,7 @@ def test_read_out_of_range_raises_under_boundscheck(tmp_path: Path, how: int, in
 def test_kernels_refuse_to_allocate() -> None:
     import numba
 
-    @_jit._jit(entry=True)
+    @decorators._jit(entry=True)
     def allocate(n):
         return np.zeros(n)[0]
 
@@ -162,14 +164,14 @@ def test_kernels_refuse_to_allocate() -> None:
 def test_inner_kernels_have_no_machine_code() -> None:
     import llvmlite.binding as llvm
 
-    from spbfast._linking import EntryLibrary, InnerLibrary
+    from spbfast.jit.linking import EntryLibrary, InnerLibrary
 
     def leaf_body(a, i):
         return a[i] + 1
 
-    leaf = _jit._jit(entry=False)(leaf_body)
+    leaf = decorators._jit(entry=False)(leaf_body)
 
-    @_jit._jit(entry=True)
+    @decorators._jit(entry=True)
     def root(a, i):
         return leaf(a, i) + leaf(a, i + 1)
 
@@ -216,8 +218,8 @@ def source_hash_without_settings() -> str:
 
 
 def test_no_cache_when_nothing_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_jit, "_cache_candidates", lambda: [Path("/dev/null/nowhere")])
-    assert _jit.cache_dir() is None
+    monkeypatch.setattr(decorators, "_cache_candidates", lambda: [Path("/dev/null/nowhere")])
+    assert decorators.cache_dir() is None
 
 
 @compiled_only
@@ -240,7 +242,7 @@ def test_bit_scans(word: int) -> None:
         found = ctz(word), bit_length(word), popcount(word)
     else:
 
-        @_jit._jit(entry=True)
+        @decorators._jit(entry=True)
         def scan(w):
             return ctz(w), bit_length(w), popcount(w)
 

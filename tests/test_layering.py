@@ -1,7 +1,8 @@
 """Who may import whom, and where Numba may appear: read from the sources, nothing is imported.
 
-A file imports only from its own layer and from layers above it in this list. Inside a layer imports are
-free. The compiled wings use the one decorator of _jit.py and nothing that allocates or draws at random.
+A room is a folder (or a file at the top of the package). Rooms stand in storeys: a file imports from its own
+room and from storeys below, and no circle exists anywhere, inside rooms too. Compiled code uses the one set
+of decorators in jit/ and nothing that allocates or draws at random.
 """
 
 from __future__ import annotations
@@ -11,133 +12,110 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "spbfast"
+from tests.imports import MODULES, PACKAGE, arrows, circles, imports, module_level, tree_of
 
-LAYERS: list[set[str]] = [
-    {"_jit", "_linking", "_byref", "constants", "errors"},
-    {"state"},
-    {"allocator"},
-    {"holders"},
-    {"workers"},
-    {"demand"},
-    {"loop"},
-    {"variables", "tracepoints"},
-    {"rundata"},
-    {"config"},
-    {"traces"},
-    {"lower", "lowering"},
-    {"bench_machine"},
-    {"verify", "bench"},
-    {"zone", "engine"},
-    {"sweep"},
-    {
-        "results",
-        "analysis",
-        "scores",
-        "comparison",
-        "caveats",
-        "plots",
-        "report",
-        "export",
-        "sensitivity",
-        "doctor",
-    },
-    {"records"},
-    {"validation"},
-    {"cli"},
+# From the ground up. Rooms of one storey know nothing of each other.
+STOREYS: list[tuple[str, ...]] = [
+    ("constants", "jit"),
+    ("errors", "model.primitives"),
+    ("outputs", "model.state"),
+    ("config", "model.allocator"),
+    ("model.holders",),
+    ("model.workers",),
+    ("model.demand",),
+    ("model.loop",),
+    ("model.lowering",),
+    ("model.engine", "zone", "verify"),
+    ("bench", "sweep.points"),
+    ("sweep.store",),
+    ("sweep.pools",),
+    ("sweep.run",),
+    ("sweep",),
+    ("results",),
+    ("results.report",),
+    ("cli",),
 ]
-RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
-WINGS = {"allocator", "holders", "workers", "demand", "loop"}
-# Front doors: bench measures, and the package's __init__ and cli name, everything below them, lazily.
-LATE_IMPORTS_FREE = {"__init__", "__main__", "cli", "bench", "bench_machine", "verify"}
-FILES = sorted(PACKAGE.rglob("*.py"))
-WING_FILES = [p for p in FILES if p.relative_to(PACKAGE).parts[0] in WINGS]
-# Files below the Python border that may name numba: the decorator's home, and intrinsics.
-NUMBA_ALLOWED = {"_jit.py", "_linking.py", "_byref.py", "allocator/prefetch.py"}
+RANK = {room: i for i, rooms in enumerate(STOREYS) for room in rooms}
+SPLIT = ("model", "sweep", "results")  # folders whose folders are rooms of their own
+COMPILED = {
+    "model.primitives",
+    "model.allocator",
+    "model.holders",
+    "model.workers",
+    "model.demand",
+    "model.loop",
+}
+FILES = sorted(MODULES.values())
+# To be mended next: each of these is in a circle.
+KNOWN_CIRCLES = {"spbfast.config.load", "spbfast.sweep.store.directory", "spbfast.sweep.pools.pool"}
+# Modules that may name numba: what compiles, and intrinsics.
+NUMBA_ALLOWED = {"jit", "model.allocator.prefetch"}
 HEAVY = {"numba", "llvmlite", "xarray", "dask", "distributed", "pandas", "scipy", "matplotlib", "netCDF4"}
 
 
-def top(path: Path) -> str:
-    """The layer element that a file belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def imports(tree: ast.AST) -> list[tuple[str, int]]:
-    """Every imported module with its line, type-checking blocks left out; relative imports are refused."""
-    out: list[tuple[str, int]] = []
-    skip: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            skip.update(id(n) for n in ast.walk(node))
-        if id(node) in skip:
-            continue
-        if isinstance(node, ast.Import):
-            out += [(alias.name, node.lineno) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import on line {node.lineno}"
-            module = node.module or ""
-            out.append((module, node.lineno))
-            if module == "spbfast":
-                out += [(f"spbfast.{alias.name}", node.lineno) for alias in node.names]
-    return out
-
-
-def module_level(tree: ast.Module) -> ast.Module:
-    """The tree without function bodies: what runs when the module is imported."""
-
-    class Strip(ast.NodeTransformer):
-        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
-            return ast.Pass()
-
-    return Strip().visit(tree)
+def room_of(module: str) -> str:
+    """The room that a module of this package belongs to; "" for the package's own __init__."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return ""
+    if parts[0] in SPLIT and len(parts) > 1 and ".".join(parts[:2]) in RANK:
+        return ".".join(parts[:2])
+    return parts[0]
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_only_from_layers_above(path: Path) -> None:
-    own = top(path)
+ROOM = {path: room_of(module) for module, path in MODULES.items()}
+COMPILED_FILES = [p for p in FILES if ROOM[p] in COMPILED]
+# The front door names everything, lazily; a folder's __init__ without a room of its own says nothing.
+NO_ROOM = {"", "model"}
+
+
+def test_every_file_has_a_room() -> None:
+    assert set(ROOM.values()) - set(RANK) <= NO_ROOM
+    assert set(RANK) <= set(ROOM.values())
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_come_from_below(module: str) -> None:
+    own = room_of(module)
+    if own in NO_ROOM:
+        return
     wrong = []
-    tree = module_level(tree_of(path)) if own in LATE_IMPORTS_FREE else tree_of(path)
-    for module, line in imports(tree):
-        parts = module.split(".")
-        if parts[0] != "spbfast" or len(parts) < 2 or parts[1] not in RANK:
+    for target in sorted(arrows()[module]):
+        room = room_of(target)
+        if room in NO_ROOM or room == own or RANK[room] < RANK[own]:
             continue
-        if own in RANK and RANK[parts[1]] > RANK[own]:
-            wrong.append(f"{path.name}:{line} imports {module}")
+        wrong.append(f"{module} imports {target}")
     assert wrong == []
 
 
-def test_every_file_has_a_layer() -> None:
-    unknown = {top(p) for p in FILES} - set(RANK) - {"__init__", "__main__"}
-    assert unknown == set()
+def test_there_is_no_circle() -> None:
+    """Neither among rooms nor among the files of one room; imports inside functions count, too."""
+    assert [c for c in circles(arrows()) if not KNOWN_CIRCLES & set(c)] == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_numba_is_named_in_one_place(path: Path) -> None:
-    if name_of(path) in NUMBA_ALLOWED:
+    module = next(m for m, p in MODULES.items() if p == path)
+    if ROOM[path] in NUMBA_ALLOWED or module.removeprefix("spbfast.") in NUMBA_ALLOWED:
         return
-    found = [
-        (m, n) for m, n in imports(module_level(tree_of(path))) if m.split(".")[0] in ("numba", "llvmlite")
-    ]
-    if top(path) in WINGS or top(path) in ("state", "constants", "errors"):
-        found = [(m, n) for m, n in imports(tree_of(path)) if m.split(".")[0] in ("numba", "llvmlite")]
-    assert found == []
+    tree = tree_of(path) if module.startswith("spbfast.model.") else module_level(tree_of(path))
+    assert [(m, n) for m, n in imports(tree) if m.split(".")[0] in ("numba", "llvmlite")] == []
 
 
-LIGHT = [p for p in FILES if top(p) in ("config", "cli", "__init__", "errors")]
+LIGHT = [p for p in FILES if ROOM[p] in ("", "config", "cli", "errors", "constants", "outputs")]
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=name_of)
 def test_light_modules_import_nothing_heavy(path: Path) -> None:
-    tree = tree_of(path) if top(path) == "config" else module_level(tree_of(path))
+    tree = tree_of(path) if ROOM[path] == "config" else module_level(tree_of(path))
     assert [(m, n) for m, n in imports(tree) if m.split(".")[0] in HEAVY] == []
 
 
@@ -153,8 +131,8 @@ def kernel_decorators(tree: ast.Module) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("path", WING_FILES, ids=name_of)
-def test_wings_use_the_one_decorator(path: Path) -> None:
+@pytest.mark.parametrize("path", COMPILED_FILES, ids=name_of)
+def test_compiled_code_uses_the_one_decorator(path: Path) -> None:
     tree = tree_of(path)
     assert kernel_decorators(tree) == []
     uses = any(
@@ -162,19 +140,19 @@ def test_wings_use_the_one_decorator(path: Path) -> None:
         for n in ast.walk(tree)
         if hasattr(n, "decorator_list")
     )
-    sources = [m for m, _ in imports(tree) if m == "spbfast._jit"]
-    assert not uses or sources, "`kernel` must come from spbfast._jit"
+    sources = [m for m, _ in imports(tree) if m == "spbfast.jit.decorators"]
+    assert not uses or sources, "`kernel` must come from spbfast.jit.decorators"
 
 
-@pytest.mark.parametrize("path", WING_FILES, ids=name_of)
-def test_wings_draw_nothing_at_random_and_print_nothing(path: Path) -> None:
+@pytest.mark.parametrize("path", COMPILED_FILES, ids=name_of)
+def test_compiled_code_draws_nothing_at_random_and_prints_nothing(path: Path) -> None:
     text = [ast.unparse(n) for n in ast.walk(tree_of(path)) if isinstance(n, ast.Attribute)]
     assert [t for t in text if t.startswith(("np.random", "numpy.random", "random."))] == []
     calls = [ast.unparse(n.func) for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
     assert "print" not in calls
 
 
-@pytest.mark.parametrize("path", WING_FILES, ids=name_of)
+@pytest.mark.parametrize("path", COMPILED_FILES, ids=name_of)
 def test_kernels_do_not_raise(path: Path) -> None:
     wrong = []
     for node in ast.walk(tree_of(path)):

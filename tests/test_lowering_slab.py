@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import entry_kernel
 from spbfast.config.machine import Slab as SlabConfig
 from spbfast.config.machine import SlabCache
 from spbfast.constants import RECLAIMABLE, UNMOVABLE
-from spbfast.holders.inodes import DONE, grow_inodes
-from spbfast.holders.slab import add_slab, next_slab_slot
-from spbfast.holders.slab_layout import Sc, Si, St
-from spbfast.holders.standins import no_standins
-from spbfast.lowering.slab import lower_slab, max_objects, nr_slots
-from spbfast.workers.shrink import R, begin_shrink, end_shrink, queue_shrink
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.holders.inodes import DONE, grow_inodes
+from spbfast.model.holders.slab import add_slab, next_slab_slot
+from spbfast.model.holders.slab_layout import Sc, Si, St
+from spbfast.model.holders.standins import no_standins
+from spbfast.model.lowering.lower_slab import lower_slab, max_objects, nr_slots
+from spbfast.model.workers.shrink import R, begin_shrink, end_shrink, queue_shrink
 
 PAGES = 1 << 18  # 1 GiB
 

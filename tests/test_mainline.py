@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import PB_PAGES, AllocFlag, Mt, Outcome, P
-from spbfast.lowering.policy import policy_array
-from spbfast.traces.golden import load_golden
-from spbfast.verify import Replay
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.verify.golden import load_golden
+from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone
 from tests.strategies import mainline_geometries, operations, policies
 from tests.test_statemachine import Pair

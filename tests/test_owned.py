@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS, PAGE_SIZE, PB_PAGES, C, Mt
 from spbfast.errors import InvariantError, ZoneError
-from spbfast.loop import replay
-from spbfast.lowering.policy import switch_array
-from spbfast.state.check import check_zone, field_of
-from spbfast.state.walk import read_lists
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.loop import replay
+from spbfast.model.lowering.lower_policy import switch_array
+from spbfast.model.state.check import check_zone, field_of
+from spbfast.model.state.walk import read_lists
 from spbfast.zone import Zone
 from tests.reference import Geometry, Policy
 from tests.reference.owned import OwnedZone

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spbfast.constants import PB_PAGES, Op
-from spbfast.state.node import OWNER_COLD, OWNER_HOT, Ca
+from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca
 from tests.machine_tools import Machine, bare, reclaim
 
 

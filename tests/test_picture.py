@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.errors import ZoneError
-from spbfast.state.picture import picture
+from spbfast.model.state.picture import picture
 from spbfast.zone import Zone
 
 PICTURES = (

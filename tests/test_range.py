@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import MOVABLE, RECLAIMABLE, UNMOVABLE, C, Ev
-from spbfast.loop.churn import run_lifetimes, run_ranges
-from spbfast.loop.replay import boot_zone
-from spbfast.lowering.policy import policy_array
-from spbfast.state.build import ZoneSpec, boot_chunks, build_zone
-from spbfast.state.check import check_zone
-from spbfast.state.layout import FIELDS, Zone
-from spbfast.state.slots import blocks_in
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.loop.churn import run_lifetimes, run_ranges
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.slots import blocks_in
 
 PAGES = 32 * 512
 LENGTHS = (1, 3, 16, 64, 500, 1500)

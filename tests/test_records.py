@@ -12,17 +12,17 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from spbfast._jit import INTERPRETED
 from spbfast.cli import app
 from spbfast.config import load_config
 from spbfast.constants import Tp
-from spbfast.engine import run_replicate
 from spbfast.errors import ConfigError, ResultsError
-from spbfast.loop.replay import run_events
-from spbfast.records import line_of, lines_of, read_records
-from spbfast.state.layout import Zone
-from spbfast.state.trace import ALL_TP, NR_TRACE_FIELDS, start_records
-from spbfast.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, mask_of
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import run_replicate
+from spbfast.model.loop.replay import run_events
+from spbfast.model.state.layout import Zone
+from spbfast.model.state.trace import ALL_TP, NR_TRACE_FIELDS, start_records
+from spbfast.outputs.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, mask_of
+from spbfast.results.records import line_of, lines_of, read_records
 from tests.demand_tools import CONFIGS, scenario
 from tests.reference import replay as twin
 from tests.zone_tools import TINY, replay_of
@@ -145,8 +145,8 @@ def test_recording_changes_no_result(policy: str) -> None:
 def test_interpreted_records_are_the_compiled_ones() -> None:
     code = (
         "import hashlib\n"
-        "from spbfast.engine import run_replicate\n"
-        "from spbfast.tracepoints import NAMES\n"
+        "from spbfast.model.engine import run_replicate\n"
+        "from spbfast.outputs.tracepoints import NAMES\n"
         "from tests.demand_tools import scenario\n"
         "run = run_replicate(scenario(policy='v1@45', duration='80ms'), 1, 0, records=NAMES)\n"
         "h = hashlib.blake2b(digest_size=8)\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import Op, Req
-from spbfast.engine import run_replicate, simulate_ticks
-from spbfast.holders.slab_layout import Si, St
-from spbfast.loop.record import make_samples
-from spbfast.state.node import REFAULT_BUCKETS, Now, V
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import run_replicate, simulate_ticks
+from spbfast.model.holders.slab_layout import Si, St
+from spbfast.model.loop.sample import make_samples
+from spbfast.model.state.node import REFAULT_BUCKETS, Now, V
 from tests.demand_tools import scenario
 from tests.machine_tools import R, bare
 

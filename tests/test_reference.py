@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spbfast.traces.golden import load_golden
+from spbfast.verify.golden import load_golden
 from tests.reference import Geometry, OracleZone, Policy
 from tests.reference.replay import RESULT_COLUMNS, Difference, replay
 from tests.reference.words import CLEAN, EMPTY, MAX_ORDER, MOVABLE, PB_PAGES, TAINTED, UNMOVABLE, list_hash

@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.constants import ALLOC_NOFRAGMENT, MOVABLE, RECLAIMABLE, UNMOVABLE
-from spbfast.loop import replay
-from spbfast.lowering.policy import policy_array
-from spbfast.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
-from spbfast.state.check import check_zone
-from spbfast.state.layout import FIELDS, Zone
-from spbfast.state.trace import Tp, start_records
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.loop import replay
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.trace import Tp, start_records
 from tests.test_range import POLICIES
 
 PAGES = 32 * 512

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spbfast.plots import format_value, point_labels, short_names
-from spbfast.report import build_report
-from spbfast.report.build import choose_points
-from spbfast.report.tables import number, spans
-from spbfast.results import open_results
+from spbfast.results.open import open_results
+from spbfast.results.plots import format_value, point_labels, short_names
+from spbfast.results.report import build_report
+from spbfast.results.report.page import choose_points
+from spbfast.results.report.tables import number, spans
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 

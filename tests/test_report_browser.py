@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from spbfast.report import build_report
+from spbfast.results.report import build_report
 from spbfast.sweep import run_sweep
 from tests.require import need
 from tests.sweep_tools import ENGINE, make_job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import CODE_PINNED, PB_PAGES, Cls, Op
-from spbfast.state.node import N
+from spbfast.model.state.node import N
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 import spbfast
 from spbfast.errors import ResultsError
-from spbfast.results import band, compare, cube, mean_interval, open_results
+from spbfast.results.open import band, compare, cube, mean_interval, open_results
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spbfast as sf
-from spbfast import scores
+from spbfast.results import scores
 
 
 def blocks(**by_order: int) -> np.ndarray:

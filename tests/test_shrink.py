@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED, entry_kernel
 from spbfast.constants import NS_PER_TICK
-from spbfast.holders.slab_layout import no_slab
-from spbfast.holders.standins import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
-from spbfast.traces.golden import load_golden
-from spbfast.traces.replay_shrink import first_difference, replay_shrink
-from spbfast.workers.shrink import (
+from spbfast.jit.decorators import INTERPRETED, entry_kernel
+from spbfast.model.holders.slab_layout import no_slab
+from spbfast.model.holders.standins import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
+from spbfast.model.workers.shrink import (
     KIND_STANDIN,
     NO_WORKQUEUE,
     PENDING,
@@ -27,6 +25,8 @@ from spbfast.workers.shrink import (
     make_shrink,
     queue_shrink,
 )
+from spbfast.verify.golden import load_golden
+from spbfast.verify.replay_shrink import first_difference, replay_shrink
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("shrink_*.npz"))
 LONG = {"shrink_p15_many_memcgs_one_big", "shrink_p20_random0", "shrink_p21_random1", "shrink_p22_random_big"}

@@ -7,13 +7,13 @@ import hashlib
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED, entry_kernel
-from spbfast.allocator.free import hand_out
-from spbfast.allocator.spb import add_used
 from spbfast.constants import NR_POLICY, RECLAIMABLE, C
 from spbfast.errors import InvariantError
-from spbfast.holders.fifo import entries_of
-from spbfast.holders.inodes import (
+from spbfast.jit.decorators import INTERPRETED, entry_kernel
+from spbfast.model.allocator.free import hand_out
+from spbfast.model.allocator.spb import add_used
+from spbfast.model.holders.check_slab import check_slab, count_live
+from spbfast.model.holders.inodes import (
     DONE,
     POOL_FULL,
     count_objects,
@@ -25,7 +25,7 @@ from spbfast.holders.inodes import (
     scan_objects,
     skip_object,
 )
-from spbfast.holders.slab import (
+from spbfast.model.holders.slab import (
     NO_SLOT,
     add_slab,
     free_emptied,
@@ -34,8 +34,7 @@ from spbfast.holders.slab import (
     put_object,
     take_object,
 )
-from spbfast.holders.slab_check import check_slab, count_live
-from spbfast.holders.slab_layout import (
+from spbfast.model.holders.slab_layout import (
     DENTRIES,
     HELD,
     IN_USE,
@@ -49,8 +48,9 @@ from spbfast.holders.slab_layout import (
     St,
     make_slab,
 )
-from spbfast.state.build import ZoneSpec, build_zone
-from spbfast.state.slots import blocks_in
+from spbfast.model.primitives.fifo import entries_of
+from spbfast.model.state.build import ZoneSpec, build_zone
+from spbfast.model.state.slots import blocks_in
 
 DENTRY, INODE, EXTENT = range(3)
 GROW, SCAN, DROP, RELEASE, RECLAIMED, COUNT, BYTES, PAGES = range(8)

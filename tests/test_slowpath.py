@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from spbfast._jit import entry_kernel
 from spbfast.constants import LIST_TAINTED, PB_PAGES, C, Cls, Ev, Op, Req
-from spbfast.demand.attempt import is_above_min
-from spbfast.state.node import N, Now
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.demand.attempt import is_above_min
+from spbfast.model.state.node import N, Now
 from tests.machine_tools import ATOMIC, MS, OPTIONAL, USER, M, R, U, bare
 
 NORETRY = USER | int(Cls.NORETRY)

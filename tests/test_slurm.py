@@ -102,7 +102,7 @@ def _scheduler_address(pid: int) -> str:
 def _assert_strangers_are_refused(address: str, private: Path) -> None:
     from distributed import Client
 
-    from spbfast.sweep.security import read_credentials, temporary_security
+    from spbfast.sweep.pools.security import read_credentials, temporary_security
 
     for protocol, security in (("tcp", None), ("tls", temporary_security())):
         with pytest.raises((OSError, TimeoutError)):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spbfast._jit import INTERPRETED
 from spbfast.config import load_config
 from spbfast.constants import SpbCategory
-from spbfast.engine import run_replicate
-from spbfast.results import open_results
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import run_replicate
+from spbfast.outputs.variables import VARIABLES, at_level, check_run
+from spbfast.results.open import open_results
 from spbfast.sweep import run_sweep
-from spbfast.variables import VARIABLES, at_level, check_run
 from tests.demand_tools import CONFIGS, scenario
 
 SPAN = "150ms" if INTERPRETED else "2s"

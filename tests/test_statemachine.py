@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from spbfast._jit import INTERPRETED
+from spbfast.jit.decorators import INTERPRETED
 from spbfast.zone import Zone
 from tests.reference import Geometry, OracleZone, Policy
 from tests.strategies import (

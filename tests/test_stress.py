@@ -11,11 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
-from spbfast.engine import simulate_ticks
-from spbfast.loop.record import make_samples
-from spbfast.state.build import first_usable
-from spbfast.state.node import VM_NAMES, N, Now
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import simulate_ticks
+from spbfast.model.loop.sample import make_samples
+from spbfast.model.state.build import first_usable
+from spbfast.model.state.node import VM_NAMES, N, Now
 from tests.machine_tools import MS, booted
 
 TICKS = 300 if INTERPRETED else 60_000
@@ -95,8 +95,8 @@ def test_a_full_machine_neither_hangs_nor_loses_a_page(name):
 def test_the_large_machine_full_for_a_minute(name, record_property):
     """The flagship machine with less memory than its guests want; figures go to the test report."""
     from spbfast.config import load_config
-    from spbfast.engine import boot
-    from spbfast.lowering.machine import first_demand_owner, lower_scenario
+    from spbfast.model.engine import boot
+    from spbfast.model.lowering.lower_machine import first_demand_owner, lower_scenario
     from tests.demand_tools import CONFIGS
     from tests.machine_tools import Machine
 

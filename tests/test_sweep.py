@@ -20,7 +20,7 @@ import spbfast
 import spbfast.sweep
 from spbfast.errors import ResultsError
 from spbfast.sweep import results_digest, run_sweep
-from spbfast.sweep.store import Store
+from spbfast.sweep.store.directory import Store
 from tests.sweep_tools import ENGINE, ROOT, driver_command, make_job, write_job
 
 
@@ -288,8 +288,8 @@ def test_an_unreadable_shard_is_set_aside_and_run_again(tmp_path: Path, referenc
 
 
 def test_receipts_are_short(tmp_path: Path) -> None:
-    from spbfast.sweep.plan import Batch, make_plan
-    from spbfast.sweep.worker import run_batch
+    from spbfast.sweep.points.plan import Batch, make_plan
+    from spbfast.sweep.pools.worker import run_batch
 
     plan = make_plan(make_job(tmp_path, replicates=60), 1)
     batch = Batch(tuple(plan.task(c) for c in plan.cells[:256]))

@@ -20,7 +20,7 @@ import pytest
 
 from spbfast.errors import ResultsError, StorageError
 from spbfast.sweep import results_digest, run_sweep
-from spbfast.sweep.store import Store
+from spbfast.sweep.store.directory import Store
 from tests.fake_spbfast import write_command
 from tests.require import need
 from tests.sweep_tools import ENGINE, make_job, write_job
@@ -152,9 +152,9 @@ def test_a_worker_that_starts_again_slowly_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine takes longer than the 15 s after which Dask gives a worker up, and did so for ever."""
-    from spbfast.sweep import clusters
+    from spbfast.sweep.pools import local as clusters
 
-    preload = ["spbfast.sweep.steady", "tests.slow_start"]
+    preload = ["spbfast.sweep.pools.clock", "tests.slow_start"]
     monkeypatch.setitem(clusters.LOCAL_SETTINGS, "distributed.worker.preload", preload)
     monkeypatch.setenv("SPBFAST_SLOW_START", str(tmp_path / "starts"))
     overrides = ("executor={kind: processes, workers: 1, batch: 1}",)
@@ -165,7 +165,7 @@ def test_a_worker_that_starts_again_slowly_is_waited_for(
 
 def test_a_sweep_ends_when_no_worker_process_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spbfast.errors import SetupError
-    from spbfast.sweep import executor
+    from spbfast.sweep.pools import pool as executor
 
     class Client:
         status = "running"
@@ -273,7 +273,7 @@ def test_sigusr1_means_continue_me(tmp_path: Path, reference: str) -> None:
 def test_a_stolen_directory_stops_its_first_driver(
     tmp_path: Path, reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spbfast.sweep import lock
+    from spbfast.sweep.store import lock
 
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.1)
     monkeypatch.setenv("SPBFAST_FAKE_SLEEP", "0.3")
@@ -312,7 +312,8 @@ def test_incompatible_results_are_moved_aside_on_request(tmp_path: Path) -> None
 def test_a_results_directory_that_workers_do_not_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spbfast.sweep import conduct, worker
+    from spbfast.sweep.pools import worker
+    from spbfast.sweep.run import conduct
 
     monkeypatch.setattr(conduct, "VISIBLE_S", 0.3)
     real = worker.write_shard

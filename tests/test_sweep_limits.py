@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spbfast.sweep import limits
+from spbfast.sweep.pools import limits
 
 
 @pytest.fixture

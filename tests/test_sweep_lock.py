@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from spbfast.errors import ResultsError, StorageError
-from spbfast.sweep import lock as lock_module
-from spbfast.sweep.lock import ALIVE, DEAD, SILENT, DirectoryLock, judge
+from spbfast.sweep.store import lock as lock_module
+from spbfast.sweep.store.lock import ALIVE, DEAD, SILENT, DirectoryLock, judge
 
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "key": "x", "world": "elsewhere b n", "started": 7}
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from spbfast.config import load_config
-from spbfast.sweep.design import build_design
-from spbfast.sweep.files import atomic_file
-from spbfast.sweep.identity import canonical_json, point_identity
-from spbfast.sweep.params import coord_name
-from spbfast.sweep.plan import Cell, auto_batch_size, make_plan, pending_cells
-from spbfast.sweep.progress import Lines, format_seconds
-from spbfast.sweep.provenance import diff_trees
-from spbfast.sweep.shards import CellResult, read_shard, union_coords, write_shard
+from spbfast.sweep.points.design import build_design
+from spbfast.sweep.points.identity import canonical_json, point_identity
+from spbfast.sweep.points.params import coord_name
+from spbfast.sweep.points.plan import Cell, auto_batch_size, make_plan, pending_cells
+from spbfast.sweep.run.progress import Lines, format_seconds
+from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.manifest import diff_trees
+from spbfast.sweep.store.shards import CellResult, read_shard, union_coords, write_shard
 from tests.sweep_tools import make_job, write_job
 
 
@@ -158,7 +158,7 @@ def test_no_logger_of_dask_writes_below_critical_during_a_sweep() -> None:
     """Some have a level of their own, and once wrote tracebacks beside the progress line."""
     import distributed  # noqa: F401
 
-    from spbfast.sweep.clusters import silence_dask
+    from spbfast.sweep.pools.local import silence_dask
 
     names = ("distributed", "distributed.client", "distributed.nanny", "tornado.application", "asyncio")
     before = {name: logging.getLogger(name).level for name in names}
@@ -171,7 +171,7 @@ def test_no_logger_of_dask_writes_below_critical_during_a_sweep() -> None:
 
 DYING_WORKER = """
 import asyncio, gc, os, time
-from spbfast.sweep.clusters import dask_settings
+from spbfast.sweep.pools.local import dask_settings
 
 async def close(nanny):
     await nanny.rpc.close()

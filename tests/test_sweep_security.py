@@ -13,7 +13,8 @@ import pytest
 from distributed import Security
 
 from spbfast.errors import ConfigError, SetupError, StorageError
-from spbfast.sweep import run_sweep, security
+from spbfast.sweep import run_sweep
+from spbfast.sweep.pools import security
 from tests.sweep_tools import ENGINE, ROOT, driver_command, make_job, write_job
 
 
@@ -162,7 +163,7 @@ def test_a_batch_system_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_job_script_keeps_its_secrets_in_files(tmp_path: Path) -> None:
-    from spbfast.sweep.jobqueue import print_script
+    from spbfast.sweep.pools.jobs import print_script
 
     for kind, mark in (("slurm", "#SBATCH"), ("pbs", "#PBS"), ("lsf", "#BSUB"), ("sge", "#$")):
         lines: list[str] = []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from spbfast import engine
-from spbfast._jit import INTERPRETED
 from spbfast.config import load_config, presets, series
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model import engine
 
 TINY = Path(__file__).resolve().parents[1] / "configs" / "tiny.yaml"
 BASES = ("v1", "v1@15", "mainline", "v1@30")

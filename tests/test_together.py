@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.config.actors import GiganticPages
 from spbfast.config.models import Scenario
 from spbfast.constants import C
-from spbfast.engine import boot, room_for_samples, run_replicate, simulate_ticks
-from spbfast.lowering.machine import Lowered, lower_scenario
-from spbfast.state.check import check_zone
-from spbfast.state.node import VM_NAMES
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import boot, room_for_samples, run_replicate, simulate_ticks
+from spbfast.model.lowering.lower_machine import Lowered, lower_scenario
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.node import VM_NAMES
 from tests.demand_tools import scenario
 from tests.machine_tools import held_pages
 
@@ -79,7 +79,7 @@ def test_no_page_is_lost(preset: str) -> None:
 
 
 SNIPPET = """
-from spbfast.engine import run_replicate
+from spbfast.model.engine import run_replicate
 from tests.test_together import busy
 for preset in ("mainline", "v1@45"):
     run = run_replicate(busy(preset, "150ms"), 1, 0, check=True)

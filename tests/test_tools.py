@@ -18,17 +18,25 @@ import xarray as xr
 
 import spbfast
 from spbfast import cli
+from spbfast.cli.doctor import (
+    BAD,
+    CAUTION,
+    GOOD,
+    check_directory,
+    check_installation,
+    repair_directory,
+    worst,
+)
 from spbfast.config import load_config
-from spbfast.doctor import BAD, CAUTION, GOOD, check_directory, check_installation, repair_directory, worst
 from spbfast.errors import ResultsError
-from spbfast.export import export_results, table
-from spbfast.results import open_results
-from spbfast.sensitivity import sensitivity
+from spbfast.results.export import export_results, table
+from spbfast.results.open import open_results
+from spbfast.results.sensitivity import sensitivity
 from spbfast.sweep import results_digest, run_sweep
-from spbfast.sweep.rerun import rerun
-from spbfast.sweep.store import Store
-from spbfast.sweep.stored import load_stored
-from spbfast.sweep.view import find_directories, look
+from spbfast.sweep.run.rerun import rerun
+from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.inputs import load_stored
+from spbfast.sweep.store.view import find_directories, look
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, ROOT, make_job, write_job
 
@@ -53,7 +61,7 @@ def poisoned(tmp_path: Path) -> Path:
 
 
 def call(args: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(sys.modules, "spbfast.engine", fake_engine)
+    monkeypatch.setitem(sys.modules, "spbfast.model.engine", fake_engine)
     with pytest.raises(SystemExit) as caught:
         cli.main(args)
     read = capsys.readouterr()
@@ -93,7 +101,7 @@ def test_status_while_a_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = write_job(tmp_path, replicates=20)
     env = os.environ | {"SPBFAST_FAKE_SLEEP": "0.2", "PYTHONPATH": str(ROOT)}
     code = (
-        "import sys\nfrom tests import fake_engine\nsys.modules['spbfast.engine'] = fake_engine\n"
+        "import sys\nfrom tests import fake_engine\nsys.modules['spbfast.model.engine'] = fake_engine\n"
         "from spbfast.cli import main\nmain(sys.argv[1:])\n"
     )
     words = [

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from spbfast._jit import INTERPRETED
-from spbfast.validation import (
+from experiments import (
     COMES_OUT,
     DIFFERS,
     UNCHECKED,
     aging,
     burst,
-    golden,
+    golden_suites,
     mix,
     pollution,
     tainted_pool,
 )
-from spbfast.validation import shrink_arithmetic as arithmetic
-from spbfast.validation.page import EXPERIMENTS, page
+from experiments import shrink_arithmetic as arithmetic
+from experiments.validation_page import EXPERIMENTS, page
+
+from spbfast.jit.decorators import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "results" / "studies" / "validation.json"
@@ -136,11 +136,11 @@ def test_golden_counts_and_a_trace_that_differs() -> None:
         "stages": {"v1_15": 1},
         "different": ["a.npz DIFFERENT\n  here"],
     }
-    shrink, spb, steps = golden.EXPERIMENT.judge(numbers)
+    shrink, spb, steps = golden_suites.EXPERIMENT.judge(numbers)
     assert (shrink.verdict, spb.verdict, steps.verdict) == (COMES_OUT, DIFFERS, DIFFERS)
     assert spb.remark == "a.npz DIFFERENT"
     assert "v1@21" in steps.remark
-    assert len(golden.files()) > 150
+    assert len(golden_suites.files()) > 150
 
 
 def test_page_lists_what_does_not_come_out_first() -> None:

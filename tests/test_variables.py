@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from spbfast import variables
 from spbfast.errors import ResultsError
-from spbfast.variables import COORDS, VARIABLES, Var, add_summaries, annotate, at_level, check_run, validate
+from spbfast.outputs import variables
+from spbfast.outputs.variables import (
+    COORDS,
+    VARIABLES,
+    Var,
+    add_summaries,
+    annotate,
+    at_level,
+    check_run,
+    validate,
+)
 
 
 def test_every_row_is_complete() -> None:

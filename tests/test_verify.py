@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast.traces.golden import load_golden
-from spbfast.verify import first_difference, verify_files
+from spbfast.verify.golden import load_golden
+from spbfast.verify.replay_zone import first_difference, verify_files
 from tests.test_reference import COLUMNS, LARGE_FILES
 from tests.zone_tools import GOLDEN
 

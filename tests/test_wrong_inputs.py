@@ -78,10 +78,10 @@ sweep:
 def playground() -> Iterator[Path]:
     """A directory with a job, its results and a directory of somebody else's, as working directory."""
     before = Path.cwd()
-    real = sys.modules.get("spbfast.engine")
+    real = sys.modules.get("spbfast.model.engine")
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
-        sys.modules["spbfast.engine"] = fake_engine
+        sys.modules["spbfast.model.engine"] = fake_engine
         try:
             Path("job.yaml").write_text(JOB, encoding="utf-8")
             Path("thesis").mkdir()
@@ -90,9 +90,9 @@ def playground() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.chdir(before)
-            sys.modules.pop("spbfast.engine")
+            sys.modules.pop("spbfast.model.engine")
             if real is not None:
-                sys.modules["spbfast.engine"] = real
+                sys.modules["spbfast.model.engine"] = real
 
 
 def answer_to(command: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 import spbfast
 from spbfast.constants import PB_PAGES, AllocFlag, Mt, Outcome, Req
 from spbfast.errors import ConfigError, InvariantError, SpbfastError, ZoneError
-from spbfast.state.build import PcpConf
+from spbfast.model.state.build import PcpConf
 from spbfast.zone import Zone
 
 START = 0x100000
@@ -285,7 +285,7 @@ def test_check_finds_what_is_broken() -> None:
 def test_policy_forms_mean_the_same() -> None:
     from spbfast.config.policy import Policy
     from spbfast.config.presets import preset_values
-    from spbfast.lowering.policy import policy_array
+    from spbfast.model.lowering.lower_policy import policy_array
 
     whole = Policy.model_validate({**preset_values("v1@30"), "preset": "v1@30"})
     array = policy_array("v1_30")

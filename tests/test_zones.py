@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast._jit import INTERPRETED
 from spbfast.config.machine import Machine
 from spbfast.constants import PB_PAGES, C
-from spbfast.engine import boot, run_replicate, simulate_ticks
 from spbfast.errors import ConfigError
-from spbfast.holders.slab_check import check_slab
-from spbfast.loop.record import make_samples
-from spbfast.lowering.machine import lower_scenario, lowmem_reserve
-from spbfast.state.check import check_zone
-from spbfast.state.node import N, V, Zl
+from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.engine import boot, run_replicate, simulate_ticks
+from spbfast.model.holders.check_slab import check_slab
+from spbfast.model.loop.sample import make_samples
+from spbfast.model.lowering.lower_machine import lower_scenario, lowmem_reserve
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.node import N, V, Zl
 from tests.demand_tools import scenario
 from tests.machine_tools import held_pages
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from spbfast.constants import NR_MT, NR_ORDERS, NR_REQUEST_MT, PAGE_SIZE, PB_PAGES
-from spbfast.loop.replay import BULK_NEXT, run_events
-from spbfast.lowering.policy import switch_array
-from spbfast.state.layout import Zone as State
-from spbfast.state.walk import read_free_lists, spb_lists
-from spbfast.traces.golden import load_golden
-from spbfast.verify import Replay
+from spbfast.model.loop.replay import BULK_NEXT, run_events
+from spbfast.model.lowering.lower_policy import switch_array
+from spbfast.model.state.layout import Zone as State
+from spbfast.model.state.walk import read_free_lists, spb_lists
+from spbfast.verify.golden import load_golden
+from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone
 from tests.reference import Geometry, Policy
 

@@ -15,10 +15,10 @@ import traceback
 from spbfast import __version__
 
 from spbfast.cli import running  # isort: skip
-from spbfast.cli import results  # isort: skip
+from spbfast.cli import reading as results  # isort: skip
 from spbfast.cli import directories  # isort: skip
 from spbfast.cli import planning  # isort: skip
-from spbfast.cli import records  # isort: skip
+from spbfast.cli import events as records  # isort: skip
 from spbfast.cli import proof  # isort: skip
 from spbfast.cli import configuration  # isort: skip
 from spbfast.cli import system  # isort: skip

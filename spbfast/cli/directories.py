@@ -31,7 +31,7 @@ def status(
     as_json: JsonOpt = False,
 ) -> None:
     """Say where a sweep stands: done, failed, missing, and when it will end."""
-    from spbfast.sweep.view import look
+    from spbfast.sweep.store.view import look
 
     while True:
         found = look(directory)
@@ -47,8 +47,8 @@ def status(
 
 
 def _status_lines(found: Any) -> list[str]:
-    from spbfast.sweep.estimate import format_bytes
-    from spbfast.sweep.progress import format_seconds
+    from spbfast.sweep.run.estimate import format_bytes
+    from spbfast.sweep.run.progress import format_seconds
 
     percent = 100 * (found.ok + found.failed) // max(1, found.runs)
     head = f"{found.name}: {found.state}, {found.ok} of {found.runs} runs ok ({percent} %)"
@@ -79,7 +79,7 @@ def ls(
 ) -> None:
     """List the results directories below a directory."""
     from spbfast.errors import ResultsError
-    from spbfast.sweep.view import find_directories, look
+    from spbfast.sweep.store.view import find_directories, look
 
     if not root.is_dir():
         raise ResultsError("no such directory", root)
@@ -117,7 +117,7 @@ def resume(
 ) -> None:
     """Continue a sweep from its results directory alone."""
     from spbfast.cli.running import run_and_tell
-    from spbfast.sweep.stored import load_stored
+    from spbfast.sweep.store.inputs import load_stored
 
     job = load_stored(directory, extra=set_ or ())
     raise typer.Exit(
@@ -139,8 +139,8 @@ def rerun(
     """Run one point of a sweep again and check that it gives the same bits; exit 1 if not."""
     if interpreted:
         os.environ["NUMBA_DISABLE_JIT"] = "1"
-    from spbfast.sweep.rerun import DIFFERENCES_SHOWN
-    from spbfast.sweep.rerun import rerun as run_again
+    from spbfast.sweep.run.rerun import DIFFERENCES_SHOWN
+    from spbfast.sweep.run.rerun import rerun as run_again
 
     found = run_again(directory, point, replicate, say=lambda text: typer.echo(text, err=True))
     if found.account:
@@ -164,7 +164,7 @@ def rerun(
 @app.command()
 def consolidate(directory: DirArg) -> None:
     """Write results.nc from whatever is done so far."""
-    from spbfast.sweep.consolidate import consolidate as write
+    from spbfast.sweep.store.consolidate import consolidate as write
 
     typer.echo(str(write(directory)))
 
@@ -188,7 +188,7 @@ def export(
     chosen = [name for name, on in (("zarr", zarr), ("csv", csv), ("parquet", parquet)) if on]
     if len(chosen) != 1:
         raise typer.BadParameter("choose one of --zarr, --csv and --parquet", param_hint="export")
-    from spbfast.export import export_results
+    from spbfast.results.export import export_results
 
     typer.echo(str(export_results(directory, chosen[0], output, variable or ())))
 
@@ -201,8 +201,8 @@ def sensitivity(
     as_json: JsonOpt = False,
 ) -> None:
     """Say which inputs decide a result, from a Saltelli or Morris design."""
-    from spbfast.cli.results import moment
-    from spbfast.sensitivity import sensitivity as analyse
+    from spbfast.cli.reading import moment
+    from spbfast.results.sensitivity import sensitivity as analyse
 
     found = analyse(directory, metric, moment(at))
     frame = (

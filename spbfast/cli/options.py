@@ -34,7 +34,7 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")
 def build_report_page(directory: Path, prefix: str = "") -> None:
     """Build the report and print its path, or how to get what it needs."""
     try:
-        from spbfast.report import build_report
+        from spbfast.results.report import build_report
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

@@ -16,7 +16,7 @@ from spbfast.cli.options import app
 
 def dry_run(job: Any, outdir: Path, *, as_json: bool, measure: bool) -> None:
     """Print what a sweep would run and what that would cost."""
-    from spbfast.sweep.estimate import estimate, words
+    from spbfast.sweep.run.estimate import estimate, words
 
     found = estimate(job, outdir, measure=measure, say=lambda text: typer.echo(text, err=True))
     if as_json:

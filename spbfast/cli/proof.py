@@ -18,7 +18,7 @@ def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="golden traces", show_default=False)],
 ) -> None:
     """Replay golden traces and compare every event; exit 0 only if all agree."""
-    from spbfast.verify import verify_files
+    from spbfast.verify.replay_zone import verify_files
 
     raise typer.Exit(verify_files(files, typer.echo))
 
@@ -26,6 +26,6 @@ def verify(
 @app.command()
 def bench(as_json: JsonOpt = False) -> None:
     """Measure speed beside a yardstick of the same run."""
-    from spbfast import bench as bench_module
+    from spbfast.bench import page_events as bench_module
 
     raise typer.Exit(bench_module.main(json=as_json) or 0)

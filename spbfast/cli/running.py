@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from spbfast.cli.events import wanted_records
 from spbfast.cli.options import EXIT_SOME_FAILED, ConfigArg, QuietOpt, SetOpt, app, build_report_page
-from spbfast.cli.records import wanted_records
 
 
 @app.command()
@@ -35,8 +35,8 @@ def run(
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
     kinds = wanted_records(job, records, output)
-    from spbfast.engine import MODEL_VERSION, run_replicate
-    from spbfast.rundata import dataset_of
+    from spbfast.model.engine import MODEL_VERSION, run_replicate
+    from spbfast.outputs.rundata import dataset_of
 
     runs = [
         run_replicate(
@@ -54,7 +54,7 @@ def run(
         typer.echo(_summary(dataset))
     _tell_caveats(dataset)
     if output is not None:
-        from spbfast.records import write_run
+        from spbfast.results.records import write_run
 
         write_run(output, dataset, [run.records for run in runs])
         _report_dropped(runs)
@@ -158,11 +158,11 @@ def sweep(
         print_dry_run(job, outdir, as_json=as_json, measure=measure)
         return
     if print_job_script:
-        from spbfast.sweep.jobqueue import print_script
+        from spbfast.sweep.pools.jobs import print_script
 
         print_script(job, outdir, typer.echo)
         return
-    from spbfast.sweep import driver
+    from spbfast.sweep.run import driver
 
     code = run_and_tell(
         job,
@@ -184,7 +184,7 @@ def sweep(
 
 def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **options: Any) -> int:
     """Run a sweep, build its report, print how to open the results; returns the exit code."""
-    from spbfast.sweep.driver import run_sweep
+    from spbfast.sweep.run.driver import run_sweep
 
     if job.output.records:
         typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
@@ -199,7 +199,7 @@ def run_and_tell(job: Any, outdir: Path, *, no_report: bool, quiet: bool, **opti
 
 
 def _tell_caveats(dataset: Any) -> None:
-    from spbfast.caveats import caveats
+    from spbfast.results.caveats import caveats
 
     for text in caveats(dataset):
         typer.echo(f"warning: {text}", err=True)
@@ -207,7 +207,7 @@ def _tell_caveats(dataset: Any) -> None:
 
 def _tell_caveats_of(outdir: Path) -> None:
     """Say what a sweep's runs left out."""
-    from spbfast.results import open_results
+    from spbfast.results.open import open_results
 
     with warnings.catch_warnings():
         # Failed runs have been told of.

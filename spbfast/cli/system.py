@@ -20,7 +20,7 @@ EXIT_ENVIRONMENT = 5
 @app.command()
 def warmup() -> None:
     """Compile all kernels into the cache, so that the next run starts at once."""
-    from spbfast.engine import warmup as compile_all
+    from spbfast.model.engine import warmup as compile_all
 
     typer.echo("compiling kernels (once per version) ...", err=True)
     typer.echo(f"ready after {compile_all():.1f} s")
@@ -38,7 +38,7 @@ def doctor(
     as_json: JsonOpt = False,
 ) -> None:
     """Examine installation, machine and a results directory; exit 5 if something is wrong."""
-    from spbfast import doctor as examination
+    from spbfast.cli import doctor as examination
     from spbfast.errors import ConfigError
 
     if repair and directory is None:
@@ -59,7 +59,7 @@ def doctor(
 @app.command()
 def version(as_json: JsonOpt = False) -> None:
     """Print the versions of spbfast and of what its results depend on."""
-    from spbfast.doctor import versions
+    from spbfast.cli.doctor import versions
 
     found = versions()
     if as_json:

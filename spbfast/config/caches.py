@@ -2,7 +2,7 @@
 
 Owns the sections `slab` and `pagecache`, and the helpers that all sections of the machine describe their
 fields with. Every field says where its default comes from: a source, or "assumed" with the range to vary.
-Nothing here simulates; spbfast/lowering turns the models into arrays.
+Nothing here simulates; spbfast/model/lowering turns the models into arrays.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns the keys, which kinds they belong to, and their limits. A configuration may come from a stranger, so
 nothing here can put a command into a job script: directives and prologues for a batch system come from the
-user's own dask-jobqueue configuration. Starts nothing: that is sweep/executor.py.
+user's own dask-jobqueue configuration. Starts nothing: that is pools/pool.py.
 """
 
 from __future__ import annotations

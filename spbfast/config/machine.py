@@ -3,7 +3,7 @@
 Owns the sections `machine`, `boot`, `pcp`, `reclaim` and `workers` and the mainline formulas behind their
 `auto` values; those of caches.py are handed on, so that the whole machine can be imported from here.
 Every field says where its default comes from: a source, or "assumed" with the range to vary. Nothing here
-simulates; spbfast/lowering turns the models into arrays.
+simulates; spbfast/model/lowering turns the models into arrays.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from spbfast.config.executor import Executor
 from spbfast.config.machine import PAGE, Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
-from spbfast.tracepoints import NAMES as RECORD_KINDS
-from spbfast.tracepoints import check_names
+from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
+from spbfast.outputs.tracepoints import check_names
 
 if TYPE_CHECKING:
     from spbfast.config.ranges import Range

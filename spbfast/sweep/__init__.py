@@ -12,10 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from spbfast.sweep.consolidate import consolidate, results_digest
-from spbfast.sweep.driver import run_sweep
-from spbfast.sweep.outcome import SweepOutcome
-from spbfast.sweep.plan import Plan, make_plan
+from spbfast.sweep.points.plan import Plan, make_plan
+from spbfast.sweep.run.driver import run_sweep
+from spbfast.sweep.run.outcome import SweepOutcome
+from spbfast.sweep.store.consolidate import consolidate, results_digest
 
 __all__ = ["Plan", "SweepOutcome", "consolidate", "make_plan", "results_digest", "run_sweep", "sweep"]
 

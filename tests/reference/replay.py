@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spbfast.traces.golden import Golden
+from spbfast.verify.golden import Golden
 from tests.reference.buddy import BuddyZone
 from tests.reference.pcp import Pcp
 from tests.reference.policy import Policy

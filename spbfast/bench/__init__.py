@@ -1,0 +1,1 @@
+"""Speed, beside a yardstick of the same run."""

@@ -1,0 +1,95 @@
+"""Verbs that read results: the report and comparisons.
+
+Owns `report` and `compare`. Never changes results.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page
+
+
+@app.command()
+def report(directory: DirArg) -> None:
+    """Build report.html, one self-contained page, from a results directory."""
+    build_report_page(directory)
+
+
+@app.command()
+def compare(
+    directory: DirArg,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="KEY", help="the swept key, e.g. policy.slab_shrink")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="each point's control: baseline, or previous (the one before it)"),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="a variable or counter; may be repeated  [default: spb_tainted]"),
+    ] = None,
+    at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
+    as_json: JsonOpt = False,
+) -> None:
+    """Paired differences with confidence intervals, and what each step costs.
+
+    With --by, points that differ in one swept key alone are compared. Otherwise every point is compared with
+    the baseline or with the point before it, and the table also shows time and migrations of each.
+    """
+    from spbfast.results.open import open_results
+
+    when = moment(at)
+    if by is not None and against is not None:
+        raise typer.BadParameter("give --by or --against, not both", param_hint="--against")
+    results = open_results(directory)
+    if by is not None:
+        typer.echo(_by_key(results, by, metric or ["spb_tainted"], when, as_json))
+        return
+    from spbfast.results import comparison
+
+    metrics = [*(metric or comparison.METRICS)]
+    metrics += [name for name in comparison.costs(results) if name not in metrics]
+    table = comparison.steps(results, metrics, against or comparison.BASELINE, when)
+    if as_json:
+        data = {"at": at, "against": against or comparison.BASELINE, "steps": [s.data() for s in table]}
+        typer.echo(json.dumps(data, indent=1))
+        return
+    typer.echo(f"{metrics[0]} at {at}, each point against {_control_words(against, table[0].name)}")
+    typer.echo(comparison.steps_text(table))
+
+
+def _control_words(against: str | None, first: str) -> str:
+    return "the one before it" if against == "previous" else f"{first!r}"
+
+
+def _by_key(results: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
+    """Points that differ in one swept key, a table for each metric."""
+    from spbfast.results.open import compare as compare_results
+
+    parts: dict[str, Any] = {}
+    for metric in metrics:
+        table = compare_results(results, by=by.replace(".", "_"), metric=metric, at=at).to_dataframe()
+        hidden = [name for name in ("point_id", "is_baseline", "in_grid") if name in table]
+        parts[metric] = table.drop(columns=hidden)
+    if as_json:
+        data = {name: json.loads(table.to_json(orient="records")) for name, table in parts.items()}
+        return json.dumps({"at": str(at), "by": by, "metrics": data}, indent=1)
+    return "\n".join(
+        f"{name} at {at}\n{table.to_string(float_format='{:.6g}'.format)}" for name, table in parts.items()
+    )
+
+
+def moment(text: str) -> str | float:
+    """What `--at` means: end, peak, mean, or a time in seconds."""
+    if text in ("end", "peak", "mean"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        message = f"must be end, peak, mean, or a time in seconds such as 60; got {text!r}"
+        raise typer.BadParameter(message, param_hint="--at") from None

@@ -1,0 +1,121 @@
+"""Handing blocks to owners and taking them back.
+
+Owns the meaning of a block in use: its head's state is code and order, its links are owner and slot,
+and `slots` leads back to it. Frees go through `free_block`, which undoes the accounting of request.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import (
+    CODE_OFF_LRU,
+    CODE_PINNED,
+    MOVABLE,
+    ORDER_NIBBLE,
+    PB_ORDER,
+    STATE_TAIL,
+    P,
+)
+from spbfast.jit.decorators import bit_length, ctz, inline_kernel, kernel
+from spbfast.model.allocator.buddy import free_one_page, free_piece
+from spbfast.model.allocator.claim import code_of
+from spbfast.model.allocator.pcp import free_to_owner
+from spbfast.model.allocator.settle import settle
+from spbfast.model.allocator.spb import del_used
+from spbfast.model.state.slots import block_in, put_block
+
+
+@inline_kernel
+def mt_of_code(code):
+    """Type that a block with this code was asked for as."""
+    return MOVABLE if code == CODE_PINNED or code == CODE_OFF_LRU else code
+
+
+@inline_kernel
+def hand_out(z, pfn, order, code, owner, slot):
+    """Make `owner` hold the block in `slot`."""
+    z.page.state[pfn] = (code << 4) | order
+    z.page.next[pfn] = -(owner + 1)
+    z.page.prev[pfn] = slot
+    put_block(z.slots, z.slots.base[owner] + slot, pfn)
+    if code == CODE_PINNED:
+        z.spb.pinned[pfn >> z.geo.spb_shift] += 1 << order
+
+
+@inline_kernel
+def note_gone(z, pfn, order, code):
+    """A block in use is about to be freed: it pins its superpageblock no longer."""
+    if code == CODE_PINNED:
+        z.spb.pinned[pfn >> z.geo.spb_shift] -= 1 << order
+
+
+@inline_kernel
+def slot_pfn(z, owner, slot):
+    """Page index of the block in an owner's slot, -1 if it is empty."""
+    return block_in(z.slots, z.slots.base[owner] + slot)
+
+
+@kernel
+def free_max_order(z, policy, pfn, mt):
+    """Free an order-10 block: two pieces, low one first, one settling."""
+    for piece in (pfn, pfn + (1 << PB_ORDER)):
+        del_used(z, policy, piece, PB_ORDER, mt)
+        free_piece(z, piece, PB_ORDER, False)
+    settle(z, policy, pfn)
+
+
+@inline_kernel
+def free_block(z, policy, pfn, order, mt):
+    """Return a block of type mt to the free lists, or its pageblock's owner; its head is no longer one."""
+    if policy[P.pcp_owned_pageblocks] and free_to_owner(z, policy, pfn, order, mt):
+        return
+    z.page.state[pfn] = STATE_TAIL
+    if order > PB_ORDER:
+        free_max_order(z, policy, pfn, mt)
+        return
+    del_used(z, policy, pfn, order, mt)
+    free_one_page(z, pfn, order, False)
+    settle(z, policy, pfn)
+
+
+@kernel
+def free_run(z, policy, pfn, end, mt):
+    """Return pages pfn..end-1, held as mt in blocks that head nothing any more, to the free lists.
+
+    Ascending blocks in an aligned one merge only with each other until the last, so that each largest
+    aligned block is freed at once: lists and counts end as block by block. No pageblock may have an owner.
+    """
+    while pfn < end:
+        order = min(ctz(pfn | (1 << PB_ORDER)), bit_length(end - pfn) - 1)
+        del_used(z, policy, pfn, order, mt)
+        free_piece(z, pfn, order, False)
+        settle(z, policy, pfn)
+        pfn += 1 << order
+
+
+@inline_kernel
+def take_slot(z, owner, slot):
+    """Empty an owner's slot; returns the block that was in it, or -1."""
+    i = z.slots.base[owner] + slot
+    pfn = block_in(z.slots, i)
+    put_block(z.slots, i, -1)
+    return pfn
+
+
+@inline_kernel
+def free_held(z, policy, pfn):
+    """Free the in-use block headed by `pfn` whose slot was emptied."""
+    state = np.int64(z.page.state[pfn])
+    note_gone(z, pfn, state & ORDER_NIBBLE, code_of(state))
+    free_block(z, policy, pfn, state & ORDER_NIBBLE, mt_of_code(code_of(state)))
+
+
+@kernel
+def free_slot(z, policy, owner, slot):
+    """Free whatever block is in an owner's slot and empty it; 1 if there was one."""
+    pfn = take_slot(z, owner, slot)
+    if pfn < 0:
+        return 0
+    free_held(z, policy, pfn)
+    return 1

@@ -1,0 +1,80 @@
+"""A request from beginning to end: the fast path, then the slow path of its class.
+
+Owns the low watermark of the fast path, what the slow path's entry does for all classes, and huge faults.
+Only loop/execute.py calls it. One attempt: attempt.py; callers that cannot block: atomic.py; those that can:
+slowpath.py. Every path ends, and each failure is counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, MOVABLE, PB_ORDER, P
+from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.demand.atomic import request_atomic
+from spbfast.model.demand.attempt import World, flags_of, is_above, take_page
+from spbfast.model.demand.slowpath import request_blocking
+from spbfast.model.state.node import N, V
+from spbfast.model.workers.compact import compact_for_thp, wake_compaction
+from spbfast.model.workers.kswapd import wake_kswapd
+
+__all__ = ["World", "request", "request_slow", "request_thp"]
+
+
+@kernel
+def request_slow(w, policy, order, mt, flags, cls, cpu):
+    """What a request does when its first attempt failed."""
+    vm = w.node.vm
+    if not policy[P.superpageblocks] and is_above(w, order, w.node.conf[N.WMARK_LOW]):
+        # Mainline drops NOFRAGMENT before it enters the slow path (get_page_from_freelist).
+        vm[V.DROPPED_NOFRAGMENT] += 1
+        pfn = take_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
+        if pfn >= 0:
+            return pfn
+    wake_kswapd(w.zone, w.node)
+    wake_compaction(w.node, order)
+    if cls & CLS_BLOCKING:
+        vm[V.ALLOCSLOW_BLOCKING] += 1
+        pfn = request_blocking(w, policy, order, mt, flags, cls, cpu)
+        vm[V.ALLOCSLOW_SERVED_BLOCKING] += 1 if pfn >= 0 else 0
+    else:
+        vm[V.ALLOCSLOW_ATOMIC] += 1
+        pfn = request_atomic(w, policy, order, mt, flags, cls, cpu)
+        vm[V.ALLOCSLOW_SERVED_ATOMIC] += 1 if pfn >= 0 else 0
+    return pfn
+
+
+@inline_kernel
+def request(w, policy, order, mt, cls, cpu):
+    """A block of 2**order pages for a caller of class `cls` on a CPU, or -1 (__alloc_pages)."""
+    flags = flags_of(policy, w.node, cls)
+    pfn = np.int64(-1)
+    if is_above(w, order, w.node.conf[N.WMARK_LOW]):
+        pfn = take_page(w, policy, order, mt, flags, cls, cpu)
+    if pfn < 0:
+        pfn = request_slow(w, policy, order, mt, flags, cls, cpu)
+    if pfn >= 0:
+        w.node.vm[V.PGALLOC_NORMAL] += 1 << order
+        w.node.vm[V.PAGE_EVENTS] += 1
+    return pfn
+
+
+@kernel
+def request_thp(w, policy, cls, cpu):
+    """A THP fault: order 9 without reclaim, then a little compaction and once more, or -1."""
+    node = w.node
+    flags = flags_of(policy, node, CLS_BLOCKING)
+    for attempt in range(2):
+        pfn = np.int64(-1)
+        if is_above(w, PB_ORDER, node.conf[N.WMARK_LOW]):
+            pfn = take_page(w, policy, PB_ORDER, MOVABLE, flags, cls, cpu)
+        if pfn >= 0:
+            node.vm[V.THP_FAULT_ALLOC] += 1
+            node.vm[V.PGALLOC_NORMAL] += 1 << PB_ORDER
+            node.vm[V.PAGE_EVENTS] += 1
+            return pfn
+        if attempt == 0 and not compact_for_thp(w.zone, policy, node, w.shrink):
+            break
+    wake_kswapd(w.zone, node)
+    node.vm[V.THP_FAULT_FALLBACK] += 1
+    return np.int64(-1)

@@ -1,0 +1,391 @@
+"""One simulated run: from a scenario to named arrays.
+
+Owns the sequence build, boot, simulate, sample, and the border where kernels' error codes become
+exceptions. Kernels run in quanta of at most a quarter of a second, so that a stop request, a signal or a
+progress display never waits longer. Pure in (scenario, seed, replicate): nothing else decides a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spbfast.constants import NR_ORDERS, Err, Mt, Tp
+from spbfast.errors import SimulationError
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.loop.sample import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb, make_samples
+from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
+from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
+from spbfast.model.state.build import boot_chunks, first_usable
+from spbfast.model.state.node import VM_NAMES, N, Now, Ph, V
+from spbfast.model.state.trace import start_records
+from spbfast.outputs.rundata import dataset_of
+from spbfast.outputs.tracepoints import columns_of, mask_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from spbfast.config.models import Scenario
+
+MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
+NS_PER_TICK = 1_000_000
+QUANTUM_S = 0.2
+BOOT_STEPS = 64
+BOOT_FOLIOS = 1 << 16
+_MESSAGES = {
+    Err.SLOTS_FULL: "an owner has more blocks than slots",
+    Err.CORRUPT: "demand asked for a slot that is in use",
+    Err.OBJECTS_FULL: "the slab object pool is full; raise slab.objects_max",
+    Err.ROWS_FULL: "a tick's demand has more rows than room for them",
+}
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one kind: named columns of equal length, and how many found no room."""
+
+    columns: dict[str, np.ndarray]
+    dropped: int
+
+
+@dataclass(frozen=True)
+class ReplicateResult:
+    """What one run gave.
+
+    Attributes
+    ----------
+    data : dict of str to ndarray
+        By registered variable name, without point and replicate dimensions.
+    coords : dict of str to ndarray
+        time (s), migratetype, order, counter, zone.
+    wall_s, boot_s : float
+        Wall time in all and of building and booting.
+    events : int
+        Page events after boot (machine.md section 6).
+    digest : str
+        16 hex digits over all data.
+    demand_digest : str
+        16 hex digits over all demand rows; equal under every policy.
+    stopped : bool
+        The run ended early because it was asked to.
+    phases : dict of str to float
+        Seconds of simulation by what they went to: generation, workers, slab, allocator. A profile.
+    records : dict of str to Records
+        What was recorded, by kind (tracepoints.py).
+    """
+
+    data: dict[str, np.ndarray]
+    coords: dict[str, np.ndarray]
+    wall_s: float
+    boot_s: float
+    events: int
+    digest: str
+    demand_digest: str
+    stopped: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+    records: dict[str, Records] = field(default_factory=dict)
+
+
+def _check(code: int, run: Lowered, seed: int) -> None:
+    if code != Err.OK:
+        tick = int(run.world.node.now[Now.TICK])
+        text = _MESSAGES.get(Err(code), f"kernel error {Err(code).name}")
+        raise SimulationError(code, f"{text} (tick {tick})", tick, seed)
+
+
+def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] | None = None) -> bool:
+    """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way."""
+    for world in run.worlds:
+        zone = world.zone
+        boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
+    step, done = 0, False
+    while not done:
+        code, done = boot_steps(
+            run.worlds, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS
+        )
+        _check(code, run, seed)
+        step += BOOT_STEPS
+        if stop is not None and stop():
+            return False
+    if scenario.boot.fill_page_cache and not _fill_page_cache(run, scenario, stop):
+        return False
+    for world in run.worlds:
+        end_boot(world)
+    return True
+
+
+def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] | None) -> bool:
+    """Page cache in every zone down to what its watermark and reserve keep; False if stopped on the way."""
+    for number, world in enumerate(run.worlds):
+        keep = int(world.node.conf[N.WMARK_HIGH])
+        if number >= scenario.machine.nodes:
+            keep += lowmem_reserve(scenario)
+        done = False
+        while not done:
+            done = boot_page_cache(world, run.policy, run.boot_key, run.folio_chances, BOOT_FOLIOS, keep)
+            if stop is not None and stop():
+                return False
+    return True
+
+
+def room_for_samples(run: Lowered, scenario: Scenario, *, snapshots: bool = False) -> tuple[Samples, ...]:
+    """Room for all samples of a run, zone by zone; with `snapshots` of every superpageblock too."""
+    nr = scenario.duration // scenario.output_every + 2
+    return tuple(make_samples(nr, world.zone.geo.nr_spb if snapshots else 0) for world in run.worlds)
+
+
+def simulate_ticks(
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    until_tick: int,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
+) -> bool:
+    """Simulate up to a tick in quanta; False if stopped on the way."""
+    quantum = 16
+    tick = int(run.world.node.now[Now.TICK])
+    while tick < until_tick:
+        start = time.perf_counter()
+        target = min(tick + quantum, until_tick)
+        _check(run_steps(run.worlds, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
+        wall = time.perf_counter() - start
+        tick = target
+        quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
+        if stop is not None and stop():
+            return tick >= until_tick
+    return True
+
+
+def run_replicate(
+    scenario: Scenario,
+    seed: int,
+    replicate: int,
+    *,
+    stop: Callable[[], bool] | None = None,
+    check: bool = False,
+    snapshots: bool = False,
+    records: tuple[str, ...] = (),
+    records_max: int = 1_000_000,
+) -> ReplicateResult:
+    """Simulate one replicate of a scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        A validated scenario.
+    seed, replicate : int
+        Key all draws; equal numbers mean equal demand under every policy.
+    stop : callable, optional
+        Asked between quanta; True ends the run early.
+    check : bool
+        Recount all allocator and slab state at the end (`check_zone`, `check_slab`): ten seconds and
+        600 MB more on 247 GiB.
+    snapshots : bool
+        Sample every superpageblock too (output level `spb`).
+    records : tuple of str
+        Kinds of events to record from the end of boot on; names of `tracepoints.KINDS`.
+    records_max : int
+        Records kept of each kind, the first ones.
+
+    None of the last three changes what is simulated, nor the digest.
+
+    Raises
+    ------
+    SimulationError
+        A kernel gave up; names tick and seed.
+    InvariantError
+        With `check`: the first count that is wrong.
+    """
+    start = time.perf_counter()
+    mask = mask_of(records)
+    run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
+    stopped = not boot(run, scenario, seed, stop)
+    boot_s = time.perf_counter() - start
+    start_records(run.world.zone.trace, mask)
+    samples = room_for_samples(run, scenario, snapshots=snapshots)
+    if not stopped:
+        stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
+    finish_run(run.worlds, run.policy, samples)
+    if check:
+        _recount(run)
+    data, coords = _collect(run, samples, scenario)
+    digest = _digest(data)
+    if snapshots:
+        data |= _collect_spbs(run, samples)
+        coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
+    return ReplicateResult(
+        data=data | _ratios(run),
+        coords=coords,
+        wall_s=time.perf_counter() - start,
+        boot_s=boot_s,
+        events=sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds),
+        digest=digest,
+        demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+        stopped=stopped,
+        phases=_phases(run, time.perf_counter() - start - boot_s),
+        records={name: _collect_records(run, name) for name in records},
+    )
+
+
+def _recount(run: Lowered) -> None:
+    from spbfast.model.holders.check_slab import check_slab
+    from spbfast.model.state.check import check_zone
+
+    for world in run.worlds:
+        check_zone(world.zone, run.policy)
+        check_slab(world.slab, world.zone)
+
+
+def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
+    """Wall time after boot, split in proportion to the cycles counted."""
+    cycles = np.sum([world.node.cycles for world in run.worlds], axis=0)
+    total = max(int(cycles.sum()), 1)
+    return {phase.name.lower(): wall_s * int(cycles[phase]) / total for phase in Ph}
+
+
+def _kept(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
+    """Which samples count: a last one at the time of the one before it replaces it."""
+    nr = int(run.world.node.now[Now.NR_SAMPLES])
+    keep = np.ones(nr, bool)
+    keep[:-1] = np.diff(samples[0].time[:nr]) > 0
+    return keep
+
+
+def _collect_spbs(run: Lowered, samples: tuple[Samples, ...]) -> dict[str, np.ndarray]:
+    """Snapshots of superpageblocks as named arrays over (zone, spb, time), -1 where a zone has fewer."""
+    keep = _kept(run, samples)
+    nr_spb = [world.zone.geo.nr_spb for world in run.worlds]
+    found = np.full((len(Sb), len(samples), max(nr_spb), int(keep.sum())), -1, np.int32)
+    for zone, one in enumerate(samples):
+        found[:, zone, : nr_spb[zone]] = np.moveaxis(one.spb[: len(keep)][keep], 0, -1)
+    content = np.where(found[Sb.FREE_PB] < 0, -1, np.zeros((len(Mt), 1, 1, 1), np.int32))
+    for column in (Sb.UNMOVABLE, Sb.MOVABLE, Sb.RECLAIMABLE):
+        content[Mt[column.name]] = found[column]
+    return {
+        "n_spb": np.array(nr_spb),
+        "spb_category": found[Sb.CATEGORY],
+        "spb_free": found[Sb.FREE_PB],
+        "spb_free_pages": found[Sb.FREE_PAGES],
+        "spb_content": content,
+        "spb_pinned_pages": found[Sb.PINNED_PAGES],
+    }
+
+
+def _collect_records(run: Lowered, name: str) -> Records:
+    """Records of one kind, and how many were dropped."""
+    trace, kind = run.world.zone.trace, Tp[name.upper()]
+    met = int(trace.nr[kind])
+    rows = trace.rows[int(trace.where[kind]), :met]
+    return Records(columns_of(name, rows, run.bases), met - len(rows))
+
+
+def _collect(
+    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Samples of all zones as named arrays."""
+    keep = _kept(run, samples)
+    nr = len(keep)
+    gauges = np.stack([one.gauges[:nr][keep] for one in samples])
+    nr_normal = scenario.machine.nodes
+    data = {
+        ga.name.lower(): gauges[: nr_normal if ga in NORMAL_GAUGES else None, :, ga].sum(axis=0) for ga in Ga
+    }
+    data |= {f"zone_{ga.name.lower()}": gauges[:, :, ga] for ga in ZONE_GAUGES}
+    free = np.stack([one.free_pages[:nr][keep] for one in samples])
+    data["free_pages"] = free.sum(axis=0).T.copy()
+    data["zone_free_pages"] = free.sum(axis=2)
+    data["free_blocks"] = np.sum([one.free_blocks[:nr][keep] for one in samples], axis=0).T.copy()
+    normal = samples[:nr_normal]
+    data["pageblocks_with_content_bit"] = np.sum([one.content[:nr][keep] for one in normal], axis=0).T.copy()
+    data["pageblocks_with_pages_in_use"] = np.sum([one.in_use[:nr][keep] for one in normal], axis=0).T.copy()
+    data["vmstat"] = np.sum([one.vm[:nr][keep] for one in samples], axis=0).T.copy()
+    coords = {
+        "time": samples[0].time[:nr][keep] / 1e9,
+        "migratetype": np.array([mt.name.lower() for mt in Mt], dtype=object),
+        "order": np.arange(NR_ORDERS),
+        "counter": np.array(VM_NAMES, dtype=object),
+        "zone": np.array([zone.name for zone in scenario.machine.zones()], dtype=object),
+    }
+    return data, coords
+
+
+def _ratios(run: Lowered) -> dict[str, np.ndarray]:
+    """What follows from counters at the end; NaN where there was nothing to divide by."""
+    vm = np.sum([world.node.vm for world in run.worlds], axis=0)
+    obtained = int(vm[V.CONTIG_ALLOC_SUCCESS])
+    per_page = int(vm[V.CONTIG_PAGES_MIGRATED]) / obtained if obtained else float("nan")
+    return {"contig_pages_per_1g": np.array(per_page)}
+
+
+def _digest(data: dict[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(data):
+        values = np.asarray(data[name])
+        kind = np.float64 if values.dtype.kind == "f" else np.int64
+        digest.update(name.encode() + np.ascontiguousarray(values, kind).tobytes())
+    return digest.hexdigest()
+
+
+def state_bytes(scenario: Scenario) -> int:
+    """Bytes of state that a run of the scenario allocates."""
+    return sum(state_nbytes(scenario).values())
+
+
+def simulate(
+    scenario: Scenario, replicates: int = 1, seed: int = 0, *, snapshots: bool = False
+) -> xr.Dataset:
+    """Simulate a scenario in this process.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        From `load_config(path).scenario`.
+    replicates : int
+        Runs with different draws.
+    seed : int
+        Root seed.
+    snapshots : bool
+        Sample every superpageblock too (output level `spb`).
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables of the registry over (replicate, time, ..).
+
+    Raises
+    ------
+    SimulationError
+        A kernel gave up.
+    """
+    runs = [run_replicate(scenario, seed, replicate, snapshots=snapshots) for replicate in range(replicates)]
+    return dataset_of(runs, seed, MODEL_VERSION)
+
+
+def warmup() -> float:
+    """Compile or load every kernel that a run needs; seconds."""
+    from spbfast.config.models import Scenario
+
+    start = time.perf_counter()
+    tiny = {"memory": "64MiB", "spb_size": "16MiB", "cpus": 1, "kernel_image": "1MiB", "min_free": "1MiB"}
+    scenario = Scenario.model_validate(
+        {
+            "duration": "1ms",
+            "output_every": NS_PER_TICK,
+            "policy": _warmup_policy(),
+            "machine": tiny,
+            "slab": {"objects_max": 4096},
+        }
+    )
+    run_replicate(scenario, 0, 0)
+    return time.perf_counter() - start
+
+
+def _warmup_policy() -> Any:
+    from spbfast.model.lowering.lower_policy import complete_policy
+
+    return complete_policy({"preset": "v1@30"})

@@ -1,0 +1,163 @@
+"""The page cache: two rings of folios, one of them hot, and how they are reclaimed.
+
+Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring is dense, so that
+reclaim reads it in a row. Its head is a slot and its tail that many folios further, past the last slot when
+the ring wraps around: a slot is then found without a division.
+
+Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
+cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With
+probability `lru_mix` reclaim takes a run of folios from a random place instead of the oldest; the oldest
+then fill the gap, so age and place part further.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER, Ev
+from spbfast.jit.decorators import inline_kernel, kernel, prefetch
+from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
+from spbfast.model.allocator.prefetch import prefetch_page
+from spbfast.model.primitives.draws import below, chance, draw
+from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.trace import Cause
+
+RECLAIM = int(Cause.RECLAIM)
+AHEAD = 16
+
+
+@inline_kernel
+def nr_folios(node, owner):
+    """Folios on a ring."""
+    return node.cache[2 * owner + Ca.COLD_TAIL] - node.cache[2 * owner + Ca.COLD_HEAD]
+
+
+@inline_kernel
+def ring_slot(z, owner, at):
+    """Slot of a place that is counted from a ring's first slot, less than two rounds of it."""
+    size = z.slots.size[owner]
+    return at - size if at >= size else at
+
+
+@inline_kernel
+def is_hot_next(node, is_reused):
+    """Whether the next folio joins the hot ring."""
+    hot = node.cache[Ca.HOT_PAGES]
+    return is_reused and (hot << 16) < node.conf[N.HOT_SHARE] * (hot + node.cache[Ca.COLD_PAGES] + 1)
+
+
+@inline_kernel
+def has_room(z, node, is_reused):
+    """Whether the ring that the next folio joins has a free slot."""
+    owner = OWNER_HOT if is_hot_next(node, is_reused) else OWNER_COLD
+    return nr_folios(node, owner) < z.slots.size[owner]
+
+
+@inline_kernel
+def add_folio(z, node, pfn, order, is_reused):
+    """Add a block to a ring's young end; 0 if that ring is full."""
+    owner = OWNER_HOT if is_hot_next(node, is_reused) else OWNER_COLD
+    if nr_folios(node, owner) >= z.slots.size[owner]:
+        return 0
+    tail = node.cache[2 * owner + Ca.COLD_TAIL]
+    hand_out(z, pfn, order, CODE_MOVABLE, owner, ring_slot(z, owner, tail))
+    node.cache[2 * owner + Ca.COLD_TAIL] = tail + 1
+    node.cache[Ca.COLD_PAGES + owner] += 1 << order
+    return 1
+
+
+@kernel
+def fill_gap(z, owner, gap, head):
+    """Move the oldest folio of a ring, at slot `head`, to slot `gap`."""
+    base = z.slots.base[owner]
+    pfn = block_in(z.slots, base + head)
+    put_block(z.slots, base + gap, pfn)
+    z.page.prev[pfn] = gap
+
+
+@inline_kernel
+def move_head(z, node, owner):
+    """The oldest folio's slot is no longer of the ring; both ends come back when the head has gone round."""
+    head = node.cache[2 * owner + Ca.COLD_HEAD] + 1
+    if head == z.slots.size[owner]:
+        head = np.int64(0)
+        node.cache[2 * owner + Ca.COLD_TAIL] -= z.slots.size[owner]
+    node.cache[2 * owner + Ca.COLD_HEAD] = head
+
+
+@kernel
+def take_folio(z, policy, node, owner, place):
+    """Free the folio `place` behind the oldest of a ring; its pages."""
+    head = node.cache[2 * owner + Ca.COLD_HEAD]
+    slot = ring_slot(z, owner, head + place)
+    pfn = slot_pfn(z, owner, slot)
+    if place:
+        fill_gap(z, owner, slot, head)
+    put_block(z.slots, z.slots.base[owner] + head, -1)
+    move_head(z, node, owner)
+    pages = np.int64(1) << (np.int64(z.page.state[pfn]) & ORDER_NIBBLE)
+    free_held(z, policy, pfn)
+    node.cache[Ca.COLD_PAGES + owner] -= pages
+    node.vm[V.PAGE_EVENTS] += 1
+    node.vm[V.PGFREE] += pages
+    return pages
+
+
+@inline_kernel
+def prefetch_folio(z, node, owner, place):
+    """Hint that the folio `place` behind the oldest of a ring, if there is one, is needed soon."""
+    if place >= nr_folios(node, owner):
+        return
+    head = node.cache[2 * owner + Ca.COLD_HEAD]
+    pfn = slot_pfn(z, owner, ring_slot(z, owner, head + place))
+    prefetch_page(z.page, pfn)
+    prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])
+
+
+@kernel
+def prefetch_run(z, node, owner, place, nr):
+    """Hint that a run of folios goes, and that the oldest fill its gaps: all their misses at once."""
+    for i in range(min(nr, AHEAD)):
+        prefetch_folio(z, node, owner, place + i)
+    if place:
+        for i in range(min(nr, AHEAD)):
+            prefetch_folio(z, node, owner, np.int64(i))
+
+
+@kernel
+def reclaim_run(z, policy, node, owner, want):
+    """Reclaim one run of folios of a ring, at most until `want` pages are free; pages freed."""
+    nr = min(node.conf[N.RECLAIM_RUN], nr_folios(node, owner))
+    x = draw(node.conf[N.RECLAIM_KEY], node.cache[Ca.COUNTER])
+    node.cache[Ca.COUNTER] += 1
+    place = np.int64(0)
+    if chance(x, node.conf[N.LRU_MIX_32]):
+        place = below(
+            draw(node.conf[N.RECLAIM_KEY] + 1, node.cache[Ca.COUNTER]), nr_folios(node, owner) - nr + 1
+        )
+    freed = np.int64(0)
+    prefetch_run(z, node, owner, place, nr)
+    for _ in range(nr):
+        if freed >= want:
+            break
+        prefetch_folio(z, node, owner, place + AHEAD)
+        # The gap that a folio leaves is filled from the head, which moves on: the run stays at `place`.
+        freed += take_folio(z, policy, node, owner, place)
+        place = min(place, nr_folios(node, owner) - 1)
+    return freed
+
+
+@kernel
+def reclaim_pages(z, policy, node, want):
+    """Reclaim page cache, cold first, until `want` pages are free or none is left; pages freed."""
+    freed = np.int64(0)
+    cause = z.ev[Ev.CAUSE]
+    z.ev[Ev.CAUSE] = RECLAIM
+    while freed < want:
+        owner = OWNER_COLD if nr_folios(node, OWNER_COLD) > 0 else OWNER_HOT
+        if nr_folios(node, owner) == 0:
+            break
+        freed += reclaim_run(z, policy, node, owner, want - freed)
+    z.ev[Ev.CAUSE] = cause
+    return freed

@@ -1,0 +1,300 @@
+"""Machine sections of a scenario to a zone's shape and a node's configuration.
+
+Owns the numbering of owners (page-cache rings, slab caches, actors), the sizes of their slot ranges, the
+zonelists and the units of `Node.conf`. Builds a `World` for every zone, unbooted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from spbfast.config.actors import GiganticPages
+from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
+from spbfast.model.demand.request import World
+from spbfast.model.demand.rows import DIGEST0
+from spbfast.model.holders.slab_layout import no_slab
+from spbfast.model.holders.standins import no_standins
+from spbfast.model.lowering.demand_plan import DemandPlan
+from spbfast.model.lowering.lower_actors import lower_actors
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
+from spbfast.model.primitives.draws import key_of, threshold_32
+from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
+from spbfast.model.state.demand_layout import Actors
+from spbfast.model.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
+from spbfast.model.workers.shrink import no_shrink
+
+if TYPE_CHECKING:
+    from spbfast.config.machine import Slab, ZoneShape
+    from spbfast.config.models import Scenario
+
+RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007
+UNLIMITED_ROUNDS = 1 << 40
+RING_SLACK = 1.12  # large folios may fall back to single pages
+LOWMEM_RESERVE_RATIO = 256  # sysctl_lowmem_reserve_ratio of DMA32
+
+
+class Lowered(NamedTuple):
+    """A scenario as arrays: its worlds (one a zone), its policy, its demand, and the keys of its draws."""
+
+    worlds: tuple[World, ...]
+    policy: np.ndarray
+    actors: Actors
+    rows: np.ndarray
+    key: int
+    boot_key: int
+    folio_chances: np.ndarray
+    bases: tuple[int, ...]  # absolute pfn of each zone's first page index
+
+    @property
+    def world(self) -> World:
+        """The first node's zone Normal: all there is in most machines."""
+        return self.worlds[0]
+
+
+def _folio_weights(scenario: Scenario) -> list[tuple[float, ...]]:
+    given = [getattr(actor, "folio_weights", None) for actor in scenario.actors]
+    return [scenario.pagecache.folio_weights, *(w for w in given if w is not None)]
+
+
+def _folios_per_page(weights: tuple[float, ...]) -> float:
+    return sum(w / (1 << order) for order, w in enumerate(weights)) / sum(weights)
+
+
+def _ring_slots(scenario: Scenario, zone: ZoneShape) -> tuple[int, int]:
+    """Slots of a zone's cold and hot ring."""
+    densest = max(_folios_per_page(weights) for weights in _folio_weights(scenario))
+    folios = zone.nr_managed * min(densest * RING_SLACK, 1.0)
+    hot = scenario.pagecache.hot_share
+    return int(folios * (1 - hot)) + 1024, int(folios * hot) + 1024
+
+
+def folio_chances(weights: tuple[float, ...]) -> np.ndarray:
+    """Chances of folio orders out of 2^31, summed up; weights are shares of the bytes.
+
+    Returns
+    -------
+    ndarray
+        int64 [len(weights)].
+    """
+    folios = np.array([w / (1 << order) for order, w in enumerate(weights)])
+    return np.round(np.cumsum(folios) / folios.sum() * (1 << 31)).astype(np.int64)
+
+
+def zone_spec(
+    scenario: Scenario, zone: ZoneShape, plan: DemandPlan, trace_mask: int = 0, trace_rows: int = 0
+) -> ZoneSpec:
+    """Shape of one of the scenario's zones, with buffers for event records of the kinds in `trace_mask`."""
+    machine = scenario.machine
+    pcp = None
+    if scenario.pcp.enabled:
+        low = machine.watermarks(scenario.reclaim.watermark_scale, zone)[1]
+        cpus = max(machine.cpus // machine.nodes, 1)
+        pcp = PcpConf(*scenario.pcp.sizes(zone.nr_managed, cpus, low))
+    slab_owners = range(FIRST_SLAB_OWNER, first_demand_owner(scenario))
+    slab_slots = [nr_slots(_node_slab(scenario), zone.nr_pages)] * len(slab_owners)
+    return ZoneSpec(
+        zone_pages=zone.nr_pages,
+        start_pfn=zone.start_pfn,
+        spb_pb=machine.spb_size // (PB_PAGES * PAGE_SIZE),
+        superpageblocks=scenario.policy.superpageblocks,
+        nr_cpus=machine.cpus if pcp else 0,
+        pcp=pcp,
+        reserved_pages=zone.nr_reserved,
+        owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
+        sharing=slab_owners,
+        trace_mask=trace_mask,
+        trace_rows=trace_rows,
+    )
+
+
+def _node_slab(scenario: Scenario) -> Slab:
+    """The slab section as one node's share of it."""
+    slab = scenario.slab
+    nodes = scenario.machine.nodes
+    return slab if nodes == 1 else slab.model_copy(update={"objects_max": -(-slab.objects_max // nodes)})
+
+
+def lowmem_reserve(scenario: Scenario) -> int:
+    """Pages of DMA32 that requests which could use zone Normal leave alone.
+
+    Source: setup_per_zone_lowmem_reserve with the default ratio of 256.
+    """
+    return scenario.machine.normal_zones()[0].nr_managed // LOWMEM_RESERVE_RATIO
+
+
+def _zonelist(scenario: Scenario, node: int) -> list[tuple[int, int]]:
+    """Worlds that serve a node's requests and what is left there: its own zones, then the other nodes'."""
+    zones = scenario.machine.zones()
+    order = sorted(range(len(zones)), key=lambda i: ((zones[i].node - node) % scenario.machine.nodes, i))
+    reserve = lowmem_reserve(scenario)
+    return [(i, reserve if i >= scenario.machine.nodes else 0) for i in order]
+
+
+def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, replicate: int) -> dict[int, int]:
+    machine, reclaim, workers, cache = (
+        scenario.machine,
+        scenario.reclaim,
+        scenario.workers,
+        scenario.pagecache,
+    )
+    low_mark = machine.watermarks(reclaim.watermark_scale, zone)
+    # The first zone's keys are those of a machine with one zone: more nodes do not change its draws.
+    stream = (number,) if number else ()
+    rounds = reclaim.rounds_max
+    rate = reclaim.compact_rate if reclaim.compact_candidates else 0
+    conf: dict[Any, int] = {
+        N.WMARK_MIN: low_mark[0],
+        N.WMARK_LOW: low_mark[1],
+        N.WMARK_HIGH: low_mark[2],
+        N.ROUNDS_MAX: rounds if isinstance(rounds, int) else UNLIMITED_ROUNDS,
+        N.RECLAIM_BATCH: reclaim.batch,
+        N.KSWAPD_DELAY: reclaim.kswapd_delay,
+        N.KSWAPD_PAGE_COST: reclaim.kswapd_page_cost,
+        N.IRQ_DELAY: workers.irq_work_delay,
+        N.WQ_DELAY: workers.workqueue_delay,
+        N.SHRINK_COUNT_COST: workers.shrink_count_cost,
+        N.SHRINK_OBJECT_COST: workers.shrink_object_cost,
+        N.MIGRATE_PAGE_COST: workers.migrate_page_cost,
+        N.MIGRATE_THP_COST: workers.migrate_thp_cost,
+        N.EVAC_POOL: workers.evacuation_descriptors,
+        N.DEFRAG_COOLDOWN: workers.defrag_cooldown,
+        N.PCP_DECAY: scenario.pcp.decay,
+        N.HOT_SHARE: round(cache.hot_share * (1 << 16)),
+        N.LRU_MIX_32: threshold_32(cache.lru_mix),
+        N.RECLAIM_RUN: cache.reclaim_run,
+        N.RECLAIM_KEY: key_of(seed, replicate, RECLAIM_STREAM, *stream),
+        N.COMPACT_CANDIDATES: reclaim.compact_candidates,
+        N.COMPACT_INTERVAL: 10**9 // rate if rate else 0,
+        N.PINNED_32: threshold_32(workers.pinned_share),
+        N.PIN_KEY: key_of(seed, replicate, PIN_STREAM, *stream),
+        N.SAMPLE_EVERY: scenario.output_every,
+        N.NR_CPUS: machine.cpus,
+        N.NR_NODES: machine.nodes,
+        N.WITHIN_ON: scenario.policy.compact_within_superpageblock,
+        N.WITHIN_INTERVAL: workers.compact_within_interval,
+        N.WITHIN_FREE_PB: workers.compact_within_free_pageblocks,
+        N.WITHIN_FRAGMENTS: workers.compact_within_fragments,
+        N.WITHIN_PAGEBLOCKS: workers.compact_within_pageblocks,
+        N.WITHIN_COOLDOWN: workers.compact_within_cooldown,
+        N.KCOMPACTD_ON: reclaim.kcompactd,
+        N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
+        N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
+        N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
+        N.REFAULT_SLAB_SHARE: round(scenario.slab.refault_share * (1 << 16)),
+        N.REFAULT_SLAB_TICKS: _bucket_ticks(scenario.slab.refault_delay),
+        N.REFAULT_FILE_SHARE: round(cache.refault_share * (1 << 16)),
+        N.REFAULT_FILE_TICKS: _bucket_ticks(cache.refault_delay),
+    }
+    return {int(k): int(v) for k, v in conf.items()}
+
+
+def _bucket_ticks(delay_ns: int) -> int:
+    """Ticks of one bucket of a delay line, at least one."""
+    return max(1, -(-delay_ns // (REFAULT_BUCKETS * NS_PER_TICK)))
+
+
+def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
+    """The node state of zone `number` at time 0, with the scenario's numbers."""
+    zones = scenario.machine.zones()
+    wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
+    pool = scenario.workers.evacuation_descriptors
+    refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
+    lines = 1 + scenario.slab.nr_instances if refaults else 0
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines)
+    for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
+        node.conf[index] = value
+    node.zonelist[:] = _zonelist(scenario, zones[number].node)
+    node.now[Now.DIGEST] = DIGEST0
+    return node
+
+
+def first_demand_owner(scenario: Scenario) -> int:
+    """Number of the first owner that is an actor's."""
+    return FIRST_SLAB_OWNER + len(scenario.slab.caches)
+
+
+def _world(
+    scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int, trace: tuple[int, int]
+) -> tuple[World, int]:
+    """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask, rows of records."""
+    shape = scenario.machine.zones()[number]
+    zone, base = build_zone(zone_spec(scenario, shape, plan, *trace))
+    zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
+    node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate)
+    # Records bear the node's time; the allocator knows no node.
+    zone.trace.zone[0] = number
+    zone = zone._replace(trace=zone.trace._replace(clock=node.now))
+    if number < scenario.machine.nodes:
+        # Nodes hold different files: the draws of each are its own.
+        stream = key_of(seed, number) if number else seed
+        slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, stream, replicate)
+        return World(zone, node, slab.slab, no_standins(), slab.shrink), base
+    return World(zone, node, no_slab(), no_standins(), no_shrink()), base
+
+
+def _share_trace(worlds: list[tuple[World, int]]) -> tuple[World, ...]:
+    """All zones write their records to the buffers of the first, numbered in one order."""
+    first = worlds[0][0].zone.trace
+    out = []
+    for world, _ in worlds:
+        own = world.zone.trace
+        trace = first._replace(clock=own.clock, zone=own.zone)
+        out.append(world._replace(zone=world.zone._replace(trace=trace)))
+    return tuple(out)
+
+
+def lower_scenario(
+    scenario: Scenario, seed: int, replicate: int, *, trace_mask: int = 0, trace_rows: int = 0
+) -> Lowered:
+    """Everything that a run needs, allocated and unbooted.
+
+    `trace_mask` and `trace_rows` give event records buffers; `start_records` begins to fill them.
+
+    Raises
+    ------
+    ValueError
+        Sizes or rates beyond what the tables can hold.
+    """
+    plan = lower_actors(scenario, first_demand_owner(scenario))
+    weights = scenario.pagecache.folio_weights
+    if len(weights) > NR_ORDERS:
+        raise ValueError(f"pagecache.folio_weights has {len(weights)} orders, at most {NR_ORDERS} exist")
+    worlds = []
+    for number in range(len(scenario.machine.zones())):
+        trace = (0, 0) if number else (trace_mask, trace_rows)
+        worlds.append(_world(scenario, number, plan, seed, replicate, trace))
+    return Lowered(
+        worlds=_share_trace(worlds),
+        policy=policy_array(scenario.policy),
+        actors=plan.actors,
+        rows=np.zeros((plan.rows_cap, 9), np.int32),
+        key=key_of(seed, replicate),
+        boot_key=key_of(seed, replicate, BOOT_STREAM),
+        folio_chances=folio_chances(weights),
+        bases=tuple(base for _, base in worlds),
+    )
+
+
+def state_nbytes(scenario: Scenario) -> dict[str, int]:
+    """Bytes of state that a run will allocate: pages, slots, slab, and the rest; all zones together."""
+    plan = lower_actors(scenario, first_demand_owner(scenario))
+    out = dict.fromkeys(("pages", "slots", "slab", "other"), 0)
+    for number, shape in enumerate(scenario.machine.zones()):
+        fields = nbytes_of(zone_spec(scenario, shape, plan))
+        pages = sum(n for path, n in fields.items() if path.startswith("page."))
+        out["pages"] += pages
+        out["slots"] += fields["slots.link"]
+        out["other"] += sum(fields.values()) - pages - fields["slots.link"]
+        if number < scenario.machine.nodes:
+            slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER)
+            out["slab"] += _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)
+    return out
+
+
+def _tuple_nbytes(part: Any) -> int:
+    if isinstance(part, np.ndarray):
+        return int(part.nbytes)
+    return sum(_tuple_nbytes(p) for p in part) if isinstance(part, tuple) else 0

@@ -1,0 +1,354 @@
+"""The node around a zone: time, watermarks, deferred work, page-cache rings and /proc/vmstat.
+
+Owns the arrays of everything that is neither a zone's lists nor a slab cache, and the names of their
+columns. Kernels of workers/, demand/ and loop/ change them; nothing here computes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+
+from spbfast.constants import Outcome, Trigger
+from spbfast.jit.decorators import by_reference
+from spbfast.model.state.trace import TALLY_NAMES
+
+NEVER = 1 << 62
+
+
+class N(enum.IntEnum):
+    """Index into `Node.conf`: what a scenario fixes. Times are ns, shares 16.16 or 32-bit thresholds."""
+
+    WMARK_MIN = 0
+    WMARK_LOW = 1
+    WMARK_HIGH = 2
+    ROUNDS_MAX = 3
+    RECLAIM_BATCH = 4
+    KSWAPD_DELAY = 5
+    KSWAPD_PAGE_COST = 6
+    IRQ_DELAY = 7
+    WQ_DELAY = 8
+    SHRINK_COUNT_COST = 9
+    SHRINK_OBJECT_COST = 10
+    MIGRATE_PAGE_COST = 11
+    MIGRATE_THP_COST = 12
+    EVAC_POOL = 13
+    DEFRAG_COOLDOWN = 14
+    PCP_DECAY = 15
+    HOT_SHARE = 16  # 16.16
+    LRU_MIX_32 = 17
+    RECLAIM_RUN = 18
+    RECLAIM_KEY = 19
+    COMPACT_CANDIDATES = 20
+    COMPACT_INTERVAL = 21  # ns between two compacted pageblocks; 0: none may be
+    PINNED_32 = 22
+    PIN_KEY = 23
+    SAMPLE_EVERY = 24
+    NR_CPUS = 25
+    NR_NODES = 26
+    WITHIN_ON = 27
+    WITHIN_INTERVAL = 28
+    WITHIN_FREE_PB = 29
+    WITHIN_FRAGMENTS = 30
+    WITHIN_PAGEBLOCKS = 31
+    WITHIN_COOLDOWN = 32
+    KCOMPACTD_ON = 33
+    KCOMPACTD_PAGEBLOCKS = 34
+    KCOMPACTD_PAUSE = 35
+    CONTIG_RECLAIM_ROUNDS = 36
+    REFAULT_SLAB_SHARE = 37  # 16.16; ticks are those of a bucket
+    REFAULT_SLAB_TICKS = 38
+    REFAULT_FILE_SHARE = 39
+    REFAULT_FILE_TICKS = 40
+
+
+class Zl(enum.IntEnum):
+    """Columns of `Node.zonelist`: zones that serve this node's requests, in order of preference."""
+
+    WORLD = 0
+    RESERVE = 1  # pages that this node's requests leave there above the low watermark (lowmem_reserve)
+
+
+class Now(enum.IntEnum):
+    """Index into `Node.now`: the clock and what hangs on it."""
+
+    NS = 0
+    BOOT_DONE = 1
+    NEXT_SAMPLE = 2
+    NR_SAMPLES = 3
+    COMPACT_READY = 4  # when the next pageblock may be compacted
+    COMPACT_CURSOR = 5
+    EVAC_STAMP = 6  # -1: never queued
+    EVAC_HEAD = 7
+    EVAC_TAIL = 8
+    EVAC_RUNNING = 9
+    PIN_COUNTER = 10
+    DIGEST = 11  # of the demand rows
+    TICK = 12
+    BOOT_FOLIOS = 13
+    CLAIMED_HEAD = 14
+    CLAIMED_TAIL = 15
+    KCOMPACTD_ORDER = 16  # greatest order that is waited for
+    KCOMPACTD_READY = 17  # not to be woken before
+    KCOMPACTD_LEFT = 18  # pageblocks left of the pass; -1: not begun
+    CONTIG_HEAD = 19
+    CONTIG_TAIL = 20
+    CONTIG_READY = 21  # when the request being served is done
+    COMPACT_CONSIDERED = 22  # requests since compaction last failed (defer_compaction)
+    COMPACT_DEFER_SHIFT = 23
+    COMPACT_ORDER_FAILED = 24
+
+
+class Wk(enum.IntEnum):
+    """Work items, in queue order: ties in time run in this order. Row of `Node.due`."""
+
+    SHRINK_END = 0
+    EVACUATE = 1
+    SHRINK = 2
+    DEFRAG = 3
+    KSWAPD = 4
+    PCP_DECAY = 5
+    CLAIMED = 6
+    WITHIN = 7
+    KCOMPACTD = 8
+    CONTIG = 9
+
+
+class Eq(enum.IntEnum):
+    """Columns of `Node.evac`: evacuations that wait, each with what it was asked for."""
+
+    ORDER = 0
+    MT = 1
+
+
+class Gi(enum.IntEnum):
+    """Columns of `Node.contig`: requests for whole superpageblocks that wait."""
+
+    OWNER = 0
+    SLOT = 1
+    ASKED = 2  # ns
+
+
+class Ca(enum.IntEnum):
+    """Index into `Node.cache`: two rings of folios, oldest at the head."""
+
+    COLD_HEAD = 0
+    COLD_TAIL = 1
+    HOT_HEAD = 2
+    HOT_TAIL = 3
+    COLD_PAGES = 4
+    HOT_PAGES = 5
+    COUNTER = 6  # of reclaim's draws
+
+
+class Rf(enum.IntEnum):
+    """Columns of `Node.refault`, one row a delay line: the page cache's, then one a shrinker instance."""
+
+    SEEN = 0  # freed so far, as of the last look
+    ACC = 1  # 16.16
+    FIRST = 2  # of the buckets, a ring
+
+
+REFAULT_BUCKETS = 64
+OWNER_COLD = 0
+OWNER_HOT = 1
+FIRST_SLAB_OWNER = 2
+
+
+class Ph(enum.IntEnum):
+    """Index into `Node.cycles`: where the time went. A profile; no result depends on it."""
+
+    GENERATION = 0
+    WORKERS = 1
+    SLAB = 2
+    ALLOCATOR = 3
+
+
+class Df(enum.IntEnum):
+    """Columns of `Node.defrag`, one row a superpageblock."""
+
+    DUE = 0
+    READY = 1  # not to be started before: running until then, or cooling down
+
+
+class V(enum.IntEnum):
+    """Index into `Node.vm`: cumulative counters, kernel names in lower case where the kernel has one."""
+
+    PAGE_EVENTS = 0
+    PGALLOC_NORMAL = 1
+    PGFREE = 2
+    ALLOCSTALL_NORMAL = 3
+    PGSTEAL_KSWAPD = 4
+    PGSTEAL_DIRECT = 5
+    PAGEOUTRUN = 6
+    COMPACT_STALL = 7
+    COMPACT_SUCCESS = 8
+    COMPACT_FAIL = 9
+    PGMIGRATE_SUCCESS = 10
+    PGMIGRATE_FAIL = 11
+    THP_FAULT_ALLOC = 12
+    THP_FAULT_FALLBACK = 13
+    OOM_KILL = 14
+    ALLOC_FAILED_BLOCKING = 15
+    ALLOC_FAILED_ATOMIC = 16
+    ALLOC_FAILED_OPTIONAL = 17
+    SPB_HIGHORDER_REFUSED = 18
+    RECLAIM_FAILED = 19
+    DIRECT_RECLAIM_ROUNDS = 20
+    DROPPED_NOFRAGMENT = 21
+    PAGE_CACHE_ADDED = 22
+    PAGE_CACHE_DROPPED = 23
+    PAGE_CACHE_NOT_ADDED = 24
+    SLAB_ORDER_FALLBACK = 25
+    SLAB_ALLOC_FAILED = 26
+    SLAB_OBJECTS_FULL = 27
+    SPB_EVAC_QUEUED = 28
+    SPB_EVAC_RAN = 29
+    SPB_EVAC_THROTTLED = 30
+    SPB_EVAC_NO_CANDIDATE = 31
+    SPB_EVAC_LOST = 32
+    SPB_EVAC_DIRECT = 33
+    SPB_EVAC_PAGES = 34
+    SPB_DEFRAG_QUEUED = 35
+    SPB_DEFRAG_RAN = 36
+    SPB_DEFRAG_COOLING = 37
+    SPB_DEFRAG_PAGES = 38
+    SPB_SLAB_SHRINK_QUEUED = 39
+    SPB_SLAB_SHRINK_RAN = 40
+    SPB_SLAB_SHRINK_THROTTLED = 41
+    SPB_SLAB_SHRINK_PENDING = 42
+    SPB_SLAB_SHRINK_SCANNED = 43
+    SPB_SLAB_SHRINK_FREED = 44
+    SPB_SLAB_SHRINK_PASSES = 45
+    SPB_SLAB_SHRINK_NO_PROGRESS = 46
+    SPB_SLAB_SHRINK_PAGES = 47
+    SPB_SLAB_SHRINK_NS = 48
+    MIGRATE_NS = 49
+    TAINTS = 50
+    UNTAINTS = 51
+    TAINTS_BY_ATOMIC = 52
+    TAINTS_BY_OPTIONAL = 53
+    TAINTS_BY_BLOCKING = 54
+    SPB_HINT_USED = 55
+    PCP_PAGEBLOCKS_CLAIMED = 56
+    PCP_PAGEBLOCKS_ADOPTED = 57
+    PCP_FRAGMENTS_TAKEN_BACK = 58  # pages
+    CLAIM_EVAC_QUEUED = 59
+    CLAIM_EVAC_LOST = 60
+    CLAIM_EVAC_RAN = 61
+    CLAIM_EVAC_PAGES = 62
+    COMPACT_MIGRATE_SCANNED = 63
+    COMPACT_FREE_SCANNED = 64
+    COMPACT_SKIPPED_SPBS = 65
+    COMPACT_DAEMON_WAKE = 66
+    COMPACT_DAEMON_FREED = 67
+    SPB_COMPACT_RAN = 68
+    SPB_COMPACT_PAGES = 69
+    SPB_COMPACT_FREED = 70
+    CONTIG_ALLOC_SUCCESS = 71
+    CONTIG_ALLOC_FAIL = 72
+    CONTIG_PAGES_MIGRATED = 73
+    CONTIG_RANGES_TRIED = 74
+    CONTIG_ALLOC_NS = 75
+    CONTIG_FREED = 76
+    CONTIG_WITHDRAWN = 77
+    SLABS_SCANNED = 78
+    SPB_SLAB_SHRINK_PAGEBLOCKS = 79
+    WORKINGSET_REFAULT_SLAB = 80
+    WORKINGSET_REFAULT_FILE = 81
+    ALLOCSLOW_BLOCKING = 82
+    ALLOCSLOW_ATOMIC = 83
+    ALLOCSLOW_SERVED_BLOCKING = 84
+    ALLOCSLOW_SERVED_ATOMIC = 85
+    ALLOC_NO_PROGRESS_LOOPS = 86
+    ALLOC_COMPACT_RETRIES = 87
+    ALLOC_NORETRY_EXITS = 88
+    ALLOC_COSTLY_EXITS = 89
+    ALLOC_FAILED_NOFAIL = 90
+    PCP_DRAINED_ALL = 91
+    COMPACT_DEFERRED = 92
+    SPB_ALLOC_ATOMIC_RELAX_NORETRY_SKIP = 93
+    SPB_ALLOC_ATOMIC_RELAX_NOWARN_LOWER_ORDER = 94
+    SPB_ALLOC_ATOMIC_RELAX_ADD_TAINTED_OK = 95
+    SPB_ALLOC_ATOMIC_RELAX_DROP_NOFRAGMENT = 96
+    ALLOC_FAILED_NONBLOCK_ORDER0 = 97
+    ALLOC_FAILED_NONBLOCK_ORDER1_3 = 98
+    ALLOC_FAILED_NONBLOCK_COSTLY = 99
+    HIGHATOMIC_RESERVED = 100
+    HIGHATOMIC_UNRESERVED = 101
+    HIGHATOMIC_SERVED = 102
+    WATERMARK_BOOSTED = 103
+    WATERMARK_BOOST_CLEARED = 104
+    KVMALLOC_FALLBACK = 105
+    KVMALLOC_FALLBACK_PAGES = 106
+    KVMALLOC_FAILED = 107
+
+
+_TRIGGER_NAMES = tuple(
+    f"spb_slab_shrink_{what}_{trigger.name.lower()}" for what in ("asked", "queued") for trigger in Trigger
+)
+_OUTCOME_NAMES = tuple(f"spb_alloc_{outcome.name.lower()}" for outcome in Outcome)
+_TAINT_NAMES = tuple(f"taints_{outcome.name.lower()}" for outcome in Outcome)
+
+# Searches for a superpageblock by rung, and superpageblocks stepped on by them.
+_WALK_NAMES = tuple(
+    f"spb_{what}_{outcome.name.lower()}" for what in ("searched", "visited") for outcome in Outcome
+)
+
+VM_NAMES = (
+    *(v.name.lower() for v in V),
+    *(_TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES),
+    *TALLY_NAMES,
+)
+NR_VM = len(VM_NAMES)
+VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
+VM_QUEUED = VM_ASKED + len(Trigger)
+VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
+VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
+VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
+VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
+
+
+@by_reference(inner={"defrag": (len(Df),), "evac": (len(Eq),), "contig": (len(Gi),), "zonelist": (len(Zl),)})
+class Node(NamedTuple):
+    """State of one node besides its zone and its slab caches."""
+
+    conf: np.ndarray  # int64 (N,)
+    now: np.ndarray  # int64 (Now,)
+    due: np.ndarray  # int64 (Wk,), ns or NEVER
+    cache: np.ndarray  # int64 (Ca,)
+    defrag: np.ndarray  # int64 (spb, Df)
+    evac: np.ndarray  # int64 (descriptors, Eq): queued evacuations
+    claimed: np.ndarray  # int64 (descriptors,): claimed pageblocks to be emptied
+    within: np.ndarray  # int64 (spb,): not to be compacted inside before, ns
+    contig: np.ndarray  # int64 (gigantic slots, Gi)
+    vm: np.ndarray  # int64 (V,)
+    cycles: np.ndarray  # int64 (Ph,)
+    zonelist: np.ndarray  # int64 (zones, Zl)
+    refault: np.ndarray  # int64 (lines, Rf): none if nothing refaults
+
+
+def make_node(
+    nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1, refault_lines: int = 0
+) -> Node:
+    """A node at time 0 with nothing due and no configuration."""
+    node = Node(
+        conf=np.zeros(len(N), np.int64),
+        now=np.zeros(len(Now), np.int64),
+        due=np.full(len(Wk), NEVER, np.int64),
+        cache=np.zeros(len(Ca), np.int64),
+        defrag=np.zeros((nr_spb, len(Df)), np.int64),
+        evac=np.zeros((evac_pool, len(Eq)), np.int64),
+        claimed=np.zeros(evac_pool, np.int64),
+        within=np.zeros(nr_spb, np.int64),
+        contig=np.zeros((nr_gigantic, len(Gi)), np.int64),
+        vm=np.zeros(NR_VM, np.int64),
+        cycles=np.zeros(len(Ph), np.int64),
+        zonelist=np.zeros((nr_zones, len(Zl)), np.int64),
+        refault=np.zeros((refault_lines, Rf.FIRST + REFAULT_BUCKETS), np.int64),
+    )
+    node.defrag[:, Df.DUE] = NEVER
+    node.now[Now.EVAC_STAMP] = -1
+    return node

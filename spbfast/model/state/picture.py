@@ -1,0 +1,96 @@
+"""Memory as text: one letter a pageblock, superpageblocks apart; for humans and for tests.
+
+Owns the letters. `.` is free, `M`, `U`, `R` hold movable, unmovable or reclaimable pages, `T` movable and one
+other type, `X` unmovable and reclaimable; small letters have free pages left. `#` belongs to a contiguous
+allocation, `-` has no memory. Letters go by content bits, which is what the allocator goes by. Building a
+zone from a picture is `Zone.from_picture`, since that takes requests.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import (
+    LIST_ISOLATED,
+    MOVABLE,
+    NR_REQUEST_MT,
+    PB_PAGES,
+    RECLAIMABLE,
+    STATE_HOLE,
+    UNMOVABLE,
+)
+from spbfast.model.state.layout import Zone
+
+_U, _M, _R = 1 << UNMOVABLE, 1 << MOVABLE, 1 << RECLAIMABLE
+# Letter of a pageblock by its content bits; no bits: free, or edges of the zone that nothing used yet.
+_LETTERS = {0: ".", _U: "U", _M: "M", _R: "R", _U | _M: "T", _R | _M: "T", _U | _R: "X", _U | _M | _R: "X"}
+# How `Zone.from_picture` makes a pageblock out of four movable blocks of order 7, by capital and small
+# letter: how many of the four to free at first, what to request in their place, and how many of the
+# blocks then there, the last ones first, to free at the end.
+Stroke = tuple[int, tuple[tuple[int, int], ...], int]
+STROKES: dict[str, tuple[Stroke, Stroke]] = {
+    ".": ((0, (), 4), (0, (), 4)),
+    "M": ((0, (), 0), (0, (), 2)),
+    "U": ((4, ((9, UNMOVABLE),), 0), (4, ((8, UNMOVABLE), (8, UNMOVABLE)), 1)),
+    "R": ((4, ((9, RECLAIMABLE),), 0), (4, ((8, RECLAIMABLE), (8, RECLAIMABLE)), 1)),
+    "T": ((2, ((8, UNMOVABLE),), 0), (2, ((8, UNMOVABLE),), 1)),
+    "X": (
+        (4, ((8, UNMOVABLE), (8, RECLAIMABLE)), 0),
+        (4, ((8, UNMOVABLE), (7, RECLAIMABLE), (7, RECLAIMABLE)), 1),
+    ),
+}
+BUILDABLE = ".MURTXmurtx"
+MAX_COLUMNS = 110  # longer pictures have a line for each superpageblock
+
+
+def pageblock_letters(z: Zone) -> list[str]:
+    """The letter of every pageblock of the arrays, those without memory included."""
+    nr_pb, geo = z.geo.nr_pb, z.geo
+    first = np.arange(nr_pb) * PB_PAGES
+    pages = np.minimum(first + PB_PAGES, geo.hi) - np.maximum(first, geo.lo)
+    used = z.pb.used[:, :NR_REQUEST_MT].sum(axis=1, dtype=np.int64)
+    hole = (z.page.state[first] == STATE_HOLE) & (z.page.state[first + PB_PAGES - 1] == STATE_HOLE)
+    held = np.repeat(z.spb.list == LIST_ISOLATED, nr_pb // geo.nr_spb)
+    out = []
+    for pb in range(nr_pb):
+        letter = _LETTERS.get(int(z.pb.bits[pb]) & (_U | _M | _R), "?")
+        if used[pb] < pages[pb]:
+            letter = letter.lower()
+        out.append("-" if hole[pb] else "#" if held[pb] else letter)
+    return out
+
+
+def picture(z: Zone) -> str:
+    """Text picture of a zone, e.g. ``MMMM.... UM...... ........``."""
+    letters = pageblock_letters(z)
+    per_spb = z.geo.nr_pb // z.geo.nr_spb
+    groups = ["".join(letters[i : i + per_spb]) for i in range(0, len(letters), per_spb)]
+    groups[-1] = groups[-1].rstrip("-")
+    text = " ".join(groups)
+    return text if len(text) <= MAX_COLUMNS else "\n".join(groups)
+
+
+def parse_picture(text: str) -> list[str]:
+    """The superpageblocks of a picture, each a string of letters.
+
+    Raises
+    ------
+    ValueError
+        Unknown letters, or superpageblocks of lengths that no zone has.
+    """
+    groups = text.split()
+    if not groups:
+        raise ValueError("an empty picture")
+    for letter in "".join(groups):
+        if letter not in BUILDABLE:
+            raise ValueError(f"a pageblock can't be made {letter!r}; letters are {BUILDABLE}")
+    length = len(groups[0])
+    if length < 2 or length & (length - 1):
+        raise ValueError(f"a superpageblock has a power of two of pageblocks, at least 2, not {length}")
+    for i, group in enumerate(groups):
+        last = i == len(groups) - 1
+        if len(group) != length and not (last and len(group) < length):
+            raise ValueError(f"superpageblock {i} has {len(group)} pageblocks, the first one {length}")
+        if len(group) % 2:
+            raise ValueError(f"superpageblock {i} has {len(group)} pageblocks; it must be an even number")
+    return groups

@@ -1,0 +1,190 @@
+"""Compaction: empty pageblocks of movable pages, for a THP fault or in the background (kcompactd).
+
+Model (machine.md 1.6): a cursor goes over the zone's pageblocks; of the movable ones in use that hold nothing
+else, up to `compact_candidates` are tried, and all faults together get `compact_rate` a second. With
+superpageblocks only clean ones count, since no movable request may use what is emptied in the others; the
+mainline scanner knows no such thing and takes any. The kernel's free scanner and capture are not modelled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import (
+    CLEAN,
+    EMPTY,
+    MOVABLE,
+    PB_ORDER,
+    PB_PAGES,
+    RECLAIMABLE,
+    TAINTED,
+    UNMOVABLE,
+    Ev,
+    P,
+)
+from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.choose import find_by_address
+from spbfast.model.allocator.migrate import evacuate_pageblock
+from spbfast.model.allocator.pick import mask_of
+from spbfast.model.allocator.rmqueue import begin_event
+from spbfast.model.allocator.spb import category_of_list
+from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.trace import Cause
+from spbfast.model.workers.cost import account_moves
+from spbfast.model.workers.defer import defer_requests
+
+COMPACTION = int(Cause.COMPACTION)
+SCAN_MOST = 2048  # pageblocks that one fault looks at
+PASSES = 3  # over a pageblock, for pages that were busy; migrate_pages makes up to 10
+
+
+@inline_kernel
+def is_compactable(z, pb):
+    """Whether emptying a pageblock by migration may be possible and of use: movable and in use."""
+    lst = np.int64(z.spb.list[pb >> (z.geo.spb_shift - PB_ORDER)])
+    if lst < 0 or z.pb.label[pb] != MOVABLE:
+        return False
+    if z.geo.set_mask != 0 and category_of_list(lst) != CLEAN:
+        return False
+    if z.pb.used[pb, UNMOVABLE] or z.pb.used[pb, RECLAIMABLE]:
+        return False
+    return z.pb.used[pb, MOVABLE] > 0
+
+
+@kernel
+def skip_immovable(z, node, pb):
+    """The first pageblock from `pb` on, in a circle, outside tainted superpageblocks with nothing movable."""
+    shift = z.geo.spb_shift - PB_ORDER
+    for _ in range(z.geo.nr_spb):
+        spb = pb >> shift
+        lst = np.int64(z.spb.list[spb])
+        if lst < 0 or category_of_list(lst) != TAINTED or z.spb.content[spb, MOVABLE] > 0:
+            break
+        node.vm[V.COMPACT_SKIPPED_SPBS] += 1
+        pb = (spb + 1) << shift
+        if pb >= z.geo.nr_pb:
+            pb = np.int64(0)
+    return pb
+
+
+@kernel
+def scan_next(z, policy, node, pb):
+    """The pageblock after `pb`, in a circle, that the scanner comes to; counted if it looks inside."""
+    pb = pb + 1 if pb + 1 < z.geo.nr_pb else np.int64(0)
+    if policy[P.compaction_skips_immovable]:
+        pb = skip_immovable(z, node, pb)
+    if z.pb.label[pb] == MOVABLE:
+        node.vm[V.COMPACT_MIGRATE_SCANNED] += PB_PAGES
+    return pb
+
+
+@kernel
+def compact_pageblock(z, policy, node, shrink, pb):
+    """Try to empty one pageblock; (1 if it is free now, cost in ns)."""
+    cost = np.int64(0)
+    for _ in range(PASSES):
+        begin_event(z, 0)
+        z.ev[Ev.CAUSE] = COMPACTION
+        evacuate_pageblock(z, policy, pb)
+        z.ev[Ev.CAUSE] = 0
+        cost += account_moves(z, node)
+        node.vm[V.COMPACT_FREE_SCANNED] += z.ev[Ev.MOVED_PAGES]
+        is_done = z.pb.used[pb, MOVABLE] == 0 or z.ev[Ev.BUSY_MOVES] == 0
+        defer_requests(z, policy, node, shrink, MOVABLE)
+        if is_done:
+            break
+    return 1 if z.pb.used[pb, MOVABLE] == 0 else 0, cost
+
+
+@kernel
+def compact_for_thp(z, policy, node, shrink):
+    """Make a free pageblock for a THP fault; 1 if there is one."""
+    wake_compaction(node, PB_ORDER)
+    interval = node.conf[N.COMPACT_INTERVAL]
+    if interval == 0:
+        return 0
+    now = node.now[Now.NS]
+    # The allowance is a bucket of `compact_candidates` tries that fills at the rate.
+    most = node.conf[N.COMPACT_CANDIDATES]
+    node.now[Now.COMPACT_READY] = max(node.now[Now.COMPACT_READY], now - most * interval)
+    if node.now[Now.COMPACT_READY] + interval > now:
+        return 0
+    node.vm[V.COMPACT_STALL] += 1
+    tried = 0
+    pb = node.now[Now.COMPACT_CURSOR]
+    for _ in range(min(SCAN_MOST, z.geo.nr_pb)):
+        pb = scan_next(z, policy, node, pb)
+        if not is_compactable(z, pb):
+            continue
+        node.now[Now.COMPACT_CURSOR] = pb
+        node.now[Now.COMPACT_READY] += interval
+        tried += 1
+        free, _ = compact_pageblock(z, policy, node, shrink, pb)
+        node.vm[V.COMPACT_SUCCESS if free else V.COMPACT_FAIL] += 1
+        if free:
+            return 1
+        if tried == most or node.now[Now.COMPACT_READY] + interval > now:
+            return 0
+    node.now[Now.COMPACT_CURSOR] = pb
+    return 0
+
+
+# --- in the background ----------------------------------------------------------------------------
+
+
+@kernel
+def wake_compaction(node, order):
+    """A request above order 0 failed: wake what compacts in the background (wakeup_kcompactd)."""
+    start = node.now[Now.NS] + node.conf[N.WQ_DELAY]
+    if node.conf[N.WITHIN_ON] and order >= PB_ORDER:
+        node.due[Wk.WITHIN] = min(node.due[Wk.WITHIN], start)
+    if not node.conf[N.KCOMPACTD_ON] or order == 0:
+        return
+    node.now[Now.KCOMPACTD_ORDER] = max(node.now[Now.KCOMPACTD_ORDER], order)
+    if node.due[Wk.KCOMPACTD] == NEVER and node.now[Now.NS] >= node.now[Now.KCOMPACTD_READY]:
+        node.due[Wk.KCOMPACTD] = start
+        node.now[Now.KCOMPACTD_LEFT] = -1
+        node.vm[V.COMPACT_DAEMON_WAKE] += 1
+
+
+@kernel
+def has_movable_block(z, order):
+    """Whether a movable request of that order could be served from free lists."""
+    if z.geo.set_mask == 0:
+        return mask_of(z, 0, MOVABLE) >> order != 0
+    in_clean = find_by_address(z, CLEAN, MOVABLE, MOVABLE, order, 0)
+    return in_clean >= 0 or find_by_address(z, EMPTY, MOVABLE, MOVABLE, order, 0) >= 0
+
+
+@kernel
+def run_kcompactd(z, policy, node, shrink):
+    """One slice of background compaction: until the order is to be had, or all memory was scanned in vain.
+
+    Model: a slice empties up to `kcompactd_pageblocks`; a vain pass makes it sleep for `kcompactd_pause`,
+    where the kernel counts and defers.
+    """
+    node.due[Wk.KCOMPACTD] = NEVER
+    order = node.now[Now.KCOMPACTD_ORDER]
+    if node.now[Now.KCOMPACTD_LEFT] < 0:
+        node.now[Now.KCOMPACTD_LEFT] = z.geo.nr_pb
+    cost, tried = np.int64(0), 0
+    pb = node.now[Now.COMPACT_CURSOR]
+    while tried < node.conf[N.KCOMPACTD_PAGEBLOCKS]:
+        if has_movable_block(z, order):
+            node.now[Now.KCOMPACTD_ORDER] = 0
+            return
+        if node.now[Now.KCOMPACTD_LEFT] <= 0:
+            node.now[Now.KCOMPACTD_ORDER] = 0
+            node.now[Now.KCOMPACTD_READY] = node.now[Now.NS] + node.conf[N.KCOMPACTD_PAUSE]
+            return
+        before = pb
+        pb = scan_next(z, policy, node, pb)
+        # Stepping over superpageblocks covers ground too.
+        node.now[Now.KCOMPACTD_LEFT] -= pb - before if pb > before else pb + z.geo.nr_pb - before
+        node.now[Now.COMPACT_CURSOR] = pb
+        if is_compactable(z, pb):
+            tried += 1
+            free, spent = compact_pageblock(z, policy, node, shrink, pb)
+            cost += spent
+            node.vm[V.COMPACT_DAEMON_FREED] += free
+    node.due[Wk.KCOMPACTD] = node.now[Now.NS] + max(cost, 1)

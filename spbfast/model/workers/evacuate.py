@@ -1,0 +1,94 @@
+"""Evacuation of movable pages from tainted superpageblocks, as one synchronous call.
+
+Owns the choice of candidates and pageblocks and their budget (spb_evacuate_for_order, exact.md B.8).
+When it runs and what it costs is decided by defer.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spbfast.constants import (
+    LIST_TAINTED,
+    MAX_EVACUATE_SPBS,
+    MOVABLE,
+    NR_BUCKETS,
+    PB_ORDER,
+    REQ_SHRINK_AFTER_EVACUATION,
+    Ev,
+    P,
+)
+from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.migrate import evacuate_pageblock, event_mark
+from spbfast.model.allocator.record import trace_evacuated
+from spbfast.model.state.trace import Cause
+
+EVACUATION = int(Cause.EVACUATION)
+
+
+@kernel
+def find_candidates(z, policy):
+    """The fullest tainted superpageblocks with movable content, into `scratch`; their number."""
+    most = min(policy[P.evacuate_max_superpageblocks], MAX_EVACUATE_SPBS)
+    nr = 0
+    for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
+        for slot in range(z.index.tail[lst]):
+            if nr == most:
+                return nr
+            if not (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+                continue
+            spb = np.int64(z.index.spb[lst, slot])
+            if z.spb.content[spb, MOVABLE] > 0:
+                z.scratch[nr] = spb
+                z.scratch[MAX_EVACUATE_SPBS + nr] = policy[P.evacuate_max_pageblocks]
+                nr += 1
+    return nr
+
+
+@inline_kernel
+def should_evacuate(z, policy, pb, mt, same_type):
+    """Whether a pageblock is one that this phase attempts."""
+    if not (z.pb.bits[pb] >> MOVABLE) & 1:
+        return False
+    label = np.int64(z.pb.label[pb])
+    if same_type:
+        return label == mt
+    if z.pb.mark[pb] == event_mark(z):
+        return False
+    return label == MOVABLE or policy[P.evacuate_any_label] != 0
+
+
+@kernel
+def evacuate_candidate(z, policy, i, mt, same_type):
+    """Spend what is left of the i-th candidate's budget on pageblocks of one phase."""
+    nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
+    first = z.scratch[i] * nr_pb
+    for pb in range(first, first + nr_pb):
+        if z.scratch[MAX_EVACUATE_SPBS + i] == 0:
+            return
+        if not should_evacuate(z, policy, pb, mt, same_type):
+            continue
+        z.scratch[MAX_EVACUATE_SPBS + i] -= 1
+        z.pb.mark[pb] = event_mark(z)
+        z.ev[Ev.NR_SAME_TYPE if same_type else Ev.NR_PAGEBLOCKS] += 1
+        evacuate_pageblock(z, policy, pb)
+
+
+@kernel
+def evacuate_for_order(z, policy, order, mt):
+    """Run one evacuation for requests of type mt; 1 if at least one block moved. The order is for records."""
+    if not policy[P.evacuate]:
+        return 0
+    z.ev[Ev.CAUSE] = EVACUATION
+    nr = find_candidates(z, policy)
+    if policy[P.evacuate_same_type_first]:
+        for i in range(nr):
+            evacuate_candidate(z, policy, i, mt, True)
+    for i in range(nr):
+        evacuate_candidate(z, policy, i, mt, False)
+    if policy[P.shrink_requests]:
+        z.ev[Ev.REQUESTS] |= REQ_SHRINK_AFTER_EVACUATION
+    z.ev[Ev.CAUSE] = 0
+    did = 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
+    trace_evacuated(z, order, mt, z.ev[Ev.NR_SAME_TYPE], z.ev[Ev.NR_PAGEBLOCKS], did)
+    return did

@@ -1,0 +1,91 @@
+"""kswapd: reclaims page cache to the boosted high watermark, at a bounded rate; watermark boosts.
+
+Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. What is
+reclaimed is the page cache's business; slab is only shrunk by the superpageblock triggers (docs/model.md
+says why that is left so).
+"""
+
+from __future__ import annotations
+
+from spbfast.constants import NS_PER_TICK, PB_PAGES, C, Ev
+from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.holders.inodes import page_cache_reclaimed
+from spbfast.model.holders.pagecache import reclaim_pages
+from spbfast.model.state.node import NEVER, N, Now, V, Wk
+
+BOOST_PERCENT = 150  # watermark_boost_factor: of the high watermark
+
+
+@inline_kernel
+def wake_kswapd(z, node):
+    """Start kswapd if usable free pages are below the boosted low watermark and it sleeps."""
+    free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
+    if node.due[Wk.KSWAPD] == NEVER and free < node.conf[N.WMARK_LOW] + z.count[C.WATERMARK_BOOST]:
+        node.due[Wk.KSWAPD] = node.now[Now.NS] + node.conf[N.KSWAPD_DELAY]
+        node.vm[V.PAGEOUTRUN] += 1
+
+
+@kernel
+def boost_watermarks(z, node):
+    """Raise all watermarks for the fragmenting claims of an event, and wake kswapd (boost_watermark).
+
+    Model: boot raises none. kswapd would have lowered them again by its end, and it does not run then.
+    """
+    nr = z.ev[Ev.NR_BOOSTS]
+    z.ev[Ev.NR_BOOSTS] = 0
+    if not node.now[Now.BOOT_DONE] or z.geo.nr_managed < 4 * PB_PAGES:
+        return
+    most = max(node.conf[N.WMARK_HIGH] * BOOST_PERCENT // 100, PB_PAGES)
+    z.count[C.WATERMARK_BOOST] = min(z.count[C.WATERMARK_BOOST] + nr * PB_PAGES, most)
+    node.vm[V.WATERMARK_BOOSTED] += nr
+    if node.due[Wk.KSWAPD] == NEVER:
+        node.due[Wk.KSWAPD] = node.now[Now.NS] + node.conf[N.KSWAPD_DELAY]
+        node.vm[V.PAGEOUTRUN] += 1
+
+
+@kernel
+def end_reclaim(z, node):
+    """kswapd is done: what was boosted before has had its effect, per-CPU lists may grow again."""
+    z.count[C.RECLAIM_ACTIVE] = 0
+    if z.count[C.WATERMARK_BOOST] > 0:
+        z.count[C.WATERMARK_BOOST] = 0
+        node.vm[V.WATERMARK_BOOST_CLEARED] += 1
+
+
+@inline_kernel
+def nr_wanted(z, node):
+    """Pages that kswapd must free until the boosted high watermark is reached."""
+    free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
+    return node.conf[N.WMARK_HIGH] + z.count[C.WATERMARK_BOOST] - free
+
+
+@kernel
+def run_kswapd(z, policy, node, slab):
+    """Reclaim what one tick allows; go on later until the boosted high watermark is reached."""
+    node.due[Wk.KSWAPD] = NEVER
+    want = nr_wanted(z, node)
+    if want <= 0:
+        end_reclaim(z, node)
+        return
+    z.count[C.RECLAIM_ACTIVE] = 1
+    cost = node.conf[N.KSWAPD_PAGE_COST]
+    freed = reclaim_pages(z, policy, node, min(want, max(NS_PER_TICK // cost, 1)))
+    page_cache_reclaimed(slab, freed)
+    node.vm[V.PGSTEAL_KSWAPD] += freed
+    if freed == 0:
+        node.vm[V.RECLAIM_FAILED] += 1
+        end_reclaim(z, node)
+    elif nr_wanted(z, node) > 0:
+        node.due[Wk.KSWAPD] = node.now[Now.NS] + freed * cost
+    else:
+        end_reclaim(z, node)
+
+
+@kernel
+def reclaim_direct(z, policy, node, slab):
+    """One round of direct reclaim; pages freed."""
+    freed = reclaim_pages(z, policy, node, node.conf[N.RECLAIM_BATCH])
+    page_cache_reclaimed(slab, freed)
+    node.vm[V.PGSTEAL_DIRECT] += freed
+    node.vm[V.DIRECT_RECLAIM_ROUNDS] += 1
+    return freed

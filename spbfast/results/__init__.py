@@ -1,0 +1,1 @@
+"""Reading results: datasets, comparisons, scores, figures and the report."""

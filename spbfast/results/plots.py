@@ -1,0 +1,168 @@
+"""Figures: a dataset and axes in, the axes out.
+
+Owns colours, labels of points and the drawing of bands and intervals. Never opens files and never uses
+pyplot, so that it works in threads and leaves the user's figures alone.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.ticker import MaxNLocator
+
+from spbfast.results.open import band, sweep_params
+from spbfast.outputs.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, which the common forms of colour blindness can tell apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
+BASELINE = "#666666"
+PAGE = 4096
+MAX_CORNERS = 160
+_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_TIMES = ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+
+
+def format_value(value: Any, units: str = "") -> str:
+    """A parameter's value for people: 0.05 s is 50 ms, 2147483648 byte is 2 GiB."""
+    if isinstance(value, bool | np.bool_):
+        return "on" if value else "off"
+    if isinstance(value, str) or value is None:
+        return str(value)
+    number = float(value)
+    scale: tuple[tuple[float, str], ...] = (
+        _TIMES if units == "s" else _SIZES if units.startswith("byte") else ()
+    )
+    suffix = "/s" if units == "byte s-1" else ""
+    for factor, name in scale:
+        if abs(number) >= factor * (2 if name == "min" else 1):
+            return f"{number / factor:.4g} {name}{suffix}"
+    return f"{number:.10g}{' ' + units if units not in ('', '1') else ''}"
+
+
+def short_names(names: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
+    """A short label per parameter: the last part of its path, longer where that is not unique."""
+    out = {}
+    for name, path in zip(names, paths, strict=True):
+        parts = path.split(".")
+        tails = [".".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+        out[name] = next((t for t in tails if sum(f".{p}".endswith(f".{t}") for p in paths) == 1), path)
+    return out
+
+
+def _without_common_words(short: dict[str, str]) -> dict[str, str]:
+    """Labels without the words that all of them begin with."""
+    words = [text.split("_") for text in short.values()]
+    k = 0
+    while len(words) > 1 and all(len(w) > k + 1 for w in words) and len({w[k] for w in words}) == 1:
+        k += 1
+    return {name: " ".join(text.split("_")[k:]) for name, text in short.items()}
+
+
+def point_labels(ds: xr.Dataset) -> list[str]:
+    """One label per point: what it sets, without what all points share."""
+    names = sweep_params(ds)
+    short = short_names(names, [str(ds[n].attrs.get("config_path", n)) for n in names])
+    grid = ds["in_grid"].values
+    varied = [n for n in names if grid.sum() == 1 or len({str(v) for v in ds[n].values[grid].tolist()}) > 1]
+    apart = {n: short[n].replace("_", " ") for n in names if n not in varied}
+    inner = _without_common_words({n: short[n] for n in varied})
+    labels = []
+    for i in range(ds.sizes["point"]):
+        own = inner if grid[i] else apart or inner
+        text = ", ".join(
+            f"{label} {format_value(ds[n].values[i].item(), str(ds[n].attrs.get('units', '')))}"
+            for n, label in own.items()
+        )
+        if ds["is_baseline"].values[i]:
+            text = f"baseline: {text}" if text else "baseline"
+        labels.append(text or f"point {i}")
+    return labels
+
+
+def point_styles(ds: xr.Dataset, points: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Line colour and dash of each point; the baseline is grey and dashed."""
+    styles, k = {}, 0
+    for i in points:
+        if ds["is_baseline"].values[i]:
+            styles[i] = {"color": BASELINE, "linestyle": (0, (5, 3)), "zorder": 2.0}
+        else:
+            dash = "-" if k < len(PALETTE) else ":"
+            styles[i] = {"color": PALETTE[k % len(PALETTE)], "linestyle": dash, "zorder": 3.0}
+            k += 1
+    return styles
+
+
+def draw_series(
+    ax: Axes, da: xr.DataArray, styles: dict[int, dict[str, Any]], *, scale: float = 1.0, title: str = ""
+) -> Axes:
+    """Median over replicates against time for some points, with a band from the 5th to the 95th percentile.
+
+    Parameters
+    ----------
+    da : DataArray
+        Dimensions point, replicate, time.
+    styles : dict
+        Points to draw and how (`point_styles`).
+    scale : float
+        Values are divided by it.
+    """
+    for i, style in styles.items():
+        own = da.isel(point=i)
+        found = band(own)
+        t = own["time"].values
+        ax.plot(t, found["median"].values / scale, linewidth=1.6, **style)
+        if own.sizes["replicate"] > 1:
+            # A band needs no more corners than the panel has pixels; lines are simplified when drawn.
+            thin = slice(None, None, -(-len(t) // MAX_CORNERS))
+            low, high = (found[q].values[thin] / scale for q in ("p5", "p95"))
+            ax.fill_between(t[thin], low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=1)
+    ax.set_title(textwrap.fill(title, 38), loc="left", fontsize=10, fontweight="bold")
+    ax.set_xlabel("simulated time (s)")
+    finish(ax)
+    if scale == 1:
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0)
+    return ax
+
+
+def draw_differences(ax: Axes, table: xr.Dataset, labels: Sequence[str], colors: Sequence[str]) -> Axes:
+    """One dot per point for a paired difference, with its interval; the table comes from `compare`."""
+    y = np.arange(len(labels))[::-1]
+    for k, name in enumerate(labels):
+        low, high = table["ci_low"].values[k], table["ci_high"].values[k]
+        ax.plot([low, high], [y[k]] * 2, color=colors[k], linewidth=2.2, solid_capstyle="round")
+        ax.plot(table["difference"].values[k], y[k], "o", color=colors[k], markersize=6, label=name)
+    ax.axvline(0, color=BASELINE, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+    ax.set_yticks(y)
+    for text, name in zip(ax.set_yticklabels(labels), labels, strict=True):
+        # A label may contain a dollar sign, which must not start a formula.
+        text.set_parse_math(False)
+        text.set_text(name)
+    ax.set_ylim(-0.7, len(labels) - 0.3)
+    var = VARIABLES.get(str(table.attrs.get("metric")))
+    words = f"change in {var.long_name} ({var.direction})" if var else "change"
+    ax.set_xlabel(words)
+    finish(ax)
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def finish(ax: Axes) -> None:
+    """The common look: two spines, light grid, small ticks."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color("#999999")
+    ax.grid(color="#e4e4e4", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=8.5, colors="#444444")
+    ax.xaxis.label.set_fontsize(9)
+    ax.yaxis.label.set_fontsize(9)

@@ -1,0 +1,120 @@
+"""Tables of the report about causes: who tainted and un-tainted, how far searches go, what shrinking gives.
+
+Owns which counters stand together and what is derived from them. A table whose counters never moved is left
+out. Takes datasets, returns plain values for the template.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from spbfast.results.report.tables import number
+from spbfast.results.open import at_time
+
+GIB_PAGES = 1 << 18
+REQUESTED = ("unmovable", "movable", "reclaimable")
+
+
+def finals(ds: xr.Dataset, shown: list[int]) -> dict[str, np.ndarray]:
+    """Final counts of every counter, median over replicates, for the points that are drawn."""
+    if "vmstat" not in ds.data_vars:
+        return {}
+    end = at_time(ds["vmstat"].astype("f8"), "end").median("replicate").transpose("counter", "point").values
+    names = [str(name) for name in ds["counter"].values]
+    return {name: np.nan_to_num(end[k][shown]) for k, name in enumerate(names)}
+
+
+def _rows(found: dict[str, np.ndarray], names: list[str], prefix: str) -> list[dict[str, Any]]:
+    """Counters that moved, named without their common beginning."""
+    rows = []
+    for name in names:
+        if found[name].any():
+            label = name.removeprefix(prefix).replace("_", " ")
+            rows.append({"name": label, "cells": [number(float(v)) for v in found[name]]})
+    return rows
+
+
+def causes(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Taints by what served the request, un-taints by who freed the last page."""
+    callers = ("taints_by_atomic", "taints_by_optional", "taints_by_blocking")
+    named = ("taints_pcp_recycle", "taints_boot", *callers)
+    rungs = [n for n in found if n.startswith("taints_") and n not in named]
+    tables = {
+        "taints": _rows(found, rungs, "taints_"),
+        "callers": _rows(found, [n for n in callers if n in found], "taints_by_"),
+        "untaints": _rows(found, [n for n in found if n.startswith("untaints_")], "untaints_"),
+    }
+    return tables if any(tables.values()) else {}
+
+
+def visits(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Superpageblocks stepped on per search, by rung."""
+    rows = []
+    for name in found:
+        rung = name.removeprefix("spb_searched_")
+        visited = found.get(f"spb_visited_{rung}")
+        if rung == name or visited is None or not found[name].any():
+            continue
+        cells = [
+            f"{number(float(v / s), 2)} of {number(float(s))}" if s else "none"
+            for v, s in zip(visited, found[name], strict=True)
+        ]
+        rows.append({"name": rung.replace("_", " "), "cells": cells})
+    return rows
+
+
+def shrink_runs(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """What one run of the shrink worker did, on average."""
+    ran = found.get("spb_slab_shrink_ran")
+    if ran is None or not ran.any():
+        return []
+    rows = [{"name": "runs", "cells": [number(float(v)) for v in ran]}]
+    parts = (
+        ("spb_slab_shrink_scanned", "objects scanned a run"),
+        ("spb_slab_shrink_freed", "objects freed a run"),
+        ("spb_slab_shrink_pages", "slab pages freed a run"),
+        ("spb_slab_shrink_pageblocks", "pageblocks freed a run"),
+        ("spb_slab_shrink_no_progress", "share of runs that freed nothing"),
+        ("workingset_refault_slab", "inodes looked up again a run"),
+    )
+    for name, label in parts:
+        if name in found and found[name].any():
+            cells = [number(float(v / r), 2) if r else "none" for v, r in zip(found[name], ran, strict=True)]
+            rows.append({"name": label, "cells": cells})
+    return rows
+
+
+def sticky(ds: xr.Dataset, shown: list[int]) -> list[dict[str, Any]]:
+    """Content bits against pages in use at the end, by type; superpageblocks tainted by bits alone."""
+    if "pageblocks_with_content_bit" not in ds.data_vars:
+        return []
+    rows = []
+    for mt in REQUESTED:
+        parts = []
+        for name in ("pageblocks_with_content_bit", "pageblocks_with_pages_in_use"):
+            da = ds[name].sel(migratetype=mt).astype("f8")
+            end = at_time(da, "end").median("replicate").values
+            parts.append(np.nan_to_num(end[shown]))
+        if parts[0].any():
+            cells = [f"{number(float(u))} of {number(float(b))}" for b, u in zip(*parts, strict=True)]
+            rows.append({"name": f"{mt} pageblocks that hold such pages, of those marked", "cells": cells})
+    stale = at_time(ds["spb_tainted_by_stale_bits"].astype("f8"), "end").median("replicate").values[shown]
+    if rows:
+        cells = [number(float(v)) for v in np.nan_to_num(stale)]
+        rows.append({"name": "superpageblocks tainted by stale marks alone", "cells": cells})
+    return rows
+
+
+def tables(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
+    """Everything of this module for the page."""
+    found = finals(ds, shown)
+    return {
+        "head": [labels[i] for i in shown],
+        "causes": causes(found),
+        "visits": visits(found),
+        "shrink": shrink_runs(found),
+        "sticky": sticky(ds, shown),
+    }

@@ -1,0 +1,225 @@
+"""Numbers and tables of the report, as plain values for the template.
+
+Owns what is counted and how a number is written. Takes datasets, returns strings in dicts and lists; knows
+neither files nor markup.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from spbfast.results.plots import PAGE, format_value
+from spbfast.results.open import at_time, sweep_params
+from spbfast.sweep.run.progress import format_seconds
+from spbfast.sweep.store.shards import OK
+from spbfast.outputs.variables import NEITHER, VARIABLES
+
+MAX_ROWS = 200
+GIB_PAGES = (1 << 30) // PAGE
+# Metric, divisor and unit of the columns of the paired table; all at the end of the run.
+PAIRED = (
+    ("tainted_end", 1, ""),
+    ("tainted_peak", 1, ""),
+    ("contig_1g_possible", 1, ""),
+    ("free_pages_stranded_in_tainted", GIB_PAGES, "GiB"),
+    ("slab_pages", GIB_PAGES, "GiB"),
+)
+
+
+def _range(values: np.ndarray, divisor: float = 1) -> str:
+    """Median and range, for a table cell."""
+    own = values[np.isfinite(values)] / divisor
+    if len(own) == 0:
+        return "no result"
+    middle, low, high = (number(float(x)) for x in (np.median(own), own.min(), own.max()))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def number(x: float, digits: int | None = None) -> str:
+    """A number for people: `digits` decimals, or as many as it needs up to three figures."""
+    if not np.isfinite(x):
+        return "none"
+    if digits is not None:
+        text = f"{x:,.{digits}f}"
+    elif x == round(x) or abs(x) >= 1000:
+        text = f"{x:,.0f}"
+    else:
+        text = f"{x:.3g}" if abs(x) < 100 else f"{x:.1f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text.replace(",", "")) else text.lstrip("-")
+
+
+def headline(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> list[dict[str, str]]:
+    """The headline metrics at the end of the run: what they mean, the baseline, the range of the others."""
+    base = np.flatnonzero(ds["is_baseline"].values)[:1].tolist()
+    rows = []
+    for name in ("tainted_end", "tainted_peak", "spb_clean", "spb_empty", "contig_1g_possible"):
+        if name not in ds.data_vars:
+            continue
+        var = VARIABLES[name]
+        values = at_time(ds[name].astype("f8"), "end").transpose("point", "replicate").values
+        others = [i for i in range(ds.sizes["point"]) if i not in base]
+        middles = {i: float(np.nanmedian(values[i])) for i in others if np.isfinite(values[i]).any()}
+        alike = len(set(middles.values())) == 1
+        order = sorted(middles, key=lambda i: middles[i], reverse=var.direction.startswith("higher"))
+        rows.append(
+            {
+                "name": var.long_name,
+                "meaning": var.meaning,
+                "direction": var.direction,
+                "baseline": _range(values[base[0]]) if base else "",
+                "best": _range(values[order[0]]) if order else "",
+                "best_label": ("all alike" if alike else labels[order[0]]) if order else "",
+                "worst": _range(values[order[-1]]) if order and not alike else "",
+                "worst_label": labels[order[-1]] if order and not alike else "",
+            }
+        )
+    return rows
+
+
+def sentence(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> str:
+    """The finding in one sentence, or why there is none."""
+    table = paired.get("tainted_end")
+    if table is None:
+        return "This sweep has no baseline, so there is nothing to compare with."
+    usable = np.isfinite(table["difference"].values)
+    if not usable.any():
+        return "No point has a run that can be paired with the baseline."
+    k = int(np.nanargmin(np.where(usable, table["difference"].values, np.nan)))
+    row = {n: float(table[n].values[k]) for n in ("control", "value", "difference", "ci_low", "ci_high")}
+    n = int(table["pairs"].values[k])
+    change = "fewer" if row["difference"] < 0 else "more"
+    best = labels[int(table["point"].values[k])]
+    text = (
+        f"The point with the fewest tainted superpageblocks at the end ({best}) has {number(row['value'])} "
+        f"on average, {number(abs(row['difference']))} {change} than the baseline's {number(row['control'])}"
+    )
+    if np.isfinite(row["ci_low"]):
+        text += (
+            f"; 95 % interval of the change {number(row['ci_low'])} to {number(row['ci_high'])}, {n} pairs"
+        )
+        if row["ci_low"] <= 0 <= row["ci_high"]:
+            text += ", which includes no change"
+    else:
+        text += f"; {n} pair, too few for an interval"
+    ties = int((table["difference"].values == row["difference"]).sum()) - 1
+    if ties:
+        text += f"; {ties} other {'point does' if ties == 1 else 'points do'} equally well"
+    return text + "."
+
+
+def paired_rows(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> dict[str, Any]:
+    """The table of paired differences: header with the baseline's values, one row a point."""
+    columns = [(n, d, u) for n, d, u in PAIRED if n in paired]
+    if not columns:
+        return {}
+    head = []
+    for name, divisor, unit in columns:
+        control = paired[name]["control"].values
+        known = control[np.isfinite(control)]
+        head.append(
+            {
+                "name": VARIABLES[name].long_name + (f", {unit}" if unit else ""),
+                "direction": VARIABLES[name].direction if VARIABLES[name].direction != NEITHER else "",
+                "baseline": number(float(known[0]) / divisor, 1) if len(known) else "none",
+            }
+        )
+    rows = []
+    first = next(iter(paired.values()))
+    for k, point in enumerate(first["point"].values.tolist()[:MAX_ROWS]):
+        cells = [_difference_cell(paired[n], k, d, VARIABLES[n].direction) for n, d, _ in columns]
+        rows.append({"label": labels[point], "pairs": int(first["pairs"].values[k]), "cells": cells})
+    return {"head": head, "rows": rows, "few": ds.sizes["replicate"] < 10}
+
+
+def _difference_cell(table: xr.Dataset, k: int, divisor: float, direction: str) -> dict[str, str]:
+    diff, low, high = (float(table[n].values[k]) / divisor for n in ("difference", "ci_low", "ci_high"))
+    if not np.isfinite(diff):
+        return {"text": "no pairs", "interval": "", "verdict": ""}
+    sign = "+" if diff > 0 else ""
+    clear = np.isfinite(low) and (low > 0 or high < 0)
+    better = (diff < 0) == direction.startswith("lower")
+    verdict = "" if not clear or direction.startswith("neither") else ("better" if better else "worse")
+    interval = f"{number(low, 1)} to {number(high, 1)}" if np.isfinite(low) else ""
+    return {"text": sign + number(diff, 1), "interval": interval, "verdict": verdict}
+
+
+def counter_table(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
+    """Final counts, median over replicates, of every counter that ever moved."""
+    if "vmstat" not in ds.data_vars:
+        return {}
+    final = at_time(ds["vmstat"].astype("f8"), "end").median("replicate").transpose("counter", "point").values
+    rows, silent = [], []
+    for k, name in enumerate(ds["counter"].values.tolist()):
+        values = final[k]
+        if np.nanmax(np.nan_to_num(values)) == 0:
+            silent.append(str(name))
+            continue
+        rows.append({"name": str(name), "cells": [number(float(values[i])) for i in shown]})
+    return {"head": [labels[i] for i in shown], "rows": rows, "silent": silent}
+
+
+def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
+    """Every point: parameters, runs, end state, identity."""
+    names = sweep_params(ds)
+    metrics = [n for n in ("tainted_end", "tainted_peak") if n in ds.data_vars]
+    rows = []
+    for i in range(min(ds.sizes["point"], MAX_ROWS)):
+        own = ds.isel(point=i)
+        params = [format_value(own[n].item(), str(ds[n].attrs.get("units", ""))) for n in names]
+        ok = int((own["status"].values == OK).sum())
+        cells = [_range(own[m].astype("f8").values) for m in metrics]
+        name = "baseline" if own["is_baseline"].item() else ""
+        identity = f"{int(own['point_id'].item()):016x}"
+        rows.append({"params": params, "ok": ok, "cells": cells, "role": name, "id": identity})
+    head = [str(ds[n].attrs.get("config_path", n)) for n in names]
+    columns = [VARIABLES[m].long_name for m in metrics]
+    return {"params": head, "metrics": columns, "rows": rows, "more": ds.sizes["point"] - len(rows)}
+
+
+def spans(numbers: list[int]) -> str:
+    """Sorted whole numbers, runs of them joined: 0 to 3, 7."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in parts)
+
+
+def throughput(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
+    """How fast the runs were, and which were slowest."""
+    ok = ds["status"].values == OK
+    wall, events = ds["wall_time"].values, ds["events"].astype("f8").values
+    boot = np.nan_to_num(ds["boot_time"].values)
+    if not ok.any():
+        return {}
+    running = np.maximum(wall - boot, 1e-9)
+    seconds = float(ds["time"].max()) if "time" in ds.coords else 0.0
+    order = np.argsort(np.where(ok, wall, -1), axis=None)[::-1][:3]
+    slowest = [np.unravel_index(k, wall.shape) for k in order.tolist()]
+    facts = [
+        ("runs", f"{int(ok.sum())}"),
+        ("page events in all", f"{events[ok].sum():,.0f}"),
+        (
+            "page events per second of one run, boot left out",
+            f"{np.median((events / running)[ok]):,.0f} (median)",
+        ),
+        ("time of one run", f"{format_seconds(float(np.median(wall[ok])))} (median)"),
+        ("boot phase of it", f"{format_seconds(float(np.median(boot[ok])))} (median)"),
+        ("computing time in all", format_seconds(float(wall[ok].sum()))),
+    ]
+    if seconds > 0:
+        ratio = float(np.median(seconds / running[ok]))
+        facts.insert(3, ("simulated seconds per second, boot left out", f"{number(ratio)} (median)"))
+    return {
+        "facts": facts,
+        "slowest": [
+            f"{labels[int(i)]}, replicate {int(r)}: {format_seconds(float(wall[i, r]))}"
+            for i, r in slowest
+            if ok[i, r]
+        ],
+    }

@@ -1,0 +1,110 @@
+"""Which inputs decide a result: Sobol indices of a Saltelli design, elementary effects of a Morris design.
+
+Owns the step from a results directory whose sweep has one of these designs to SALib's analysis. Results are
+read, never changed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from spbfast.results.analysis import at_time
+from spbfast.config.messages import suggest
+from spbfast.errors import ResultsError
+from spbfast.results.open import open_results
+from spbfast.sweep.points.design import salib_problem
+from spbfast.sweep.points.plan import make_plan
+from spbfast.sweep.store.shards import OK
+from spbfast.sweep.store.inputs import load_stored
+
+SEED = 0
+
+
+def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | float = "end") -> xr.Dataset:
+    """Sensitivity of a metric to the ranges of a design.
+
+    Parameters
+    ----------
+    metric, at
+        As in `compare`: a variable without labels besides time, and how a series becomes one value. The
+        mean over replicates is analysed.
+
+    Returns
+    -------
+    Dataset
+        Along `parameter`: first_order, total_order and their 95 % confidence half widths (saltelli), or
+        mu, mu_star, mu_star_conf and sigma (morris).
+
+    Raises
+    ------
+    ResultsError
+        When the sweep has no such design, a run is missing, or SALib is not installed.
+    """
+    job = load_stored(directory)
+    design = job.sweep.design if job.sweep is not None else None
+    if design is None or design.kind not in ("saltelli", "morris"):
+        message = "its sweep has no design of kind saltelli or morris; `spbfast init --template sensitivity`"
+        raise ResultsError(message, directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = open_results(directory)
+        plan = make_plan(job, int(ds.attrs["model_version"]))
+    values = _values(ds, plan, metric, at, directory)
+    names = list(job.ranges)
+    problem = salib_problem(names)
+    try:
+        from SALib.analyze import morris, sobol
+    except ModuleNotFoundError:
+        raise ResultsError("needs SALib; install it with: pip install 'spbfast[sa]'", directory) from None
+    if float(np.ptp(values)) == 0:
+        raise ResultsError(f"{metric} is {values[0]:g} in every point, so nothing decides it", directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if design.kind == "morris":
+            assert plan.design.unit is not None
+            found = morris.analyze(problem, plan.design.unit, values, num_levels=design.levels, seed=SEED)
+            columns = {"mu": "mu", "mu_star": "mu_star", "mu_star_conf": "mu_star_conf", "sigma": "sigma"}
+        else:
+            found = sobol.analyze(problem, values, calc_second_order=design.second_order, seed=SEED)
+            columns = {
+                "first_order": "S1",
+                "first_order_conf": "S1_conf",
+                "total_order": "ST",
+                "total_order_conf": "ST_conf",
+            }
+    out = xr.Dataset(
+        {name: ("parameter", np.asarray(found[key], float)) for name, key in columns.items()},
+        coords={"parameter": names},
+        attrs={"metric": metric, "at": str(at), "design": design.kind, "points": len(values)},
+    )
+    if design.kind == "saltelli" and design.second_order:
+        out["second_order"] = (("parameter", "other"), np.asarray(found["S2"], float))
+        out = out.assign_coords(other=names)
+    return out
+
+
+def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: str | Path) -> np.ndarray:
+    """The metric of every row of the design, in its order; equal rows share the runs of one point."""
+    if metric not in ds.data_vars:
+        known = [str(n) for n in ds.data_vars]
+        hint = suggest(metric, known) or f"; there are {', '.join(known)}"
+        raise ResultsError(f"there is no variable {metric!r}{hint}")
+    reduced = at_time(ds[metric].astype("f8"), at)
+    if set(reduced.dims) != {"point", "replicate"}:
+        raise ResultsError(f"{metric} has the labels {reduced.dims[2:]}; choose a variable without")
+    ok = (ds["status"].values == OK).all(axis=1)
+    mean = reduced.mean("replicate").values
+    ids = plan.row_ids[len(plan.row_ids) - len(plan.design.unit) :]
+    place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
+    rows = [place.get(int(i)) for i in ids.tolist()]
+    lacking = sum(r is None or not ok[r] for r in rows)
+    if lacking:
+        raise ResultsError(
+            f"{lacking} of {len(rows)} points have missing or failed runs; all are needed", directory
+        )
+    return np.array([mean[r] for r in rows if r is not None])

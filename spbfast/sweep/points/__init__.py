@@ -1,0 +1,1 @@
+"""Which points a sweep visits, and what makes each of them itself."""

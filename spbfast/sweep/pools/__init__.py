@@ -1,0 +1,1 @@
+"""Where batches run: this thread, threads, processes, or machines of a cluster."""

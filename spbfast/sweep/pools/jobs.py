@@ -1,0 +1,220 @@
+"""Dask workers as jobs of SLURM, PBS, LSF or SGE: the only module that knows dask-jobqueue.
+
+Owns the job scripts: what the `executor` section asks for, TLS with credentials in the results directory,
+nothing served over HTTP. Further directives, prologues and network interfaces are a matter between a user and
+a cluster, so they come from the user's own ~/.config/dask/jobqueue.yaml and never from a configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spbfast.errors import ConfigError, SetupError
+from spbfast.sweep.pools.local import LOOPBACK, dask_settings, tell_dashboard
+from spbfast.sweep.pools.pool import MIB, Request, worker_budget
+from spbfast.sweep.pools.security import INSECURE_WARNING, shared_credentials
+
+# kind -> (class in dask_jobqueue, command that submits, its keyword for who pays)
+_SYSTEMS = {
+    "slurm": ("SLURMCluster", "sbatch", "account"),
+    "pbs": ("PBSCluster", "qsub", "account"),
+    "lsf": ("LSFCluster", "bsub", "project"),
+    "sge": ("SGECluster", "qsub", "project"),
+}
+_SAFE_PATH = re.compile(r"[A-Za-z0-9/._@:,+=-]+")
+DEATH_TIMEOUT_S = 60
+
+
+@contextlib.contextmanager
+def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """A client whose workers are jobs, and a function that says why no worker can come ("" while one can).
+
+    Raises
+    ------
+    SetupError
+        When dask-jobqueue or the batch system's commands are missing.
+    ConfigError
+        When the results directory's name cannot stand in a job script.
+    """
+    kind = request.options.kind
+    cluster_class = _cluster_class(kind)
+    command = _SYSTEMS[kind][1]
+    if shutil.which(command) is None:
+        raise SetupError(f"executor.kind: {kind} needs the command {command}, which is not here")
+    directory = request.directory.resolve()
+    if not _SAFE_PATH.fullmatch(str(directory)):
+        raise ConfigError(
+            f"executor.kind: {kind} needs a results directory of plain letters, digits and . _ - / only, "
+            f"because its name goes into job scripts; got {directory}"
+        )
+    with contextlib.ExitStack() as stack:
+        security = None
+        if request.options.insecure:
+            request.say(INSECURE_WARNING)
+        else:
+            security = stack.enter_context(shared_credentials(directory))
+        stack.enter_context(dask_settings(request.dashboard))
+        refusals: list[str] = []
+        cluster = stack.enter_context(
+            cluster_class(
+                **job_options(request, security),
+                job_cls=_recording(cluster_class.job_cls, refusals),
+                silence_logs=logging.CRITICAL,
+            )
+        )
+        from distributed import Client
+
+        client = stack.enter_context(Client(cluster, set_as_default=False))
+        if request.dashboard:
+            tell_dashboard(client, request)
+        options = request.options
+        low, high = (options.adapt.min, options.adapt.max) if options.adapt else (options.jobs, options.jobs)
+        # Adaptive with equal limits keeps the number: jobs that reach their time limit get successors.
+        cluster.adapt(minimum_jobs=low, maximum_jobs=high)
+        request.say(f"asked {kind} for {high} jobs of {options.cores} CPUs; logs in {directory / 'logs'}")
+        yield client, lambda: refusals[-1] if refusals else ""
+
+
+def _cluster_class(kind: str) -> Any:
+    try:
+        return getattr(importlib.import_module("dask_jobqueue"), _SYSTEMS[kind][0])
+    except ImportError as error:
+        raise SetupError(
+            f"executor.kind: {kind} needs dask-jobqueue; install it with: pip install 'spbfast[hpc]'"
+        ) from error
+
+
+def _recording(job_class: Any, refusals: list[str]) -> Any:
+    """The job class, keeping the batch system's answer when it takes no job."""
+
+    class Job(job_class):  # type: ignore[misc]
+        async def _submit_job(self, script_filename: str) -> Any:
+            try:
+                answer = await super()._submit_job(script_filename)
+            except Exception as error:
+                refusals.append(_shortened(str(error)))
+                raise
+            refusals.clear()
+            return answer
+
+    Job.__name__ = job_class.__name__
+    return Job
+
+
+def _shortened(text: str) -> str:
+    """The batch system's own words, without the script that dask-jobqueue repeats."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if "error" in line.lower()] or lines
+    return "the batch system refuses the job: " + "; ".join(told[-3:])[:500]
+
+
+def job_options(request: Request, security: Any) -> dict[str, Any]:
+    """Keywords for dask-jobqueue's cluster classes."""
+    options, directory = request.options, request.directory.resolve()
+    kind = options.kind
+    import dask
+
+    lifetime = int(options.lifetime_s)
+    extra = ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{lifetime // 12}s"]
+    extra += ["--resources", f"mem={worker_budget(options) // MIB}"]
+    extra += ["--preload", "spbfast.sweep.pools.clock"]
+    extra += ["--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard"]
+    mine = list(dask.config.get(f"jobqueue.{kind}.worker-extra-args", None) or [])
+    prologue = list(dask.config.get(f"jobqueue.{kind}.job-script-prologue", None) or [])
+    found: dict[str, Any] = {
+        "cores": options.cores,
+        "processes": options.processes,
+        "memory": f"{options.memory // MIB}MiB",
+        "walltime": _clock(kind, options.walltime // 1_000_000_000),
+        "job_name": "spbfast",
+        "log_directory": str(directory / "logs"),
+        "death_timeout": DEATH_TIMEOUT_S,
+        "worker_extra_args": mine + extra,
+        "job_script_prologue": prologue + _environment(),
+        "scheduler_options": {
+            **(dask.config.get(f"jobqueue.{kind}.scheduler-options", None) or {}),
+            "dashboard": request.dashboard,
+            "dashboard_address": f"{LOOPBACK}:0",
+        },
+        "protocol": "tls://" if security is not None else "tcp://",
+        "security": security,
+    }
+    own_spec = dask.config.get(f"jobqueue.{kind}.resource-spec", None)
+    if kind == "pbs" and own_spec is None:
+        found["resource_spec"] = f"select=1:ncpus={options.cores}:mem={options.memory // MIB}mb"
+    if kind == "lsf":
+        found |= {"ncpus": options.cores, "mem": options.memory}
+    if kind == "sge" and own_spec is None:
+        found["resource_spec"] = f"h_vmem={options.memory // options.cores // MIB}M"
+    if options.queue:
+        found["queue"] = options.queue
+    if options.account:
+        found[_SYSTEMS[kind][2]] = options.account
+    return {k: v for k, v in found.items() if v is not None}
+
+
+def _environment() -> list[str]:
+    """Settings that workers in jobs need as this process has them."""
+    names = ("SPBFAST_CACHE_DIR", "NUMBA_NUM_THREADS", "PYTHONPATH")
+    lines = [f"export {n}={shlex.quote(os.environ[n])}" for n in names if os.environ.get(n)]
+    # A terminal's DASK_ settings or a slow disk must not make workers spill, pause or serve pages.
+    return [
+        *lines,
+        "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False",
+        "export DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False",
+        "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
+        "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'",
+    ]
+
+
+def _clock(kind: str, seconds: int) -> str:
+    if kind == "lsf":
+        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def print_script(job: Any, directory: Path, put: Callable[[str], None]) -> None:
+    """Print the script of one of a sweep's jobs.
+
+    Raises
+    ------
+    ConfigError
+        When the executor is no batch system.
+    """
+    if job.executor.kind not in _SYSTEMS:
+        raise ConfigError(
+            f"--print-job-script: executor.kind {job.executor.kind} has no job script; "
+            f"those have: {', '.join(_SYSTEMS)}"
+        )
+    put(job_script(Request(job.executor, directory, 1, 0), directory.resolve() / ".tls"))
+
+
+def job_script(request: Request, credentials: Path) -> str:
+    """The script of one job, with the place where credentials would be: for `--print-job-script`."""
+    from distributed.security import Security
+
+    cluster_class = _cluster_class(request.options.kind)
+    security = None
+    if not request.options.insecure:
+        paths = {"ca_file": "ca.pem", "worker_cert": "cert.pem", "worker_key": "key.pem"}
+        security = Security(
+            require_encryption=True, **{f"tls_{k}": str(credentials / v) for k, v in paths.items()}
+        )
+    options = job_options(request, security)
+    del options["scheduler_options"]
+    # dask-jobqueue makes the directory of logs as soon as it hears of it; printing must leave nothing.
+    logs = options.pop("log_directory")
+    with tempfile.TemporaryDirectory() as stand_in:
+        address = f"{options['protocol']}<scheduler>:0"
+        job = cluster_class.job_cls(address, name="worker", log_directory=stand_in, **options)
+        return str(job.job_script()).replace(stand_in, logs)

@@ -1,0 +1,300 @@
+"""What runs where the work is: one batch, one shard, one short receipt.
+
+Owns the loop over the cells of a batch and the account of a failed cell. Imported by worker processes, so
+everything here is importable by name; no bulk data leaves through the return value. Knows nothing of Dask.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import os
+import pickle
+import re
+import shlex
+import threading
+import time
+import traceback
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spbfast.errors import ResultsError, SetupError, SpbfastError
+from spbfast.outputs.variables import VARIABLES, add_summaries, at_level, check_run
+from spbfast.sweep.points.plan import Batch, Task
+from spbfast.sweep.store.atomic import hostname, write_json
+from spbfast.sweep.store.directory import Store, quarantine
+from spbfast.sweep.store.notes import note
+from spbfast.sweep.store.shards import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    OK,
+    TIMEOUT,
+    CellResult,
+    read_shard,
+    write_shard,
+)
+
+TRACEBACK_CHARS = 8000
+SAID, SAID_CHARS = 3, 160
+_stops: dict[str, threading.Event] = {}
+_stops_guard = threading.Lock()
+_prepared: set[str] = set()
+_prepare_guard = threading.Lock()
+
+
+class RunTimeoutError(SpbfastError):
+    """A run that took longer than it was given."""
+
+
+class WorkerLostError(SpbfastError):
+    """A worker process died under a batch: a crash, a kill, no memory left."""
+
+
+def stop_flag(sweep: str) -> threading.Event:
+    """The flag that tells this process's runs of a sweep to end early."""
+    with _stops_guard:
+        return _stops.setdefault(sweep, threading.Event())
+
+
+def request_stop(sweep: str) -> None:
+    """Set the stop flag; the driver has every worker process call it."""
+    stop_flag(sweep).set()
+
+
+def forget_stop(sweep: str) -> None:
+    """Drop the flag of a finished sweep."""
+    with _stops_guard:
+        _stops.pop(sweep, None)
+
+
+@functools.cache
+def fingerprint() -> str:
+    """The spbfast of this process: its version and a hash of its sources."""
+    import spbfast
+
+    root = Path(spbfast.__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{spbfast.__version__} ({digest.hexdigest()})"
+
+
+def prepare(engine: str) -> Any:
+    """The engine, its kernels compiled or loaded once in this process."""
+    module = importlib.import_module(engine)
+    with _prepare_guard:
+        if engine not in _prepared:
+            module.warmup()
+            _prepared.add(engine)
+    return module
+
+
+def pack(batch: Batch) -> bytes:
+    """A batch for the way to a worker: small, and nothing that a scheduler could look into or keep alive."""
+    return zlib.compress(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL), 1)
+
+
+def run_packed(run: Callable[[Batch], dict[str, Any]], packed: bytes) -> dict[str, Any]:
+    """Run a batch from `pack`, which came from our own driver through an authenticated connection."""
+    return run(pickle.loads(zlib.decompress(packed)))
+
+
+def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict[int, dict[str, str]]:
+    """Write an account of every failed cell; the first errors by place in the batch, shortened."""
+    said: dict[int, dict[str, str]] = {}
+    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
+        account = result.account
+        if account is not None and len(said) < SAID:
+            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
+        if result.status == FAILED:
+            rerun = rerun_command(task, str(store.dir))
+            write_json(store.failure_path(task.cell), {**(account or {}), "rerun": rerun})
+    return said
+
+
+def run_batch(
+    batch: Batch,
+    directory: str,
+    engine: str,
+    level: str,
+    sweep: str,
+    *,
+    timeout_s: float | None = None,
+    expected: str = "",
+) -> dict[str, Any]:
+    """Run the cells of a batch, write those that ended as one shard, return a receipt of less than 1 kB.
+
+    Parameters
+    ----------
+    engine : str
+        Module with `run_replicate(scenario, seed, replicate, stop=...)`.
+    level : str
+        Output level: summary, series or spb.
+    sweep : str
+        Key of the stop flag.
+    timeout_s : float, optional
+        Longest time of one run.
+    expected : str
+        Fingerprint that this process must have, "" for any.
+
+    Returns
+    -------
+    dict
+        batch (id of the shard, "" if none was written), statuses (one digit a cell, those without a row
+        in the shard included), wall_s, events, host, pid, and `said`: the first errors by place in the batch.
+
+    Raises
+    ------
+    StorageError
+        When the shard cannot be written; a failing simulation does not raise.
+    SetupError
+        When this process runs another spbfast than the driver.
+    """
+    if expected and fingerprint() != expected:
+        raise SetupError(f"the worker on {hostname()} has spbfast {fingerprint()}, the driver has {expected}")
+    store = Store(directory)
+    batch_id = batch.batch_id
+    path = store.shard_path(batch_id)
+    if path.is_file():
+        with suppress(ResultsError):
+            return _receipt_of_existing(path, batch)
+        quarantine(path)
+    run = prepare(engine).run_replicate
+    flag = stop_flag(sweep)
+    start = time.perf_counter()
+    at = note(store.running)
+    results = []
+    for task in batch.tasks:
+        at.put(batch_id, task.cell)
+        results.append(run_cell(task, run, level, flag.is_set, timeout_s))
+    said = _say_failures(store, batch, results)
+    shard_id = _write_ended(store, batch, results)
+    at.put(batch_id, None)
+    return _receipt(shard_id, results, time.perf_counter() - start, said)
+
+
+def _write_ended(store: Store, batch: Batch, results: list[CellResult]) -> str:
+    """Write the cells that ended as one shard; its id, "" if none did."""
+    ended = [(t, r) for t, r in zip(batch.tasks, results, strict=True) if r.status in (OK, FAILED)]
+    if not ended:
+        return ""
+    # The name says which cells the file holds, so a batch cut short is never taken for the whole one.
+    shard_id = Batch(tuple(t for t, _ in ended)).batch_id
+    write_shard(store.shard_path(shard_id), [r for _, r in ended])
+    return shard_id
+
+
+def _receipt(
+    shard_id: str, results: list[CellResult], wall_s: float, said: dict[int, dict[str, str]]
+) -> dict[str, Any]:
+    return {
+        "batch": shard_id,
+        "statuses": "".join(str(r.status) for r in results),
+        "wall_s": round(wall_s, 3),
+        "events": int(sum(r.facts.get("events", 0) for r in results)),
+        "host": hostname(),
+        "pid": os.getpid(),
+        **({"said": said} if said else {}),
+    }
+
+
+def _receipt_of_existing(path: Path, batch: Batch) -> dict[str, Any]:
+    """The receipt of a batch that was already written, as when a worker died after its last step."""
+    shard = read_shard(path, data=False)
+    found = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
+    return {
+        "batch": path.stem,
+        "statuses": "".join(str(found[t.cell]) for t in batch.tasks),
+        "wall_s": 0.0,
+        "events": 0,
+        "host": hostname(),
+        "pid": os.getpid(),
+    }
+
+
+def run_cell(
+    task: Task,
+    run: Callable[..., Any],
+    level: str,
+    stop: Callable[[], bool],
+    timeout_s: float | None = None,
+) -> CellResult:
+    """One replicate of one point; an exception becomes a status with its account.
+
+    A simulation error is `failed`. Too little memory or time is no fault of the simulation: `lost` and
+    `timeout` leave no row in the shard, the driver tries them again.
+    """
+    if stop():
+        return CellResult(task.cell, INTERRUPTED)
+    start = time.perf_counter()
+
+    def late() -> bool:
+        return timeout_s is not None and time.perf_counter() - start > timeout_s
+
+    try:
+        more = {"snapshots": True} if level == "spb" else {}
+        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
+        if result.stopped and stop():
+            return CellResult(task.cell, INTERRUPTED)
+        if result.stopped:
+            raise RunTimeoutError(f"the run took longer than executor.timeout ({timeout_s:g} s)")
+        problems = check_run(result.data, result.coords)
+        if problems:
+            raise ResultsError("the engine's output is malformed: " + "; ".join(problems))
+        return _ok(task, result, level)
+    except Exception as error:
+        kind = {RunTimeoutError: TIMEOUT, MemoryError: LOST}.get(type(error), FAILED)
+        facts: dict[str, int | float] = {"seed": task.seed, "wall_time": time.perf_counter() - start}
+        return CellResult(task.cell, kind, facts, account=failure_account(task, error))
+
+
+def _ok(task: Task, result: Any, level: str) -> CellResult:
+    full = add_summaries(result.data)
+    data = {n: np.asarray(full[n]) for n in at_level(full, level)}
+    used = {d for n in data for d in VARIABLES[n].dims}
+    facts: dict[str, int | float] = {
+        "seed": task.seed,
+        "digest": int(result.digest, 16),
+        "demand_digest": int(result.demand_digest, 16),
+        "events": int(result.events),
+        "wall_time": float(result.wall_s),
+        "boot_time": float(result.boot_s),
+    }
+    coords = {d: np.asarray(result.coords[d]) for d in result.coords if d in used}
+    return CellResult(task.cell, OK, facts, data, coords)
+
+
+def signature(error: BaseException) -> str:
+    """8 hex digits, the same for errors that differ only in numbers such as step and seed."""
+    text = re.sub(r"[0-9]+", "#", f"{type(error).__name__}: {error}")
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def rerun_command(task: Task, directory: str | Path) -> str:
+    """The command that runs a point of a results directory again."""
+    return shlex.join(["spbfast", "rerun", str(directory), f"{task.cell.point_id:016x}"])
+
+
+def failure_account(task: Task, error: BaseException) -> dict[str, Any]:
+    """What happened, where, and with which scenario; goes to failures/ as JSON."""
+    trace = "".join(traceback.format_exception(error))
+    return {
+        "point_id": f"{task.cell.point_id:016x}",
+        "replicate": task.cell.replicate,
+        "seed": task.seed,
+        "error": type(error).__name__,
+        "code": getattr(error, "code", None),
+        "step": getattr(error, "step", None),
+        "message": str(error)[:2000],
+        "host": hostname(),
+        "traceback": trace[-TRACEBACK_CHARS:],
+        "signature": signature(error),
+        "scenario": task.scenario.canonical(),
+    }

@@ -1,0 +1,1 @@
+"""Running a sweep: the driver, its workers, their failures, progress and limits."""

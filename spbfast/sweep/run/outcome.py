@@ -1,0 +1,134 @@
+"""What became of a sweep, and how to say it.
+
+Owns SweepOutcome, the exit codes and the closing words. Starts nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spbfast.errors import ResultsError
+from spbfast.sweep.run.progress import format_seconds
+from spbfast.sweep.store.atomic import read_json
+from spbfast.sweep.store.directory import Store, count
+
+EXIT_OK, EXIT_FAILED, EXIT_TIME_LIMIT = 0, 3, 75
+FAILURES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What became of a sweep.
+
+    Attributes
+    ----------
+    exit_code : int
+        0 all runs ok, 3 some failed, 75 stopped by a time limit or SIGUSR1 and to be continued, 128 + signal
+        when stopped by another one.
+    results_path : Path
+        results.nc, with whatever is done.
+    n_runs : int
+        Runs in the whole plan; `n_ok`, `n_failed` and `n_missing` add up to it.
+    n_new : int
+        Runs done by this call.
+    stopped_by : str
+        "", or the name of the signal, "time limit", "fail-fast" or a sentence about failures.
+    resume_command : str
+        Continues the sweep.
+    """
+
+    exit_code: int
+    directory: Path
+    results_path: Path
+    n_points: int
+    n_runs: int
+    n_ok: int
+    n_failed: int
+    n_missing: int
+    n_new: int
+    wall_s: float
+    stopped_by: str
+    resume_command: str
+
+    def after(self, wall_s: float) -> SweepOutcome:
+        """The same with the time that it all took."""
+        return replace(self, wall_s=wall_s)
+
+
+def make_outcome(
+    job: Any, store: Store, plan: Any, conductor: Any, shard_of: tuple[int, int] | None
+) -> SweepOutcome:
+    """Sum up a sweep that has ended, whatever ended it."""
+    n = count(plan, conductor.status, shard_of)
+    reason = conductor.stopped_by if n["missing"] else ""
+    code = EXIT_FAILED if n["failed"] else EXIT_OK
+    if reason and (signum := conductor.stop.signum):
+        code = EXIT_TIME_LIMIT if signum == signal.SIGUSR1 else 128 + signum
+    elif reason and not conductor.policy.reason:
+        code = EXIT_TIME_LIMIT
+    return SweepOutcome(
+        exit_code=code,
+        directory=store.dir,
+        results_path=store.results_path,
+        n_points=len(plan.points),
+        n_runs=n["total"],
+        n_ok=n["ok"],
+        n_failed=n["failed"],
+        n_missing=n["missing"],
+        n_new=conductor.n_new,
+        wall_s=0.0,
+        stopped_by=reason,
+        resume_command=resume_command(job, store.dir, shard_of),
+    )
+
+
+def resume_command(job: Any, directory: Path, shard_of: tuple[int, int] | None = None) -> str:
+    """The command that continues a sweep: the one that started it, or the directory alone."""
+    if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] in (["sweep"], ["resume"]):
+        return shlex.join(["spbfast", *(a for a in sys.argv[1:] if a not in ("--force-new", "--steal-lock"))])
+    if shard_of is None:
+        return shlex.join(["spbfast", "resume", str(directory)])
+    words = ["spbfast", "sweep", str(job.path), "-o", str(directory)]
+    for override in job.overrides:
+        words += ["--set", override]
+    return shlex.join([*words, "--shard-of", f"{shard_of[0]}/{shard_of[1]}"])
+
+
+def closing_words(outcome: SweepOutcome, store: Store, *, consolidated: bool = True) -> list[str]:
+    """What a person wants to know at the end of a sweep."""
+    file = str(outcome.results_path) if consolidated and not store.share else f"shards in {store.shards}"
+    lines = [
+        f"{outcome.n_ok} of {outcome.n_runs} runs ok, {outcome.n_failed} failed, "
+        f"{outcome.n_missing} not done; {outcome.n_new} new in {format_seconds(outcome.wall_s)}; {file}"
+    ]
+    if outcome.n_failed:
+        lines += _failures(store)
+    if outcome.stopped_by:
+        lines.append(f"stopped by {outcome.stopped_by}; what is done is saved. Continue with:")
+        lines.append(f"  {outcome.resume_command}")
+    elif store.share:
+        lines.append(f"when all parts are done: spbfast consolidate {shlex.quote(str(store.dir))}")
+    return lines
+
+
+def _failures(store: Store) -> list[str]:
+    """The first failed runs, each with the command that runs it again."""
+    files = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []
+    lines = []
+    for path in files[:FAILURES_SHOWN]:
+        with contextlib.suppress(ResultsError, KeyError, TypeError):
+            account = read_json(path)
+            first = (str(account["message"]).splitlines() or [""])[0]
+            lines.append(
+                f"  failed: point {account['point_id']} replicate {account['replicate']}: "
+                f"{account['error']}: {first[:200]}"
+            )
+            lines.append(f"    {account['rerun']}")
+    more = f"{len(files) - FAILURES_SHOWN} more; " if len(files) > FAILURES_SHOWN else ""
+    return [*lines, f"  {more}accounts with tracebacks: {store.failures}"]

@@ -1,0 +1,1 @@
+"""The results directory: what lies where, and how it stays whole."""

@@ -1,0 +1,340 @@
+"""From shards to results.nc, the one file that users open.
+
+Owns the schema of results.nc (dimension point with its parameters as coordinates, replicate, then those of
+each variable), the table of points, and the digest of all results. Streams blocks of points, so memory does
+not grow with the sweep. Never runs simulations and never changes a shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from spbfast.errors import ResultsError
+from spbfast.outputs.variables import COORDS, VARIABLES
+from spbfast.sweep.points.params import Param
+from spbfast.sweep.points.plan import Cell, Plan
+from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.directory import Store, quarantine
+from spbfast.sweep.store.shards import (
+    FACTS,
+    OK,
+    STATUS_NAMES,
+    VOLATILE_FACTS,
+    place,
+    put,
+    read_shard,
+    read_shard_locked,
+    union_coords,
+)
+
+BLOCK_BYTES = 32 << 20
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """The points of a sweep in design order."""
+
+    point_id: np.ndarray
+    baseline: np.ndarray
+    in_grid: np.ndarray
+    params: tuple[Param, ...]
+
+
+@dataclass(slots=True)
+class _Source:
+    """Which row of which shard holds each cell, and the labels of all of them together."""
+
+    rows: dict[Cell, tuple[Path, int]]
+    failed: set[Cell]
+    coords: dict[str, np.ndarray]
+    names: list[str]
+
+
+def write_points(path: Path, plan: Plan) -> None:
+    """Write the table of points, readable before any result exists."""
+    table = PointTable(plan.ids, plan.design.baseline, plan.design.in_grid, plan.params)
+    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+        _put_points(nc, table)
+
+
+def read_points(path: Path) -> PointTable:
+    """Read the table of points.
+
+    Raises
+    ------
+    ResultsError
+        When the file cannot be read.
+    """
+    with NETCDF_LOCK:
+        try:
+            with netCDF4.Dataset(str(path), "r") as nc:
+                nc.set_auto_maskandscale(False)
+                params = [
+                    Param(n, v.config_path, getattr(v, "units", ""), _values(v))
+                    for n, v in nc.variables.items()
+                    if "config_path" in v.ncattrs()
+                ]
+                ids, base, grid = (nc[n][:] for n in ("point_id", "is_baseline", "in_grid"))
+        except (OSError, RuntimeError, IndexError) as err:
+            raise ResultsError(f"cannot read: {err}", path) from err
+    return PointTable(ids, base.astype(bool), grid.astype(bool), tuple(params))
+
+
+def _values(var: Any) -> tuple[Any, ...]:
+    values = var[:].tolist()
+    boolean = "dtype" in var.ncattrs() and var.getncattr("dtype") == "bool"
+    return tuple(bool(v) for v in values) if boolean else tuple(values)
+
+
+def _put_points(nc: Any, table: PointTable) -> None:
+    nc.createDimension("point", len(table.point_id))
+    put(nc, "point", ("point",), np.arange(len(table.point_id)), attrs={"long_name": "place in the design"})
+    put(
+        nc,
+        "point_id",
+        ("point",),
+        table.point_id,
+        attrs={"long_name": "identity of the scenario, shown as 16 hex digits"},
+    )
+    put(
+        nc,
+        "is_baseline",
+        ("point",),
+        table.baseline,
+        attrs={"long_name": "point the others are compared with"},
+    )
+    put(nc, "in_grid", ("point",), table.in_grid, attrs={"long_name": "point belongs to the grid"})
+    for param in table.params:
+        values = np.array(param.values)
+        attrs = {"long_name": param.path, "config_path": param.path, "units": param.units}
+        put(nc, param.name, ("point",), values, attrs=attrs)
+
+
+def consolidate(directory: str | Path, target: Path | None = None) -> Path:
+    """Write results.nc from whatever is done so far.
+
+    Parameters
+    ----------
+    directory : path
+        A results directory.
+    target : path, optional
+        Where to write instead.
+
+    Returns
+    -------
+    Path
+        The file, with cells that have no result filled and marked in `status`.
+
+    Raises
+    ------
+    ResultsError
+        When this is not a results directory or the file cannot be written.
+    """
+    store = Store(directory)
+    manifest = store.manifest()
+    table = read_points(store.points_path)
+    final = target or store.results_path
+    source = _find(store, table, int(manifest["replicates"]))
+    with atomic_file(final) as tmp, NETCDF_LOCK:
+        with netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+            _write(nc, store, manifest, table, source)
+    return final
+
+
+def _find(store: Store, table: PointTable, replicates: int) -> _Source:
+    """Choose one row per cell: a success before anything else, then the latest try."""
+    wanted = {int(p) for p in table.point_id}
+    order = {r["batch"]: i for i, r in enumerate(store.receipts())}
+    paths = sorted(store.shards.glob("??/*.nc"), key=lambda p: (order.get(p.stem, len(order)), p.name))
+    rows: dict[Cell, tuple[Path, int]] = {}
+    failed: set[Cell] = set()
+    labels, names = {}, {}
+    for path in paths:
+        try:
+            shard = read_shard(path, data=False)
+        except ResultsError:
+            quarantine(path)
+            continue
+        labels[path], names[path] = shard.coords, list(shard.data)
+        for row, cell in enumerate(shard.cells):
+            if cell.point_id not in wanted or cell.replicate >= replicates:
+                continue
+            if cell not in rows or cell in failed:
+                rows[cell] = (path, row)
+                (failed.discard if shard.facts["status"][row] == OK else failed.add)(cell)
+    used = {path for path, _ in rows.values()}
+    found = {n for p in used for n in names[p]}
+    return _Source(
+        rows,
+        failed,
+        union_coords([labels[p] for p in paths if p in used and labels[p]]),
+        [n for n in VARIABLES if n in found],
+    )
+
+
+def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source) -> None:
+    replicates = int(manifest["replicates"])
+    _put_points(nc, table)
+    nc.createDimension("replicate", replicates)
+    put(nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"})
+    for name, labels in source.coords.items():
+        nc.createDimension(name, len(labels))
+        # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
+        attrs = COORDS[name].attrs()
+        attrs.pop("direction")
+        put(
+            nc,
+            name,
+            (name,),
+            labels,
+            dtype=str if COORDS[name].dtype == "O" else COORDS[name].dtype,
+            attrs=attrs,
+        )
+    coordinates = " ".join(["point_id", "is_baseline", "in_grid", *(p.name for p in table.params)])
+    per_point = _create_variables(nc, source, replicates, len(table.point_id), coordinates)
+    step = max(1, min(len(table.point_id), BLOCK_BYTES // max(1, per_point)))
+    for start in range(0, len(table.point_id), step):
+        _write_block(nc, table.point_id[start : start + step].tolist(), start, replicates, source)
+    nc.setncatts(_global_attrs(store, manifest, table, source))
+
+
+def _create_variables(nc: Any, source: _Source, replicates: int, n_points: int, coordinates: str) -> int:
+    """Create the empty variables; returns the bytes that one point takes in all of them."""
+    for name, (dtype, fill, units, long_name) in FACTS.items():
+        attrs: dict[str, Any] = {"long_name": long_name, "units": units, "coordinates": coordinates}
+        if name == "status":
+            attrs["flag_values"] = np.arange(len(STATUS_NAMES), dtype="i1")
+            attrs["flag_meanings"] = " ".join(STATUS_NAMES)
+        # Seeds, digests and states are labels: a fill value would make xarray turn them into floats.
+        marked = name not in ("status", "seed", "digest", "demand_digest")
+        put(nc, name, ("point", "replicate"), None, dtype=dtype, fill=fill if marked else None, attrs=attrs)
+    total = 0
+    for name in source.names:
+        var = VARIABLES[name]
+        shape = tuple(len(source.coords[d]) for d in var.dims)
+        bytes_per_point = replicates * int(np.prod(shape, dtype=np.int64)) * np.dtype(var.dtype).itemsize
+        total += bytes_per_point
+        chunk = max(1, min(n_points, 512, CHUNK_BYTES // max(1, bytes_per_point)))
+        put(
+            nc,
+            name,
+            ("point", "replicate", *var.dims),
+            None,
+            dtype=var.dtype,
+            fill=var.fill,
+            attrs=var.attrs() | {"coordinates": coordinates},
+            chunks=(chunk, replicates, *shape),
+        )
+    return total
+
+
+def _write_block(nc: Any, ids: Sequence[int], start: int, replicates: int, source: _Source) -> None:
+    """Gather the cells of some consecutive points and write them with one call per variable."""
+    shape = (len(ids), replicates)
+    facts = {n: np.full(shape, fill, dtype) for n, (dtype, fill, _, _) in FACTS.items()}
+    blocks = {
+        n: np.full(
+            (*shape, *(len(source.coords[d]) for d in VARIABLES[n].dims)),
+            VARIABLES[n].fill,
+            VARIABLES[n].dtype,
+        )
+        for n in source.names
+    }
+    by_shard: dict[Path, list[tuple[int, int, int]]] = defaultdict(list)
+    for i, point in enumerate(ids):
+        for r in range(replicates):
+            if (found := source.rows.get(Cell(point, r))) is not None:
+                by_shard[found[0]].append((found[1], i, r))
+    for path, places in by_shard.items():
+        shard = read_shard_locked(path)
+        for row, i, r in places:
+            for name in FACTS:
+                facts[name][i, r] = shard.facts[name][row]
+            if shard.facts["status"][row] == OK:
+                for name, values in shard.data.items():
+                    dims = VARIABLES[name].dims
+                    place(blocks[name][i, r : r + 1], values[row], dims, shard.coords, source.coords)
+    for name, values in (facts | blocks).items():
+        nc[name][start : start + len(ids)] = values
+
+
+def _global_attrs(
+    store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source
+) -> dict[str, Any]:
+    versions = manifest["versions"]
+    config = store.dir / "config.yaml"
+    total = len(table.point_id) * int(manifest["replicates"])
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"spbfast sweep {manifest['name']}",
+        "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
+        "history": f"{manifest['created']} {manifest['command']}",
+        "name": manifest["name"],
+        "spbfast_version": versions["spbfast"],
+        "model_version": manifest["model_version"],
+        "root_seed": str(manifest["root_seed"]),
+        "config_yaml": config.read_text(encoding="utf-8") if config.is_file() else "",
+        "config_sha": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else "",
+        "git_sha": manifest["git_sha"],
+        "git_dirty": str(manifest["git_dirty"]).lower(),
+        "python_version": manifest["python"],
+        "numba_version": versions["numba"],
+        "numpy_version": versions["numpy"],
+        "hostname": manifest["host"],
+        "cpu": manifest["cpu"],
+        "created": manifest["created"],
+        "command": manifest["command"],
+        "output_level": manifest["output_level"],
+        "page_size": 4096,
+        "n_points": len(table.point_id),
+        "n_replicates": int(manifest["replicates"]),
+        "n_failed": len(source.failed),
+        "n_missing": total - len(source.rows),
+        "sweep_params": " ".join(p.name for p in table.params),
+    }
+
+
+def results_digest(directory: str | Path) -> str:
+    """16 hex digits over all results of a directory or a results.nc.
+
+    Points are taken in the order of their identity and values as stored, so the digest does not depend on
+    the order of the grid, on batches, threads, processes or interruptions. Times of execution are left out.
+
+    Raises
+    ------
+    ResultsError
+        When there is no results.nc.
+    """
+    path = Path(directory)
+    path = path / "results.nc" if path.is_dir() else path
+    hasher = hashlib.blake2b(digest_size=8)
+    with NETCDF_LOCK:
+        try:
+            with netCDF4.Dataset(str(path), "r") as nc:
+                nc.set_auto_maskandscale(False)
+                for piece in _digest_pieces(nc):
+                    hasher.update(piece)
+        except (OSError, RuntimeError, IndexError) as err:
+            raise ResultsError(f"cannot read: {err}", path) from err
+    return hasher.hexdigest()
+
+
+def _digest_pieces(nc: Any) -> Iterator[bytes]:
+    ids = nc["point_id"][:]
+    names = sorted(n for n in nc.variables if n in VARIABLES or (n in FACTS and n not in VOLATILE_FACTS))
+    for name in sorted(n for n in COORDS if n in nc.variables):
+        yield f"{name}={nc[name][:].tolist()};".encode()
+    for row in np.argsort(ids).tolist():
+        yield f"{int(ids[row]):016x}".encode()
+        for name in names:
+            values = np.ascontiguousarray(nc[name][row])
+            yield f"{name}{values.dtype.str}{values.shape}".encode() + values.tobytes()

@@ -1,0 +1,301 @@
+"""The results directory: what lies where, and what may go into it.
+
+Owns the layout (manifest.json, config.yaml, config.base.yaml, config.resolved.json, points.nc, shards/,
+journal.jsonl, status.json, failures/), the rule that decides which jobs may share a directory, and the
+knowledge of which cells are done. The journal is a fast index; the shards are the truth. One driver at a
+time: lock.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spbfast.errors import ResultsError
+from spbfast.sweep.points.plan import Cell, Plan
+from spbfast.sweep.store.atomic import (
+    atomic_file,
+    is_leftover,
+    read_json,
+    remove_leftovers,
+    write_failed,
+    write_json,
+    write_text,
+)
+from spbfast.sweep.store.manifest import IDENTITY, diff_trees, identity, make_manifest, resolved_point
+from spbfast.sweep.store.shards import FAILED, OK, SETTLED, read_shard
+
+# What may lie in a directory before it has a manifest.
+_OURS = re.compile(r"lock(\.[0-9]+-of-[0-9]+)?|logs|running")
+
+
+class Store:
+    """Paths and bookkeeping of one results directory.
+
+    Parameters
+    ----------
+    directory : path
+        Created by `open_for`; may exist.
+    share : str
+        K-of-N for a task of a job array, which keeps a journal and a status of its own.
+    """
+
+    def __init__(self, directory: str | Path, share: str = "") -> None:
+        self.dir = Path(directory)
+        self.share = share
+        mark = f".{share}" if share else ""
+        self.manifest_path = self.dir / "manifest.json"
+        self.points_path = self.dir / "points.nc"
+        self.results_path = self.dir / "results.nc"
+        self.journal_path = self.dir / f"journal{mark}.jsonl"
+        self.status_path = self.dir / f"status{mark}.json"
+        self.shards = self.dir / "shards"
+        self.failures = self.dir / "failures"
+        self.running = self.dir / "running"
+        self.logs = self.dir / "logs"
+
+    def shard_path(self, batch_id: str) -> Path:
+        """Where the shard of a batch lies (two-digit fan-out keeps directories small)."""
+        return self.shards / batch_id[:2] / f"{batch_id}.nc"
+
+    def failure_path(self, cell: Cell) -> Path:
+        """Where the account of a failed cell lies."""
+        return self.failures / f"{cell.point_id:016x}-r{cell.replicate}.json"
+
+    def manifest(self) -> dict[str, Any]:
+        """The stored manifest.
+
+        Raises
+        ------
+        ResultsError
+            When this is not a results directory.
+        """
+        if not self.manifest_path.is_file():
+            raise ResultsError("not a results directory: it has no manifest.json", self.dir)
+        return dict(read_json(self.manifest_path))
+
+    # -- the journal ---------------------------------------------------------------------------------
+
+    def append(self, receipt: Mapping[str, Any], cells: Iterable[Cell]) -> None:
+        """Add one finished batch to the journal."""
+        line = json.dumps({**receipt, "cells": [str(c) for c in cells]}, separators=(",", ":"))
+        try:
+            with open(self.journal_path, "ab") as f:
+                # A driver killed in the middle of a line must not spoil the next one.
+                torn = f.tell() > 0 and _last_byte(self.journal_path) != b"\n"
+                f.write((b"\n" if torn else b"") + line.encode() + b"\n")
+        except OSError as err:
+            raise write_failed(err, self.journal_path) from err
+
+    def receipts(self) -> Iterator[dict[str, Any]]:
+        """Whole lines of all journals whose shard exists; oldest first within each journal."""
+        for line in self._lines():
+            try:
+                receipt = json.loads(line)
+                ok = len(receipt["cells"]) == len(receipt["statuses"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            if ok and self.shard_path(str(receipt["batch"])).is_file():
+                yield receipt
+
+    def _lines(self) -> Iterator[str]:
+        for path in sorted(self.dir.glob("journal*.jsonl")):
+            with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as f:
+                yield from f
+
+    def scan(self) -> tuple[dict[Cell, int], dict[Cell, int]]:
+        """Status of every cell that any shard holds, and how often each was tried.
+
+        Shards that the journal lacks (the driver died between rename and journal) are read and added to
+        it. Unreadable ones are renamed, so that their cells run again. A task of an array looks for such
+        shards only when it is continued: the others' newest are theirs.
+        """
+        status: dict[Cell, int] = {}
+        attempts: dict[Cell, int] = {}
+        known = set()
+        for receipt in self.receipts():
+            known.add(receipt["batch"])
+            _merge(status, attempts, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
+        for path in self._shard_files() if not self.share or self.journal_path.exists() else []:
+            if path.stem in known:
+                continue
+            try:
+                shard = read_shard(path, data=False)
+            except ResultsError:
+                quarantine(path)
+                continue
+            codes = [int(s) for s in shard.facts["status"]]
+            self.append(
+                {"batch": path.stem, "statuses": "".join(map(str, codes)), "found": True}, shard.cells
+            )
+            _merge(status, attempts, shard.cells, codes)
+        return status, attempts
+
+    def _shard_files(self) -> list[Path]:
+        return sorted(self.shards.glob("??/*.nc"))
+
+    # -- starting or continuing a sweep --------------------------------------------------------------
+
+    def open_for(self, plan: Plan, job: Any, command: str) -> tuple[dict[Cell, int], dict[Cell, int]]:
+        """Make the directory ready for `plan` and say what it already holds.
+
+        Raises
+        ------
+        ResultsError
+            When the directory holds something else: results of another model version, seed, output level
+            or of scenarios that have nothing in common with this job.
+        """
+        from spbfast.sweep.store.consolidate import write_points
+        from spbfast.sweep.store.inputs import write_inputs
+
+        manifest = make_manifest(plan, job, command)
+        status: dict[Cell, int] = {}
+        attempts: dict[Cell, int] = {}
+        if self.manifest_path.exists() or not self._is_free():
+            old = self.manifest()
+            self.refuse_identity(plan)
+            manifest["created"] = old.get("created", manifest["created"])
+            status, attempts = self.scan()
+            self._refuse_foreign(plan, status)
+            if self.share and old.get("plan") == manifest["plan"]:
+                # Another task of the array wrote all this; a thousand of them need not do it again.
+                return status, attempts
+        if not self.share:
+            remove_leftovers(self.dir)
+        # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
+        # goes again at the end, when its mark of the plan is true.
+        write_json(self.manifest_path, manifest | {"plan": ""})
+        write_text(self.dir / "config.yaml", str(job.source_text or ""))
+        if job.base_text:
+            write_text(self.dir / "config.base.yaml", str(job.base_text))
+        write_inputs(self.dir, job)
+        write_resolved(self.dir / "config.resolved.json", plan)
+        write_points(self.points_path, plan)
+        write_json(self.manifest_path, manifest)
+        return status, attempts
+
+    def move_aside(self) -> Path | None:
+        """Rename the directory if it holds results; returns its new name. The caller has seen its lock.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be renamed.
+        """
+        if not self.manifest_path.is_file():
+            return None
+        number = next(
+            n for n in itertools.count(1) if not self.dir.with_name(f"{self.dir.name}.old{n}").exists()
+        )
+        target = self.dir.with_name(f"{self.dir.name}.old{number}")
+        try:
+            self.dir.rename(target)
+        except OSError as err:
+            raise write_failed(err, self.dir, "cannot move aside") from err
+        return target
+
+    def _is_free(self) -> bool:
+        """Whether nothing is here; False when another task of the array was faster than us.
+
+        Raises
+        ------
+        ResultsError
+            When somebody else's files are here.
+        """
+        if self.dir.exists() and not self.dir.is_dir():
+            raise ResultsError("is a file, not a directory; choose another one with -o", self.dir)
+        others = (
+            []
+            if not self.dir.exists()
+            else [p.name for p in self.dir.iterdir() if not _OURS.fullmatch(p.name) and not is_leftover(p)]
+        )
+        if others and self.manifest_path.exists():
+            return False
+        if others:
+            shown = ", ".join(sorted(others)[:5])
+            raise ResultsError(
+                f"holds other files ({shown}) and no manifest.json; choose an empty directory with -o",
+                self.dir,
+            )
+        return True
+
+    def refuse_identity(self, plan: Plan) -> None:
+        """Raise ResultsError when the directory's results cannot be continued by `plan`."""
+        old = self.manifest()
+        new = identity(plan)
+        diff = [f"  {k}: {old.get(k)} there, {new[k]} now" for k in IDENTITY if old.get(k) != new[k]]
+        if diff:
+            raise ResultsError(
+                "holds results that cannot be continued by this job:\n"
+                + "\n".join(diff)
+                + "\nChoose another directory with -o, restore these settings to continue, or give "
+                "--force-new, which moves the old results aside.",
+                self.dir,
+            )
+
+    def _refuse_foreign(self, plan: Plan, status: Mapping[Cell, int]) -> None:
+        ids = set(plan.ids.tolist())
+        if not status or any(c.point_id in ids for c in status):
+            return
+        lines = ["no point of the sweep is the same"]
+        with contextlib.suppress(ResultsError):
+            old = read_json(self.dir / "config.resolved.json")
+            lines = diff_trees(old.get("base", {}), plan.points[0].scenario.canonical()) or lines
+        more = [f"and {len(lines) - 12} more"] if len(lines) > 12 else []
+        shown = "\n".join(f"  {line}" for line in lines[:12] + more)
+        raise ResultsError(
+            f"holds results of a different job:\n{shown}\n"
+            "Choose another directory with -o, or give --force-new, which moves the old results aside.",
+            self.dir,
+        )
+
+
+def write_resolved(path: Path, plan: Plan) -> None:
+    """The job as understood, as JSON: the first point in full, then what each point sets, one per line."""
+    with atomic_file(path) as tmp, open(tmp, "w", encoding="utf-8") as f:
+        f.write('{\n "base": ' + json.dumps(plan.points[0].scenario.canonical()) + ',\n "points": [')
+        for i, point in enumerate(plan.points):
+            f.write((",\n  " if i else "\n  ") + json.dumps(resolved_point(point), default=str))
+        f.write("\n ]\n}\n")
+
+
+def quarantine(path: Path) -> None:
+    """Set an unreadable shard aside; its cells count as missing from then on."""
+    with contextlib.suppress(OSError):
+        path.rename(path.with_suffix(".unreadable"))
+
+
+def _merge(
+    status: dict[Cell, int], attempts: dict[Cell, int], cells: Iterable[Cell], codes: Iterable[int]
+) -> None:
+    for cell, code in zip(cells, codes, strict=True):
+        attempts[cell] = attempts.get(cell, 0) + 1
+        if status.get(cell) != OK:
+            status[cell] = code
+
+
+def _last_byte(path: Path) -> bytes:
+    with open(path, "rb") as f:
+        f.seek(-1, os.SEEK_END)
+        return f.read(1)
+
+
+def settled(status: Mapping[Cell, int], *, retry_failed: bool = False) -> set[Cell]:
+    """Cells that need not run: a simulation error is deterministic and stays unless asked otherwise."""
+    keep = (OK,) if retry_failed else SETTLED
+    return {c for c, code in status.items() if code in keep}
+
+
+def count(plan: Plan, status: Mapping[Cell, int], shard_of: tuple[int, int] | None = None) -> dict[str, int]:
+    """Cells of the plan, or of one part of it, that are ok, failed and not there yet."""
+    first, step = shard_of or (0, 1)
+    codes = [status.get(c) for c in plan.cells[first::step]]
+    ok = sum(c == OK for c in codes)
+    failed = sum(c is not None and c >= FAILED for c in codes)
+    return {"total": len(codes), "ok": ok, "failed": failed, "missing": len(codes) - ok - failed}

@@ -1,0 +1,64 @@
+"""The inputs of a sweep, kept in its results directory so that it can be continued from there alone.
+
+Owns config.inputs.json and the copy of the file of points, and the way back from a directory to its job.
+config.yaml and config.base.yaml are written by store.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spbfast.config.load import load_config
+from spbfast.config.models import Job
+from spbfast.errors import ResultsError
+from spbfast.sweep.store.atomic import atomic_file, read_json, write_json
+
+INPUTS = "config.inputs.json"
+POINTS_STEM = "config.points"
+
+
+def write_inputs(directory: Path, job: Any) -> None:
+    """Keep what config.yaml and config.base.yaml do not say: overrides, and the file of points."""
+    kept: dict[str, Any] = {"overrides": list(job.overrides), "grid": list(job.grid_overrides)}
+    points = job.points_file
+    if points is not None:
+        name = f"{POINTS_STEM}{Path(points.name).suffix.lower()}"
+        kept |= {"points_file": name, "points_sha256": points.sha256, "points_name": points.name}
+        with atomic_file(directory / name) as tmp:
+            tmp.write_bytes(points.content)
+    write_json(directory / INPUTS, kept)
+
+
+def load_stored(directory: str | Path, extra: Sequence[str] = ()) -> Job:
+    """The job that a results directory belongs to.
+
+    Parameters
+    ----------
+    extra : sequence of str
+        Further overrides, as for `load_config`.
+
+    Raises
+    ------
+    ResultsError
+        When the directory does not hold what is needed.
+    ConfigError
+        When this version of spbfast no longer accepts the configuration.
+    """
+    directory = Path(directory)
+    config = directory / "config.yaml"
+    if not config.is_file():
+        raise ResultsError("not a results directory that can be continued: it has no config.yaml", directory)
+    kept: dict[str, Any] = {}
+    if (directory / INPUTS).is_file():
+        found = read_json(directory / INPUTS)
+        kept = found if isinstance(found, dict) else {}
+    stand_ins = {"extends": directory / "config.base.yaml"}
+    name = str(kept.get("points_file", ""))
+    if name:
+        if Path(name).name != name:
+            raise ResultsError(f"{INPUTS} names a file outside of the directory: {name!r}", directory)
+        stand_ins["points_file"] = directory / name
+    overrides = [*kept.get("overrides", ()), *extra]
+    return load_config(config, overrides, grid=kept.get("grid", ()), stand_ins=stand_ins)

@@ -1,0 +1,127 @@
+"""Who made a results directory, from what and with what.
+
+Owns the manifest, the identity that all results of one directory share, and the differences that are shown
+when two jobs do not fit together. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spbfast.sweep.points.plan import Plan, PlannedPoint
+from spbfast.sweep.store.atomic import hostname
+
+FORMAT = 2
+# A difference in one of these makes results incomparable.
+IDENTITY = ("format", "model_version", "root_seed", "output_level")
+PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
+
+
+def resolved_point(point: PlannedPoint) -> dict[str, Any]:
+    """What a point sets, as plain values."""
+    return {
+        "point_id": f"{point.point_id:016x}",
+        "baseline": point.baseline,
+        "values": point.design.values,
+    }
+
+
+def diff_trees(old: Any, new: Any, path: str = "") -> list[str]:
+    """Leaves that differ between two trees, one line each."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        return [
+            line
+            for k in keys
+            for line in diff_trees(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))
+        ]
+    return [] if old == new else [f"{path}: {json.dumps(old)} there, {json.dumps(new)} now"]
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """The settings that all results of one directory share."""
+    return {
+        "format": FORMAT,
+        "model_version": plan.model_version,
+        "root_seed": plan.seed,
+        "output_level": plan.level,
+    }
+
+
+def plan_digest(plan: Plan) -> str:
+    """16 hex digits over the points in their order and the replicates."""
+    digest = hashlib.blake2b(str(plan.replicates).encode(), digest_size=8)
+    digest.update(plan.ids.tobytes())
+    return digest.hexdigest()
+
+
+def make_manifest(plan: Plan, job: Any, command: str) -> dict[str, Any]:
+    """Who made these results, from what and with what."""
+    return {
+        **identity(plan),
+        "name": plan.name,
+        "n_points": len(plan.points),
+        "replicates": plan.replicates,
+        "plan": plan_digest(plan),
+        "config_path": str(job.path or ""),
+        "overrides": list(job.overrides),
+        "command": command,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": hostname(),
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        **_git(),
+    }
+
+
+def _version(name: str) -> str:
+    if name == "spbfast":
+        import spbfast
+
+        return spbfast.__version__
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the source tree this package runs from, if it is one."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return {"git_sha": "", "git_dirty": False}
+
+    def ask(*args: str) -> str:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    sha = ask("rev-parse", "HEAD")
+    return {"git_sha": sha, "git_dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+
+
+def default_command() -> str:
+    """This process's command line, for provenance and the resume hint."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv and sys.argv[0] else "python"

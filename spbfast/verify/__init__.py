@@ -1,0 +1,1 @@
+"""Golden traces against the compiled kernels."""

@@ -1,0 +1,145 @@
+"""Shrink traces against the compiled shrinkers: replay a file, compare everything it records.
+
+Owns the translation of a trace's set-up into stand-in caches and the comparison of results, run rows,
+call rows and final state. Reading files is golden.py's business; verify.py calls `first_difference`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spbfast.constants import DEF_PRIORITY, NS_PER_TICK, PB_PAGES
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.holders.slab_layout import no_slab
+from spbfast.model.holders.standins import (
+    SCAN_SECOND_CHANCE,
+    Standins,
+    change_standin,
+    make_standins,
+)
+from spbfast.model.workers.shrink import (
+    CALL_COLUMNS,
+    KIND_STANDIN,
+    RUN_COLUMNS,
+    Shrink,
+    T,
+    begin_shrink,
+    end_shrink,
+    make_shrink,
+    queue_shrink,
+)
+
+if TYPE_CHECKING:
+    from spbfast.verify.golden import Golden
+
+OP_QUEUE, OP_BEGIN, OP_END, OP_OBJS = range(4)
+EVENT_COLUMNS = ("op", "time", "node", "shr", "memcg", "count", "ref_num", "ref_den")
+TARGET_OBJS = PB_PAGES * 4  # SPB_SLAB_SHRINK_TARGET_OBJS
+
+
+@entry_kernel
+def _replay(s, slab, st, events, results, throttle_ns):  # type: ignore[no-untyped-def]
+    """Execute all events; results per event as the trace defines them."""
+    for row in range(events.shape[0]):
+        op, time, node, shr, memcg = (
+            events[row, 0],
+            events[row, 1],
+            events[row, 2],
+            events[row, 3],
+            events[row, 4],
+        )
+        if op == OP_QUEUE:
+            results[row] = queue_shrink(s, node, time * NS_PER_TICK, throttle_ns)
+        elif op == OP_BEGIN:
+            results[row] = begin_shrink(s, slab, st, node, TARGET_OBJS, DEF_PRIORITY, row)
+        elif op == OP_END:
+            results[row] = end_shrink(s, node)
+        else:
+            cache = (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
+            count, num, den = events[row, 5], events[row, 6], events[row, 7]
+            if change_standin(st, shr, cache, count, num, den) and memcg > 0 and s.table[shr, T.AWARE] != 0:
+                s.present[cache] = 1
+            results[row] = -1
+
+
+def _make_state(golden: Golden) -> tuple[Shrink, Standins]:
+    nr_shrinkers, nr_memcgs, nr_nodes = (int(golden.meta[k]) for k in ("n_shrinkers", "n_memcgs", "n_nodes"))
+    kind = np.full(nr_shrinkers, KIND_STANDIN)
+    columns = [golden[f"s_{k}"] for k in ("aware", "numa", "batch", "seeks")]
+    shrink = make_shrink(
+        np.stack([*columns, kind], axis=1),
+        golden["memcg_online"],
+        golden["has_wq"],
+        nr_runs=len(golden["run_event"]) + 1,
+        nr_calls=len(golden["call_run"]) + 1,
+    )
+    rule = np.stack([golden[f"s_{k}"] for k in ("num", "den", "pct", "crule", "srule")], axis=1)
+    queued = golden["s_srule"] == SCAN_SECOND_CHANCE
+    per_cache = np.tile(np.repeat(queued, nr_nodes), nr_memcgs)
+    added = np.maximum(golden["count"], 0) * queued[np.maximum(golden["shr"], 0)]
+    return shrink, make_standins(rule, per_cache.size, per_cache, int(added.sum()))
+
+
+def _differences(what: str, expected: np.ndarray, found: np.ndarray) -> list[str]:
+    """At most one line: the first element in which two arrays of one name differ."""
+    if expected.shape != found.shape:
+        return [f"{what}: expected shape {expected.shape}, found {found.shape}"]
+    if np.array_equal(expected, found):
+        return []
+    at = tuple(int(i) for i in np.argwhere(expected != found)[0])
+    return [f"{what}{list(at)}: expected {int(expected[at])}, found {int(found[at])}"]
+
+
+def _row_difference(golden: Golden, kind: str, columns: tuple[str, ...], rows: np.ndarray) -> list[str]:
+    """The first row of run_* or call_* that differs, with all its columns."""
+    expected = np.stack([golden[f"{kind}_{c}"] for c in columns], axis=1)
+    shared = min(len(expected), len(rows))
+    wrong = np.flatnonzero((expected[:shared] != rows[:shared]).any(axis=1))
+    if wrong.size:
+        row = int(wrong[0])
+        pairs = zip(columns, expected[row], rows[row], strict=True)
+        text = ", ".join(f"{c} {e}" if e == f else f"{c} expected {e} found {f}" for c, e, f in pairs)
+        return [f"{kind} {row}: {text}"]
+    if len(expected) != len(rows):
+        return [f"{kind}: expected {len(expected)} rows, found {len(rows)}"]
+    return []
+
+
+def replay_shrink(golden: Golden) -> list[str]:
+    """Replay a shrink trace and compare all that it records.
+
+    Returns
+    -------
+    list of str
+        The first difference of each kind (result, run row, call row, final objects, backlogs, present
+        bits); empty when the replay is identical.
+    """
+    shrink, standins = _make_state(golden)
+    events = np.stack([golden[c] for c in EVENT_COLUMNS], axis=1)
+    results = np.full(len(events), -2, np.int64)
+    _replay(shrink, no_slab(), standins, events, results, int(golden.meta["throttle_ms"]) * NS_PER_TICK)
+    found = []
+    wrong = np.flatnonzero(results != golden["result"])
+    if wrong.size:
+        row = int(wrong[0])
+        event = ", ".join(f"{c} {v}" for c, v in zip(EVENT_COLUMNS, events[row], strict=True))
+        found.append(f"event {row} ({event}): expected result {golden['result'][row]}, found {results[row]}")
+    found += _row_difference(golden, "run", RUN_COLUMNS, shrink.runs[: shrink.run[6]])
+    found += _row_difference(golden, "call", CALL_COLUMNS, shrink.calls[: shrink.run[7]])
+    nr_shrinkers, nr_memcgs, nr_nodes = golden["end_objects"].shape
+    for name, array in (
+        ("end_objects", standins.objects),
+        ("end_backlog", shrink.backlog),
+        ("end_bit", shrink.present),
+    ):
+        by_memcg = array.reshape(nr_memcgs, nr_shrinkers, nr_nodes)
+        found += _differences(name, golden[name], by_memcg.transpose(1, 0, 2))
+    return found
+
+
+def first_difference(golden: Golden) -> str | None:
+    """The first difference between a shrink trace and its replay, or None."""
+    found = replay_shrink(golden)
+    return found[0] if found else None
