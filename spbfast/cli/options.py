@@ -21,7 +21,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigArg = Annotated[Path, typer.Argument(metavar="CFG", help="a configuration (YAML)", show_default=False)]
+ConfigArg = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CFG",
+        help="a configuration (YAML), or the name of a ready-made job such as quickstart",
+        show_default=False,
+    ),
+]
 DirArg = Annotated[Path, typer.Argument(metavar="DIR", help="a results directory", show_default=False)]
 SetOpt = Annotated[
     list[str] | None,

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spbfast.config import messages, policy, userpresets
+from spbfast.config import messages, policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.models import Job, JobFile, Scenario
 from spbfast.config.tree import Node, Source, from_plain, label, merge, parse, with_value
@@ -37,7 +37,7 @@ def load_config(
     Parameters
     ----------
     path : path
-        The file; it may build on one other file with `extends`.
+        The file, which may build on one other with `extends`; or the bare name of a ready-made job.
     set_ : sequence of str
         Overrides such as ``policy.slab_shrink_throttle=50ms``.
     grid : sequence of str
@@ -52,7 +52,7 @@ def load_config(
     ConfigError
         With every problem found, in the order of files and lines.
     """
-    path = Path(path)
+    path = readymade.job_file(Path(path))
     problems: list[Problem] = []
     instead = dict(stand_ins or {})
     tree, texts = _read_layers(path, problems, instead.get("extends"))
@@ -186,6 +186,8 @@ def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None,
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        if len(path.parts) == 1 and not path.suffix:
+            near += readymade.ready_made_jobs()
         message = f"no such file{messages.suggest(path.name, near)}"
         problems.append(Problem(shown, 0, 0, "", message))
         return None, ""
@@ -240,7 +242,7 @@ def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path |
     if target is not None and target.resolve() == path.resolve():
         problems.append(extends.problem("extends", "a file cannot extend itself"))
         return None
-    return target
+    return target and readymade.file_to_extend(target, str(extends.value))
 
 
 def _confined(
