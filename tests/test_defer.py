@@ -6,7 +6,7 @@ import pytest
 
 from spbfast.constants import C, Op, Pc, Req
 from spbfast.model.state.node import NEVER, Df, N, Now, V, Wk
-from spbfast.model.workers.shrink import W
+from spbfast.model.state.shrink_layout import W
 from tests.machine_tools import MS, M, R, U, bare
 
 TRIGGERS = {

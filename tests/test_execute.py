@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import CODE_PINNED, PB_PAGES, Err, Op
-from spbfast.model.holders.slab_layout import Sc, Si
+from spbfast.model.state.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
 
 

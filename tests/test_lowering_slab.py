@@ -11,10 +11,11 @@ from spbfast.constants import RECLAIMABLE, UNMOVABLE
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.holders.inodes import DONE, grow_inodes
 from spbfast.model.holders.slab import add_slab, next_slab_slot
-from spbfast.model.holders.slab_layout import Sc, Si, St
-from spbfast.model.holders.standins import no_standins
 from spbfast.model.lowering.lower_slab import lower_slab, max_objects, nr_slots
-from spbfast.model.workers.shrink import R, begin_shrink, end_shrink, queue_shrink
+from spbfast.model.state.shrink_layout import R
+from spbfast.model.state.slab_layout import Sc, Si, St
+from spbfast.model.state.standin_layout import no_standins
+from spbfast.model.workers.shrink import begin_shrink, end_shrink, queue_shrink
 
 PAGES = 1 << 18  # 1 GiB
 

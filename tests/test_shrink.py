@@ -10,19 +10,16 @@ import pytest
 
 from spbfast.constants import NS_PER_TICK
 from spbfast.jit.decorators import INTERPRETED, entry_kernel
-from spbfast.model.holders.slab_layout import no_slab
-from spbfast.model.holders.standins import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
+from spbfast.model.state.shrink_layout import KIND_STANDIN, R, W, make_shrink
+from spbfast.model.state.slab_layout import no_slab
+from spbfast.model.state.standin_layout import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
 from spbfast.model.workers.shrink import (
-    KIND_STANDIN,
     NO_WORKQUEUE,
     PENDING,
     QUEUED,
     THROTTLED,
-    R,
-    W,
     begin_shrink,
     end_shrink,
-    make_shrink,
     queue_shrink,
 )
 from spbfast.verify.golden import load_golden

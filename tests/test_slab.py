@@ -34,7 +34,9 @@ from spbfast.model.holders.slab import (
     put_object,
     take_object,
 )
-from spbfast.model.holders.slab_layout import (
+from spbfast.model.primitives.fifo import entries_of
+from spbfast.model.state.build import ZoneSpec, build_zone
+from spbfast.model.state.slab_layout import (
     DENTRIES,
     HELD,
     IN_USE,
@@ -48,8 +50,6 @@ from spbfast.model.holders.slab_layout import (
     St,
     make_slab,
 )
-from spbfast.model.primitives.fifo import entries_of
-from spbfast.model.state.build import ZoneSpec, build_zone
 from spbfast.model.state.slots import blocks_in
 
 DENTRY, INODE, EXTENT = range(3)

@@ -14,17 +14,10 @@ import numpy as np
 from experiments.finding import Experiment, Finding, verdict
 from spbfast.constants import DEF_PRIORITY, NS_PER_TICK, PB_PAGES
 from spbfast.jit.decorators import entry_kernel
-from spbfast.model.holders.slab_layout import no_slab
-from spbfast.model.holders.standins import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
-from spbfast.model.workers.shrink import (
-    KIND_STANDIN,
-    R,
-    W,
-    begin_shrink,
-    end_shrink,
-    make_shrink,
-    queue_shrink,
-)
+from spbfast.model.state.shrink_layout import KIND_STANDIN, R, W, make_shrink
+from spbfast.model.state.slab_layout import no_slab
+from spbfast.model.state.standin_layout import SCAN_ALL, SCAN_NONE, SCAN_SHARE, make_standins
+from spbfast.model.workers.shrink import begin_shrink, end_shrink, queue_shrink
 
 TARGET_OBJS = PB_PAGES * 4
 SUPERBLOCK_BATCH, DEFAULT_BATCH = 1024, 128

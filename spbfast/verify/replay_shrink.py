@@ -12,24 +12,11 @@ import numpy as np
 
 from spbfast.constants import DEF_PRIORITY, NS_PER_TICK, PB_PAGES
 from spbfast.jit.decorators import entry_kernel
-from spbfast.model.holders.slab_layout import no_slab
-from spbfast.model.holders.standins import (
-    SCAN_SECOND_CHANCE,
-    Standins,
-    change_standin,
-    make_standins,
-)
-from spbfast.model.workers.shrink import (
-    CALL_COLUMNS,
-    KIND_STANDIN,
-    RUN_COLUMNS,
-    Shrink,
-    T,
-    begin_shrink,
-    end_shrink,
-    make_shrink,
-    queue_shrink,
-)
+from spbfast.model.holders.standins import change_standin
+from spbfast.model.state.shrink_layout import CALL_COLUMNS, KIND_STANDIN, RUN_COLUMNS, Shrink, T, make_shrink
+from spbfast.model.state.slab_layout import no_slab
+from spbfast.model.state.standin_layout import SCAN_SECOND_CHANCE, Standins, make_standins
+from spbfast.model.workers.shrink import begin_shrink, end_shrink, queue_shrink
 
 if TYPE_CHECKING:
     from spbfast.verify.golden import Golden

@@ -34,12 +34,12 @@ from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatom
 from spbfast.model.allocator.pcp import pcp_alloc
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
-from spbfast.model.holders.slab_layout import Slab
-from spbfast.model.holders.standins import Standins
 from spbfast.model.state.layout import Zone
 from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
+from spbfast.model.state.shrink_layout import Shrink
+from spbfast.model.state.slab_layout import Slab
+from spbfast.model.state.standin_layout import Standins
 from spbfast.model.workers.defer import defer_requests
-from spbfast.model.workers.shrink import Shrink
 
 REFUSED = int(Outcome.REFUSED_OPTIONAL)
 TAKE_HIGHATOMIC = int(Outcome.TAKE_HIGHATOMIC)

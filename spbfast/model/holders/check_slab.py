@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import InvariantError
-from spbfast.model.holders.slab_layout import (
+from spbfast.model.primitives.fifo import chunks_of, directory_of, entries_of, free_chunks
+from spbfast.model.state.slab_layout import (
     ATTACHED0,
     DENTRIES,
     END,
@@ -30,7 +31,6 @@ from spbfast.model.holders.slab_layout import (
     Slab,
     St,
 )
-from spbfast.model.primitives.fifo import chunks_of, directory_of, entries_of, free_chunks
 from spbfast.model.state.slots import blocks_in
 
 

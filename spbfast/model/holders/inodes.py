@@ -15,7 +15,16 @@ import numpy as np
 
 from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.holders.slab import put_object, take_object
-from spbfast.model.holders.slab_layout import (
+from spbfast.model.primitives.draws import chance, draw, high_32
+from spbfast.model.primitives.fifo import (
+    fifo_len,
+    peek_ahead,
+    pop_head,
+    push_tail,
+    settle_shuffle,
+    shuffle_tail,
+)
+from spbfast.model.state.slab_layout import (
     ATTACHED0,
     DENTRIES,
     HELD,
@@ -27,15 +36,6 @@ from spbfast.model.holders.slab_layout import (
     Sc,
     Si,
     St,
-)
-from spbfast.model.primitives.draws import chance, draw, high_32
-from spbfast.model.primitives.fifo import (
-    fifo_len,
-    peek_ahead,
-    pop_head,
-    push_tail,
-    settle_shuffle,
-    shuffle_tail,
 )
 
 DONE = -1  # of a growth: everything asked for is there

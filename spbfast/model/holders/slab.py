@@ -17,16 +17,7 @@ import numpy as np
 from spbfast.constants import Ev
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import free_slot
-from spbfast.model.holders.slab_layout import (
-    END,
-    IN_USE,
-    LINK0,
-    LIVE_MASK,
-    OFF_LIST,
-    PREFERRED,
-    Sc,
-    St,
-)
+from spbfast.model.state.slab_layout import END, IN_USE, LINK0, LIVE_MASK, OFF_LIST, PREFERRED, Sc, St
 from spbfast.model.state.trace import Cause
 
 SLAB_FREE = int(Cause.SLAB_FREE)

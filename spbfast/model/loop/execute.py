@@ -36,10 +36,10 @@ from spbfast.model.demand.request import request, request_thp
 from spbfast.model.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, skip_object
 from spbfast.model.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
-from spbfast.model.holders.slab_layout import Sc, Si, St
 from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.state.node import OWNER_COLD, N, Now, Ph, V
+from spbfast.model.state.slab_layout import Sc, Si, St
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 

@@ -31,8 +31,8 @@ from spbfast.jit.decorators import by_reference, inline_kernel, kernel
 from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.holders.inodes import freeable_bytes
 from spbfast.model.holders.slab import nr_slab_pages
-from spbfast.model.holders.slab_layout import St
 from spbfast.model.state.node import NR_VM, VM_TALLY, VM_WALKS, Ca, N, Now, V
+from spbfast.model.state.slab_layout import St
 from spbfast.model.state.trace import NR_TALLY
 
 

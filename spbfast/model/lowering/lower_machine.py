@@ -14,8 +14,6 @@ from spbfast.config.actors import GiganticPages
 from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.model.demand.request import World
 from spbfast.model.demand.rows import DIGEST0
-from spbfast.model.holders.slab_layout import no_slab
-from spbfast.model.holders.standins import no_standins
 from spbfast.model.lowering.demand_plan import DemandPlan
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.lowering.lower_policy import policy_array
@@ -24,7 +22,9 @@ from spbfast.model.primitives.draws import key_of, threshold_32
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.model.state.demand_layout import Actors
 from spbfast.model.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
-from spbfast.model.workers.shrink import no_shrink
+from spbfast.model.state.shrink_layout import no_shrink
+from spbfast.model.state.slab_layout import no_slab
+from spbfast.model.state.standin_layout import no_standins
 
 if TYPE_CHECKING:
     from spbfast.config.machine import Slab, ZoneShape

@@ -1,4 +1,4 @@
-"""Slab section of a configuration to the arrays of holders/slab_layout.py and workers/shrink.py.
+"""Slab section of a configuration to the arrays of state/slab_layout.py and state/shrink_layout.py.
 
 Owns sizes: how many objects the pool must hold and how many slabs the caches may have together. Caches become
 owners `owner0`, `owner0` + 1, .. in the order of the configuration; instance number memcg * superblocks +
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from spbfast.constants import PAGE_SIZE, RECLAIMABLE, UNMOVABLE
-from spbfast.model.holders.slab_layout import CacheSpec, InstanceSpec, Slab, make_slab
 from spbfast.model.primitives.draws import key_of
-from spbfast.model.workers.shrink import KIND_SUPERBLOCK, Shrink, make_shrink
+from spbfast.model.state.shrink_layout import KIND_SUPERBLOCK, Shrink, make_shrink
+from spbfast.model.state.slab_layout import CacheSpec, InstanceSpec, Slab, make_slab
 
 if TYPE_CHECKING:
     from spbfast.config.machine import Slab as SlabConfig

@@ -14,8 +14,9 @@ from spbfast.model.allocator.pcp import decay
 from spbfast.model.allocator.record import trace_shrink_run
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.holders.slab import free_emptied
-from spbfast.model.holders.slab_layout import St
 from spbfast.model.state.node import NEVER, Df, Eq, N, Now, V, Wk
+from spbfast.model.state.shrink_layout import R
+from spbfast.model.state.slab_layout import St
 from spbfast.model.workers.background import run_within
 from spbfast.model.workers.claimed import run_claimed
 from spbfast.model.workers.compact import run_kcompactd
@@ -25,7 +26,7 @@ from spbfast.model.workers.defrag import defrag_spb
 from spbfast.model.workers.evacuate import evacuate_for_order
 from spbfast.model.workers.gigantic import run_contig
 from spbfast.model.workers.kswapd import reclaim_direct, run_kswapd
-from spbfast.model.workers.shrink import R, begin_shrink, end_shrink
+from spbfast.model.workers.shrink import begin_shrink, end_shrink
 
 
 @kernel

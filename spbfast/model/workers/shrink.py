@@ -12,132 +12,16 @@ mm/shrinker.c.
 
 from __future__ import annotations
 
-import enum
-from typing import NamedTuple
-
 import numpy as np
 
 from spbfast.constants import NS_PER_TICK
-from spbfast.jit.decorators import by_reference, kernel
+from spbfast.jit.decorators import kernel
 from spbfast.model.holders.inodes import count_objects, scan_objects
-from spbfast.model.holders.standins import EMPTY, STOP, count_standin, scan_standin
+from spbfast.model.holders.standins import SHRINK_EMPTY, SHRINK_STOP, count_standin, scan_standin
+from spbfast.model.state.shrink_layout import KIND_STANDIN, R, T, W
 
-KIND_SUPERBLOCK, KIND_STANDIN = 0, 1
 DEFAULT_BATCH = 128  # SHRINK_BATCH
 THROTTLED, QUEUED, PENDING, NO_WORKQUEUE = 0, 1, 2, 3
-
-
-class T(enum.IntEnum):
-    """Columns of `Shrink.table`, one row a shrinker in order of registration."""
-
-    AWARE = 0  # of memcgs
-    NUMA = 1
-    BATCH = 2  # 0: DEFAULT_BATCH
-    SEEKS = 3
-    KIND = 4
-
-
-class W(enum.IntEnum):
-    """Columns of `Shrink.work`, one row a node."""
-
-    HAS_WORKQUEUE = 0
-    HAS_STAMP = 1
-    STAMP_TICK = 2
-    PENDING = 3
-    RUNNING = 4
-    QUEUED = 5  # spb_slab_shrink_queued
-    RAN = 6  # spb_slab_shrink_ran
-    THROTTLED = 7
-    ALREADY_PENDING = 8
-
-
-class R(enum.IntEnum):
-    """`Shrink.run`: what the last run did; and the columns of `runs` behind the event and the node."""
-
-    PASSES = 0
-    LAST_PRIO = 1
-    FREED = 2
-    SCANNED = 3
-    COUNTS = 4
-    CALLS = 5
-    # No columns of `runs`: rows written and rows that found the buffers full.
-    NR_RUNS = 6
-    NR_CALLS = 7
-    DROPPED = 8
-
-
-NR_TABLE, NR_WORK, NR_RUN = len(T), len(W), len(R)
-RUN_COLUMNS = ("event", "node", "passes", "last_prio", "freed", "scanned", "counts", "calls")
-CALL_COLUMNS = (
-    "run",
-    "prio",
-    "memcg",
-    "shr",
-    "freeable",
-    "backlog",
-    "delta",
-    "target",
-    "scanned",
-    "freed",
-    "backlog_after",
-    "left",
-)
-
-
-@by_reference()
-class Shrink(NamedTuple):
-    """State of all shrinkers; `runs` and `calls` are bounded records and may have no rows."""
-
-    table: np.ndarray
-    online: np.ndarray
-    work: np.ndarray
-    backlog: np.ndarray
-    present: np.ndarray
-    run: np.ndarray
-    runs: np.ndarray
-    calls: np.ndarray
-
-
-def make_shrink(
-    table: np.ndarray,
-    online: np.ndarray,
-    has_workqueue: np.ndarray,
-    present: np.ndarray | None = None,
-    nr_runs: int = 0,
-    nr_calls: int = 0,
-) -> Shrink:
-    """Shrinkers with empty backlogs.
-
-    Parameters
-    ----------
-    table : int64 (shrinkers, 5)
-        Columns as `T`.
-    online : int (memcgs,)
-        Whether each memcg is online; memcg 0 is the root.
-    has_workqueue : int (nodes,)
-    present : int8 (caches,), optional
-        Present bits shared with the holder that sets them; new ones otherwise.
-    nr_runs, nr_calls : int
-        Rows kept of runs and of calls; further ones are counted as dropped.
-    """
-    caches = len(table) * len(online) * len(has_workqueue)
-    work = np.zeros((len(has_workqueue), NR_WORK), np.int64)
-    work[:, W.HAS_WORKQUEUE] = has_workqueue
-    return Shrink(
-        table=np.ascontiguousarray(table, np.int64),
-        online=np.ascontiguousarray(online, np.int8),
-        work=work,
-        backlog=np.zeros(caches, np.int64),
-        present=np.zeros(caches, np.int8) if present is None else present,
-        run=np.zeros(NR_RUN, np.int64),
-        runs=np.zeros((nr_runs, len(RUN_COLUMNS)), np.int64),
-        calls=np.zeros((nr_calls, len(CALL_COLUMNS)), np.int64),
-    )
-
-
-def no_shrink() -> Shrink:
-    """Shrinkers of a zone whose node's slab lies elsewhere: none, and no work queue."""
-    return make_shrink(np.zeros((0, NR_TABLE)), np.ones(1), np.zeros(1))
 
 
 @kernel
@@ -221,7 +105,7 @@ def _scan_down(s, slab, st, shr, cache, freeable, target):
             got, seen = scan_standin(st, shr, cache, step)
         else:
             got, seen = scan_objects(slab, cache, step), step
-        if got == STOP:
+        if got == SHRINK_STOP:
             break
         freed += got
         scanned += seen
@@ -231,7 +115,7 @@ def _scan_down(s, slab, st, shr, cache, freeable, target):
 
 @kernel
 def _shrink_one(s, slab, st, shr, memcg, node, prio):
-    """do_shrink_slab: EMPTY, or the objects freed in this cache."""
+    """do_shrink_slab: SHRINK_EMPTY, or the objects freed in this cache."""
     cache = _cache_of(s, shr, memcg, node)
     freeable = _count(s, slab, st, shr, cache)
     if freeable <= 0:
@@ -253,7 +137,7 @@ def _shrink_one(s, slab, st, shr, memcg, node, prio):
 
 @kernel
 def _shrink_memcg(s, slab, st, memcg, node, prio):
-    """shrink_slab of one memcg: objects freed. EMPTY clears the present bit after a second look."""
+    """shrink_slab of one memcg: objects freed. SHRINK_EMPTY clears the present bit after a second look."""
     total = np.int64(0)
     if memcg > 0 and s.online[memcg] == 0:
         return total
@@ -262,10 +146,10 @@ def _shrink_memcg(s, slab, st, memcg, node, prio):
         if memcg > 0 and s.present[bit] == 0:
             continue
         freed = _shrink_one(s, slab, st, shr, memcg, node, prio)
-        if freed == EMPTY and memcg > 0:
+        if freed == SHRINK_EMPTY and memcg > 0:
             s.present[bit] = 0
             freed = _shrink_one(s, slab, st, shr, memcg, node, prio)
-            if freed != EMPTY:
+            if freed != SHRINK_EMPTY:
                 s.present[bit] = 1
         total += max(freed, 0)
     return total

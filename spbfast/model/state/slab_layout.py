@@ -1,7 +1,7 @@
 """Slab caches and superblock instances as arrays: what they are, and their first, empty state.
 
 Owns the named tuple `Slab`, its columns and the specifications it is built from. Kernels that change it
-are in slab.py (objects and slabs) and inodes.py (dentries and inodes); slab_check.py recounts it.
+are in holders/: slab.py (objects and slabs) and inodes.py (dentries and inodes); check_slab.py recounts it.
 
 A slab is named by its slot. All caches share the slots, so that none needs room for its own worst case;
 each is an owner of the zone with the same range of `z.slots`, where the slab's pages are found. An instance

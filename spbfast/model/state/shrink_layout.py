@@ -1,0 +1,129 @@
+"""Shrinkers of a node as arrays: what they are, their columns, and their first state.
+
+Owns the named tuple `Shrink`. The worker that changes it is workers/shrink.py. A cache is one (shrinker,
+memcg, node), number (memcg * nr_shrinkers + shr) * nr_nodes + node.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+
+from spbfast.jit.decorators import by_reference
+
+KIND_SUPERBLOCK, KIND_STANDIN = 0, 1  # who holds a shrinker's objects
+
+
+class T(enum.IntEnum):
+    """Columns of `Shrink.table`, one row a shrinker in order of registration."""
+
+    AWARE = 0  # of memcgs
+    NUMA = 1
+    BATCH = 2  # 0: DEFAULT_BATCH
+    SEEKS = 3
+    KIND = 4
+
+
+class W(enum.IntEnum):
+    """Columns of `Shrink.work`, one row a node."""
+
+    HAS_WORKQUEUE = 0
+    HAS_STAMP = 1
+    STAMP_TICK = 2
+    PENDING = 3
+    RUNNING = 4
+    QUEUED = 5  # spb_slab_shrink_queued
+    RAN = 6  # spb_slab_shrink_ran
+    THROTTLED = 7
+    ALREADY_PENDING = 8
+
+
+class R(enum.IntEnum):
+    """`Shrink.run`: what the last run did; and the columns of `runs` behind the event and the node."""
+
+    PASSES = 0
+    LAST_PRIO = 1
+    FREED = 2
+    SCANNED = 3
+    COUNTS = 4
+    CALLS = 5
+    # No columns of `runs`: rows written and rows that found the buffers full.
+    NR_RUNS = 6
+    NR_CALLS = 7
+    DROPPED = 8
+
+
+NR_TABLE, NR_WORK, NR_RUN = len(T), len(W), len(R)
+RUN_COLUMNS = ("event", "node", "passes", "last_prio", "freed", "scanned", "counts", "calls")
+CALL_COLUMNS = (
+    "run",
+    "prio",
+    "memcg",
+    "shr",
+    "freeable",
+    "backlog",
+    "delta",
+    "target",
+    "scanned",
+    "freed",
+    "backlog_after",
+    "left",
+)
+
+
+@by_reference()
+class Shrink(NamedTuple):
+    """State of all shrinkers; `runs` and `calls` are bounded records and may have no rows."""
+
+    table: np.ndarray
+    online: np.ndarray
+    work: np.ndarray
+    backlog: np.ndarray
+    present: np.ndarray
+    run: np.ndarray
+    runs: np.ndarray
+    calls: np.ndarray
+
+
+def make_shrink(
+    table: np.ndarray,
+    online: np.ndarray,
+    has_workqueue: np.ndarray,
+    present: np.ndarray | None = None,
+    nr_runs: int = 0,
+    nr_calls: int = 0,
+) -> Shrink:
+    """Shrinkers with empty backlogs.
+
+    Parameters
+    ----------
+    table : int64 (shrinkers, 5)
+        Columns as `T`.
+    online : int (memcgs,)
+        Whether each memcg is online; memcg 0 is the root.
+    has_workqueue : int (nodes,)
+    present : int8 (caches,), optional
+        Present bits shared with the holder that sets them; new ones otherwise.
+    nr_runs, nr_calls : int
+        Rows kept of runs and of calls; further ones are counted as dropped.
+    """
+    caches = len(table) * len(online) * len(has_workqueue)
+    work = np.zeros((len(has_workqueue), NR_WORK), np.int64)
+    work[:, W.HAS_WORKQUEUE] = has_workqueue
+    return Shrink(
+        table=np.ascontiguousarray(table, np.int64),
+        online=np.ascontiguousarray(online, np.int8),
+        work=work,
+        backlog=np.zeros(caches, np.int64),
+        present=np.zeros(caches, np.int8) if present is None else present,
+        run=np.zeros(NR_RUN, np.int64),
+        runs=np.zeros((nr_runs, len(RUN_COLUMNS)), np.int64),
+        calls=np.zeros((nr_calls, len(CALL_COLUMNS)), np.int64),
+    )
+
+
+def no_shrink() -> Shrink:
+    """Shrinkers of a zone whose node's slab lies elsewhere: none, and no work queue."""
+    return make_shrink(np.zeros((0, NR_TABLE)), np.ones(1), np.zeros(1))
