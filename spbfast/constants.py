@@ -190,7 +190,7 @@ FREE_ORDER_MASK = 0x8F
 
 
 class P(enum.IntEnum):
-    """Index of a policy switch or parameter in the int64 policy array; names of exact.md B.10."""
+    """Index of a policy switch or parameter in the int64 policy array; names of docs/spec/exact.md B.10."""
 
     superpageblocks = 0
     per_superpageblock_take = 1
@@ -228,7 +228,7 @@ class P(enum.IntEnum):
     contig_max_candidates = 33
     relabel_on_empty = 34
     sticky_content = 35
-    # What exact.md's preface adds, and machine.md.
+    # What docs/spec/exact.md adds under "Names", and docs/spec/machine.md.
     trigger_below_reserve = 36
     trigger_would_taint = 37
     trigger_below_high_water = 38

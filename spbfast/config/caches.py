@@ -78,7 +78,7 @@ class Slab(Model):
     caches: tuple[SlabCache, ...] = Field(
         default_factory=_default_caches,
         description="exactly one inode and one dentry cache, and what is attached to inodes",
-        json_schema_extra={"source": "flagship.md: sizes measured, btrfs order as on many-CPU hosts"},
+        json_schema_extra={"source": "sizes measured on a small machine; btrfs order as on many-CPU hosts"},
     )
     superblocks: int = described(3, "mounted file systems with a shrinker each", "assumed, 2..4", ge=1, le=64)
     memcgs: int = described(

@@ -66,7 +66,7 @@ class ReplicateResult:
     wall_s, boot_s : float
         Wall time in all and of building and booting.
     events : int
-        Page events after boot (machine.md section 6).
+        Page events after boot (docs/spec/machine.md, section 6).
     digest : str
         16 hex digits over all data.
     demand_digest : str

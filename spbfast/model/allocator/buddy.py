@@ -1,4 +1,4 @@
-"""Split and merge inside the free lists, exactly as Linux 6.19 does (golden README, sections 4 and 5).
+"""Split and merge inside the free lists, exactly as Linux 6.19 does (docs/spec/golden.md, sections 4 and 5).
 
 Owns which list end a freed block goes to and the retyping of merged pageblocks. Never chooses where
 to allocate.

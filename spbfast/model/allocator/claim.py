@@ -2,7 +2,7 @@
 
 The verbs are shared by the mainline request and the superpageblock ladder; who may claim, and where to
 look, is theirs. Mirrors try_to_claim_block; the 50 % rule and the separation of unmovable from
-reclaimable follow exact.md B.4.
+reclaimable follow docs/spec/exact.md B.4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Claim and steal across superpageblock categories: what a request does when its own ladder ends.
 
-Each search order is category first, then block order (exact.md B.6). A non-movable claim outside the
-tainted pool would taint a superpageblock: it records the work that makes the next one unnecessary.
+Each search order is category first, then block order (docs/spec/exact.md B.6). A non-movable claim outside
+the tainted pool would taint a superpageblock: it records the work that makes the next one unnecessary.
 """
 
 from __future__ import annotations

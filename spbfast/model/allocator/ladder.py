@@ -1,4 +1,4 @@
-"""The superpageblock ladder: one short function a rung (exact.md B.5 and B.6).
+"""The superpageblock ladder: one short function a rung (docs/spec/exact.md B.5 and B.6).
 
 Rungs in order: take from the preferred category; for unmovable and reclaimable requests claim whole,
 claim partial, borrow from the other non-movable type, borrow from movable, all inside tainted

@@ -1,4 +1,4 @@
-"""The request of Linux 6.19 on one set of free lists (golden README, section 5).
+"""The request of Linux 6.19 on one set of free lists (docs/spec/golden.md, section 5).
 
 Owns the four modes of __rmqueue, which a bulk call carries from block to block, and the extfrag
 records. Superpageblocks play no part here beyond being accounted for.

@@ -1,4 +1,4 @@
-"""Per-CPU page lists: allocation, free, drain and decay as in Linux 6.19 (golden README, section 6).
+"""Per-CPU page lists: allocation, free, drain and decay as in Linux 6.19 (docs/spec/golden.md, section 6).
 
 Owns the scalars that tune the lists, together with refill.py. With owned pageblocks the same scalars tune
 the lists of resting.py instead. A block that goes to a request of another type is accounted anew.

@@ -1,6 +1,6 @@
 """What happens once after each complete elementary step: a superpageblock takes its new place.
 
-Owns the moment of category and bucket moves (exact.md B.3 "Update"), the relabelling of an emptied
+Owns the moment of category and bucket moves (docs/spec/exact.md B.3 "Update"), the relabelling of an emptied
 superpageblock and the defrag request that a move raises. Called after an allocation, a free, a
 cleared content bit, a contiguous grab or return; never in between.
 """

@@ -1,8 +1,8 @@
 """One attempt at a request: alloc flags by class, watermarks, and the page lists that are asked.
 
 Owns what a caller's class is worth (access to reserves, a cheap fallback), the watermark checks and the
-counters of how the zone's lists answered (machine.md section 1). In what order attempts follow each other is
-the business of atomic.py, slowpath.py and request.py.
+counters of how the zone's lists answered (docs/spec/machine.md, section 1). In what order attempts follow
+each other is the business of atomic.py, slowpath.py and request.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """check_zone: recompute every list, counter and index from the pages and name the first difference.
 
-Owns the invariants that must hold between any two events (the end of exact.md B.12). Pages and lists are
+Owns the invariants that must hold between any two events (docs/spec/exact.md B.12). Pages and lists are
 walked by scan.py's own kernels, the counters above them recomputed with NumPy; nothing here is shared with
 the code that is being checked, and nothing is written to the zone.
 """

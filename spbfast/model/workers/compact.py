@@ -1,9 +1,10 @@
 """Compaction: empty pageblocks of movable pages, for a THP fault or in the background (kcompactd).
 
-Model (machine.md 1.6): a cursor goes over the zone's pageblocks; of the movable ones in use that hold nothing
-else, up to `compact_candidates` are tried, and all faults together get `compact_rate` a second. With
-superpageblocks only clean ones count, since no movable request may use what is emptied in the others; the
-mainline scanner knows no such thing and takes any. The kernel's free scanner and capture are not modelled.
+Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of the movable ones in use
+that hold nothing else, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
+second. With superpageblocks only clean ones count, since no movable request may use what is emptied in the
+others; the mainline scanner knows no such thing and takes any. The kernel's free scanner and capture are not
+modelled.
 """
 
 from __future__ import annotations

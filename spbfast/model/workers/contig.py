@@ -1,4 +1,4 @@
-"""Contiguous allocation of one whole superpageblock (1 GiB), and its return (exact.md B.9).
+"""Contiguous allocation of one whole superpageblock (1 GiB), and its return (docs/spec/exact.md B.9).
 
 An empty superpageblock is grabbed as it is; else clean ones, emptiest first, are emptied by migration.
 While held a superpageblock is isolated: on no walk, its pages in no content count.

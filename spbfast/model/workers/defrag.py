@@ -1,4 +1,4 @@
-"""Background defragmentation of one tainted superpageblock, as one synchronous call (exact.md B.8)."""
+"""Background defragmentation of one tainted superpageblock, in one call (docs/spec/exact.md B.8)."""
 
 from __future__ import annotations
 

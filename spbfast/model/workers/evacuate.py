@@ -1,7 +1,7 @@
 """Evacuation of movable pages from tainted superpageblocks, as one synchronous call.
 
-Owns the choice of candidates and pageblocks and their budget (spb_evacuate_for_order, exact.md B.8).
-When it runs and what it costs is decided by defer.py.
+Owns the choice of candidates and pageblocks and their budget (spb_evacuate_for_order, docs/spec/exact.md
+B.8). When it runs and what it costs is decided by defer.py.
 """
 
 from __future__ import annotations

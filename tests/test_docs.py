@@ -1,0 +1,151 @@
+"""The documentation against itself and the code: links, named sections, the table of presets, the pictures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from spbfast.cli import app
+from spbfast.config.presets import flat_values, ladder
+from tests.markdown_tools import (
+    MANUAL,
+    PAGES,
+    ROOT,
+    code_blocks,
+    has_label,
+    headings,
+    links,
+    references,
+    slug,
+    tokens,
+)
+
+SOURCES = [
+    path
+    for folder, kinds in {
+        "spbfast": (".py", ".json", ".yaml", ".html"),
+        "scripts": ("",),
+        "tests": (".py",),
+        "configs": (".yaml",),
+    }.items()
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.is_file() and path.suffix in (".py", *kinds) and "__pycache__" not in path.parts
+]
+SPECIFICATION = ("exact", "machine", "spb", "golden", "golden-spb-shrink")
+GENERATED = {"_generated/keys"}
+VERBS = {c.name or c.callback.__name__ for c in app.registered_commands}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    dead = []
+    for target in links(path):
+        parts = urlsplit(target)
+        if parts.scheme or parts.path in GENERATED:
+            continue
+        page = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
+        if not page.exists() and page.with_suffix(".md").exists():
+            page = page.with_suffix(".md")  # MyST leaves the suffix away
+        known = [slug(h) for h in headings(page)] if page.suffix == ".md" and page.is_file() else []
+        if not page.exists() or (parts.fragment and parts.fragment not in known):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_external_links_are_well_formed(path: Path) -> None:
+    """No network: only the form is checked."""
+    external = [target for target in links(path) if urlsplit(target).scheme]
+    wrong = [t for t in external if not re.fullmatch(r"https://[\w.-]+\.[a-z]{2,}(/\S*)?|mailto:\S+@\S+", t)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=name_of)
+def test_named_pages_and_sections_exist(path: Path) -> None:
+    wrong = []
+    for page, labels in references(read(path)):
+        there = ROOT / page
+        if not there.is_file():
+            wrong.append(page)
+        wrong += [f"{page} {label}" for label in labels if there.is_file() and not has_label(there, label)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_specification_is_named_by_its_path(path: Path) -> None:
+    pages = "|".join(SPECIFICATION)
+    bare = re.findall(rf"(?<![\w/-])(?:{pages})\.md|golden README|\.\./shared", read(path))
+    assert bare == [] or path.name in (Path(__file__).name, "markdown_tools.py")
+
+
+def test_references_are_read_across_lines() -> None:
+    text = "see docs/spec/golden.md,\n    sections 4 and 5; docs/spec/exact.md B.5 and docs/model.md."
+    assert [tuple(found) for found in references(text)] == [
+        ("docs/spec/golden.md", ("4", "5")),
+        ("docs/spec/exact.md", ("B.5",)),
+        ("docs/model.md", ()),
+    ]
+    assert has_label(ROOT / "docs/spec/exact.md", "B.1") and not has_label(
+        ROOT / "docs/spec/exact.md", "B.15"
+    )
+
+
+def table_below(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    text = read(page).split(f"{heading} ", 1)[1].split("\n\n|", 1)[1].split("\n\n", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return [row for row in rows if not set(row[0]) <= {"-"}]
+
+
+def test_the_table_of_presets_is_the_packages() -> None:
+    """docs/spec/exact.md B.10, cell by cell, against spbfast/config/presets.json."""
+    head, *rows = table_below(ROOT / "docs/spec/exact.md", "### B.10")
+    presets = {
+        column: name
+        for column in head[1:-1]
+        for name in ladder()
+        if name in (f"v1@{column.removeprefix('v1_')}", column)
+    }
+    renamed = {
+        "shrink_requests": "slab_shrink",
+        "shrink_high_water": "slab_shrink_triggers.below_high_water",
+    }
+    assert len(presets) == 13
+    assert len(rows) > 15
+    for cells in rows:
+        for i, key in enumerate(re.findall(r"`(\w+)`", cells[0])):
+            for column, preset in presets.items():
+                written = cells[head.index(column)].split("/")
+                value = flat_values(preset)[renamed.get(key, key)]
+                # With shrink off the trigger is silent whatever its own switch says.
+                is_on = key != "shrink_high_water" or flat_values(preset)["slab_shrink"]
+                assert int(value and is_on and value) == int(written[min(i, len(written) - 1)]), (key, preset)
+
+
+def test_every_page_of_the_manual_is_in_a_table_of_contents() -> None:
+    listed = {"index"}
+    for page in MANUAL:
+        for block in code_blocks(page):
+            if block.info == "{toctree}":
+                names = [line for line in block.text.splitlines() if line and not line.startswith(":")]
+                listed |= {str((page.parent / name).relative_to(ROOT / "docs")) for name in names}
+    assert {str(p.relative_to(ROOT / "docs").with_suffix("")) for p in MANUAL} <= listed
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_pages_show_only_commands_that_exist(path: Path) -> None:
+    """Every `spbfast VERB` in a page is a verb of the command."""
+    text = " ".join(t.content for t in tokens(path) if t.type in ("code_inline", "fence"))
+    named = set(re.findall(r"(?<![\w/] )(?<!import )\bspbfast ([a-z][a-z-]+)\b", text))
+    assert named <= VERBS | {"import"}
