@@ -13,7 +13,7 @@ import typer
 from spbfast.cli.options import app
 
 if TYPE_CHECKING:
-    from spbfast.config.models import Job
+    from spbfast.config.job import Job
 
 
 @app.command()

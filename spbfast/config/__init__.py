@@ -8,8 +8,9 @@ validation and `--help` stay quick.
 from __future__ import annotations
 
 from spbfast.config.base import Model
+from spbfast.config.job import Job
 from spbfast.config.load import load_config
-from spbfast.config.models import Job, Scenario, SweepSpec
+from spbfast.config.models import Scenario, SweepSpec
 from spbfast.config.policy import Policy
 from spbfast.config.units import ByteRate, Duration, Size
 

@@ -21,10 +21,9 @@ from spbfast.config.policy import meant_paths
 from spbfast.config.ranges import Range, Span, read_range
 from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.tree import NO_SUCH_PLACE, Node, lookup
+from spbfast.config.validate import assign, validate
 from spbfast.errors import Problem
 
-Validate = Callable[[Node, list[Problem]], Any]
-Assign = Callable[[Node, str, Node, list[Problem]], Node]
 Confine = Callable[[Node, str, list[Problem]], Path | None]
 
 # Combinations judged when a file is loaded (about half a millisecond each); more are judged when planning.
@@ -45,8 +44,6 @@ class SweepParts:
 def check_sweep(
     tree: Node,
     problems: list[Problem],
-    validate: Validate,
-    assign: Assign,
     confine: Confine,
     *,
     main: str,
@@ -57,7 +54,7 @@ def check_sweep(
     section = tree.value["sweep"]
     if not isinstance(section.value, dict):
         return parts
-    checker = _Checker(tree, problems, validate, assign)
+    checker = _Checker(tree, problems)
     given = [n for n in ROW_SOURCES if n in section.value and section.value[n].value not in (None, {}, [])]
     for name in given[1:]:
         message = f"gives the points a second time, after {given[0]!r}; keep one of {', '.join(ROW_SOURCES)}"
@@ -86,9 +83,9 @@ def check_sweep(
 
 
 class _Checker:
-    def __init__(self, tree: Node, problems: list[Problem], validate: Validate, assign: Assign) -> None:
+    def __init__(self, tree: Node, problems: list[Problem]) -> None:
         self.tree = replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"})
-        self.problems, self.validate, self.assign = problems, validate, assign
+        self.problems = problems
         self.known = {(p.path, p.message) for p in problems}
         self.known_count = len(problems)
         self.joint: frozenset[str] = frozenset()
@@ -242,7 +239,7 @@ class _Checker:
     def _unknown(self, path: str, node: Node, shown: str) -> Problem | None:
         """The problem of a path that leads nowhere, found by writing nothing there."""
         found: list[Problem] = []
-        self.validate(self._with({path: Node(None, node.source)}, found), found)
+        validate(self._with({path: Node(None, node.source)}, found), found)
         for problem in found:
             if problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message:
                 return node.problem(shown, problem.message, at_key=True)
@@ -295,7 +292,7 @@ class _Checker:
         self, leaves: Mapping[str, Node], grid_paths: Sequence[str], table: RowTable | None, row: int
     ) -> list[Problem]:
         found: list[Problem] = []
-        self.validate(self._with(leaves, found), found)
+        validate(self._with(leaves, found), found)
         out = []
         for problem in found:
             if (problem.path, problem.message) in self.known:
@@ -317,13 +314,13 @@ class _Checker:
     def _with(self, leaves: Mapping[str, Node], found: list[Problem]) -> Node:
         tree = self.tree
         for path in sorted(leaves, key=lambda p: (p.count("."), p)):
-            tree = self.assign(tree, path, leaves[path], found)
+            tree = assign(tree, path, leaves[path], found)
         return tree
 
     def _check_group(self, leaves: Mapping[str, Node], shown: str, holder: Node) -> bool:
         """Check one point; True if its key is unknown, so that other values need not be tried."""
         found: list[Problem] = []
-        self.validate(self._with(leaves, found), found)
+        validate(self._with(leaves, found), found)
         unknown = False
         for problem in found:
             if (problem.path, problem.message) in self.known:

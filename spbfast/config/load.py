@@ -1,26 +1,22 @@
 """From YAML files and overrides to a validated Job, or to every error with its place.
 
-Owns the order of things: parse, extend, override, validate, check the sweep. What keys mean is in the
-models; wording is in messages.py; places come from tree.py. Never imports the simulator.
+Owns the order of things: parse, extend, override, validate, check the sweep. A tree is validated in
+validate.py; places come from tree.py. Never imports the simulator.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from spbfast.config import messages, policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
-from spbfast.config.models import Job, JobFile, Scenario
-from spbfast.config.tree import Node, Source, from_plain, label, merge, parse, with_value
+from spbfast.config.job import Job
+from spbfast.config.tree import Node, Source, merge, parse, with_value
+from spbfast.config.validate import assign, validate
 from spbfast.errors import ConfigError, Problem
 
 
@@ -70,7 +66,7 @@ def load_config(
     parts = SweepParts()
     if isinstance(tree.value, dict) and "sweep" in tree.value:
         confine = functools.partial(_confined, path, instead=instead.get("points_file"))
-        parts = check_sweep(tree, found, validate, _assign, confine, main=str(path), one_point=one_point)
+        parts = check_sweep(tree, found, confine, main=str(path), one_point=one_point)
     problems += found
     if problems or file is None:
         raise ConfigError(_in_order(problems, [str(path), *([texts[2]] if texts[2] else [])]))
@@ -92,93 +88,6 @@ def load_config(
         points_file=None if one_point else parts.points_file,
         tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
     )
-
-
-def scenario_with(job: Job, values: Mapping[str, Any]) -> Scenario:
-    """The job's scenario with some values replaced (see Job.with_values).
-
-    Raises
-    ------
-    ConfigError
-        When a path does not exist or a value is invalid.
-    """
-    if job.tree is None:
-        raise ConfigError("this job was not loaded from a file, so its values cannot be replaced")
-    problems: list[Problem] = []
-    tree = job.tree
-    for path in sorted(values, key=lambda p: (p.count("."), p)):
-        source = Source(f"{job.path}: value {path}={values[path]}")
-        tree = _assign(tree, path, from_plain(values[path], source), problems)
-    file = validate(tree, problems)
-    if problems or file is None:
-        raise ConfigError(problems)
-    return file.scenario()
-
-
-def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
-    """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
-    before = len(problems)
-    tree = userpresets.expand(tree, problems)
-    written = tree.value.get("policy")
-    chosen = policy.resolve(written if written is not None else Node({}, tree.source, 1, 1), problems)
-    full = replace(tree, value={**tree.value, "policy": chosen})
-    try:
-        file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
-    except ValidationError as error:
-        problems += _without_echoes([(e, _located(e, full)) for e in error.errors(include_url=False)])
-        return None
-    return file if len(problems) == before else None
-
-
-def _without_echoes(found: list[tuple[Any, Problem]]) -> list[Problem]:
-    """Leave out a missing key whose misspelling is reported anyway."""
-    misspelt = {
-        (*error["loc"][:-1], name)
-        for error, problem in found
-        if error["type"] == "extra_forbidden"
-        for name in re.findall(r"did you mean '([^']+)'", problem.message)
-    }
-    return [p for error, p in found if error["type"] != "missing" or tuple(error["loc"]) not in misspelt]
-
-
-def _located(error: Any, tree: Node) -> Problem:
-    """One of pydantic's errors with its place and our words."""
-    loc = tuple(error["loc"])
-    node, parts = _walk(tree, loc)
-    path = ".".join(parts)
-    if error["type"] == "extra_forbidden":
-        extra = tuple(policy.ALIASES) if loc[:-1] == ("policy",) else ()
-        return node.problem(path, messages.unknown_key(JobFile, loc, extra), at_key=True)
-    message = messages.reword(error, JobFile)
-    if error["type"] == "missing":
-        return node.problem(path, message, at_key=True)
-    if loc == ("policy",):
-        shown = messages.show(node.plain())
-        return node.problem(path, f"must be a preset name (e.g. v1@30) or a mapping, got {shown}")
-    head, found, rest = message.partition(": ")
-    if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):
-        inner = node.value.get(head)
-        return (inner or node).problem(f"{path}.{head}" if path else head, rest, at_key=inner is None)
-    return node.problem(path, message)
-
-
-def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
-    """The nearest written node of an error's location, and the path to show for it."""
-    node, parts = tree, []
-    for i, step in enumerate(loc):
-        below, shown = None, str(step)
-        if isinstance(node.value, dict):
-            below = node.value.get(shown)
-        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
-            below, shown = node.value[step], label(node, step)
-        if below is not None:
-            node = below
-            parts.append(shown)
-        elif step == "[key]" or messages.union_models(messages.annotation_at(JobFile, loc[:i])):
-            continue
-        else:
-            parts.append(str(step))
-    return node, parts
 
 
 def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None, str]:
@@ -287,7 +196,7 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> Node:
         problems.append(source.problem(0, 0, "", message))
         return tree
     leaf = parse(value, source, problems)
-    return tree if leaf is None else _assign(tree, key.strip(), leaf, problems)
+    return tree if leaf is None else assign(tree, key.strip(), leaf, problems)
 
 
 def _add_grid(tree: Node, text: str, problems: list[Problem]) -> Node:
@@ -303,20 +212,6 @@ def _add_grid(tree: Node, text: str, problems: list[Problem]) -> Node:
         return tree
     patch = Node({"sweep": Node({"grid": Node({key.strip(): leaf}, source)}, source)}, source)
     return merge(tree, patch)
-
-
-def _assign(tree: Node, path: str, leaf: Node, problems: list[Problem]) -> Node:
-    """The tree with `leaf` at `path`; a path that leads nowhere is appended to `problems`."""
-    if path.split(".")[0] == "policy":
-        patch = leaf
-        for segment in reversed(path.split(".")):
-            patch = replace(leaf, value={segment: patch}, whole=False)
-        return merge(tree, policy.normalise(patch, problems))
-    try:
-        return with_value(tree, path, leaf)
-    except ValueError as error:
-        problems.append(leaf.problem(path, str(error), at_key=True))
-        return tree
 
 
 def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:

@@ -1,17 +1,13 @@
 """What a job is: the simulated scenario, and around it the sweep, the output and the executor.
 
 Scenario is the part that decides results and therefore identities; its `canonical()` is what hashes cover.
-JobFile is the shape of a YAML file, Job what `load_config` returns. The machine's and actors' own models
-live in machine.py and actors.py, the policy in policy.py, the executor in executor.py.
+JobFile is the shape of a YAML file; job.py has what `load_config` returns. The models of the machine and
+of actors live in machine.py and actors.py, the policy in policy.py, the executor in executor.py.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -26,9 +22,7 @@ from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
 
 if TYPE_CHECKING:
-    from spbfast.config.ranges import Range
-    from spbfast.config.rows import PointsFile, RowTable
-    from spbfast.config.tree import Node
+    pass
 
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
@@ -218,76 +212,3 @@ class JobFile(ScenarioFields):
         """The part that decides results."""
         values = {name: getattr(self, name) for name in ScenarioFields.model_fields}
         return Scenario.model_construct(**values, output_every=self.output.every)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A loaded configuration.
-
-    Attributes
-    ----------
-    scenario : Scenario
-        The file's own point, without the sweep.
-    source_text : str
-        The file as written, comments included.
-    base_text : str
-        The extended file as written, empty if there is none.
-    overrides, grid_overrides : tuple of str
-        The `--set` and `--grid` arguments.
-    rows : RowTable or None
-        The points of `zip`, `points` or `points_file`.
-    ranges : dict
-        The ranges of `design` by their dotted path.
-    points_file : PointsFile or None
-        The file of points as it was read.
-    """
-
-    name: str
-    seed: int
-    replicates: int
-    scenario: Scenario
-    sweep: SweepSpec | None
-    output: Output
-    executor: Executor
-    source_text: str
-    path: Path
-    base_text: str = ""
-    overrides: tuple[str, ...] = ()
-    grid_overrides: tuple[str, ...] = ()
-    rows: RowTable | None = field(default=None, repr=False, compare=False)
-    ranges: Mapping[str, Range] = field(default_factory=dict, repr=False, compare=False)
-    points_file: PointsFile | None = field(default=None, repr=False, compare=False)
-    tree: Node | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def nr_points(self) -> int:
-        """Points of the sweep, the baseline included; equal ones are merged only when it is planned."""
-        if self.sweep is None:
-            return 1
-        rows = len(self.rows) if self.rows is not None else 1
-        if (design := self.sweep.design) is not None:
-            d = len(design.ranges)
-            extra = {"saltelli": 2 * d + 2 if design.second_order else d + 2, "morris": d + 1}
-            rows = design.samples * extra.get(design.kind, 1)
-        has_rows = self.rows is not None or design is not None
-        grid = math.prod(len(values) for values in self.sweep.grid.values()) if self.sweep.grid else 1
-        nr = rows * grid if has_rows or self.sweep.grid else 0
-        return nr + bool(self.sweep.baseline)
-
-    def with_values(self, values: Mapping[str, Any]) -> Scenario:
-        """The scenario with some values replaced, validated again.
-
-        Parameters
-        ----------
-        values : mapping
-            Dotted path to value as a file would write it, such as
-            ``{"policy.slab_shrink_throttle": "50ms"}``. Shorter paths are applied first.
-
-        Raises
-        ------
-        ConfigError
-            When a path does not exist or a value is invalid.
-        """
-        from spbfast.config.load import scenario_with
-
-        return scenario_with(self, values)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spbfast.config.job import Job
 from spbfast.config.load import load_config
-from spbfast.config.models import Job
 from spbfast.errors import ResultsError
 from spbfast.sweep.store.atomic import atomic_file, read_json, write_json
 

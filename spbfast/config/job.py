@@ -1,0 +1,98 @@
+"""A loaded configuration: the validated scenario with its sweep, output and executor, and its sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spbfast.config.executor import Executor
+from spbfast.config.models import Output, Scenario, SweepSpec
+from spbfast.config.ranges import Range
+from spbfast.config.rows import PointsFile, RowTable
+from spbfast.config.tree import Node, Source, from_plain
+from spbfast.config.validate import assign, validate
+from spbfast.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Job:
+    """A loaded configuration.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        The file's own point, without the sweep.
+    source_text : str
+        The file as written, comments included.
+    base_text : str
+        The extended file as written, empty if there is none.
+    overrides, grid_overrides : tuple of str
+        The `--set` and `--grid` arguments.
+    rows : RowTable or None
+        The points of `zip`, `points` or `points_file`.
+    ranges : dict
+        The ranges of `design` by their dotted path.
+    points_file : PointsFile or None
+        The file of points as it was read.
+    """
+
+    name: str
+    seed: int
+    replicates: int
+    scenario: Scenario
+    sweep: SweepSpec | None
+    output: Output
+    executor: Executor
+    source_text: str
+    path: Path
+    base_text: str = ""
+    overrides: tuple[str, ...] = ()
+    grid_overrides: tuple[str, ...] = ()
+    rows: RowTable | None = field(default=None, repr=False, compare=False)
+    ranges: Mapping[str, Range] = field(default_factory=dict, repr=False, compare=False)
+    points_file: PointsFile | None = field(default=None, repr=False, compare=False)
+    tree: Node | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def nr_points(self) -> int:
+        """Points of the sweep, the baseline included; equal ones are merged only when it is planned."""
+        if self.sweep is None:
+            return 1
+        rows = len(self.rows) if self.rows is not None else 1
+        if (design := self.sweep.design) is not None:
+            d = len(design.ranges)
+            extra = {"saltelli": 2 * d + 2 if design.second_order else d + 2, "morris": d + 1}
+            rows = design.samples * extra.get(design.kind, 1)
+        has_rows = self.rows is not None or design is not None
+        grid = math.prod(len(values) for values in self.sweep.grid.values()) if self.sweep.grid else 1
+        nr = rows * grid if has_rows or self.sweep.grid else 0
+        return nr + bool(self.sweep.baseline)
+
+    def with_values(self, values: Mapping[str, Any]) -> Scenario:
+        """The scenario with some values replaced, validated again.
+
+        Parameters
+        ----------
+        values : mapping
+            Dotted path to value as a file would write it, such as
+            ``{"policy.slab_shrink_throttle": "50ms"}``. Shorter paths are applied first.
+
+        Raises
+        ------
+        ConfigError
+            When a path does not exist or a value is invalid.
+        """
+        if self.tree is None:
+            raise ConfigError("this job was not loaded from a file, so its values cannot be replaced")
+        problems: list[Problem] = []
+        tree = self.tree
+        for path in sorted(values, key=lambda p: (p.count("."), p)):
+            source = Source(f"{self.path}: value {path}={values[path]}")
+            tree = assign(tree, path, from_plain(values[path], source), problems)
+        file = validate(tree, problems)
+        if problems or file is None:
+            raise ConfigError(problems)
+        return file.scenario()

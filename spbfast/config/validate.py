@@ -1,0 +1,100 @@
+"""From a tree of YAML nodes to a validated JobFile, or to every problem with its place.
+
+Owns the completion of the policy before validation, and pydantic's errors in our words and at our places.
+What keys mean is in the models; wording is in messages.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from spbfast.config import messages, policy, userpresets
+from spbfast.config.models import JobFile
+from spbfast.config.tree import Node, label, merge, with_value
+from spbfast.errors import Problem
+
+
+def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
+    """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
+    before = len(problems)
+    tree = userpresets.expand(tree, problems)
+    written = tree.value.get("policy")
+    chosen = policy.resolve(written if written is not None else Node({}, tree.source, 1, 1), problems)
+    full = replace(tree, value={**tree.value, "policy": chosen})
+    try:
+        file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
+    except ValidationError as error:
+        problems += _without_echoes([(e, _located(e, full)) for e in error.errors(include_url=False)])
+        return None
+    return file if len(problems) == before else None
+
+
+def _without_echoes(found: list[tuple[Any, Problem]]) -> list[Problem]:
+    """Leave out a missing key whose misspelling is reported anyway."""
+    misspelt = {
+        (*error["loc"][:-1], name)
+        for error, problem in found
+        if error["type"] == "extra_forbidden"
+        for name in re.findall(r"did you mean '([^']+)'", problem.message)
+    }
+    return [p for error, p in found if error["type"] != "missing" or tuple(error["loc"]) not in misspelt]
+
+
+def _located(error: Any, tree: Node) -> Problem:
+    """One of pydantic's errors with its place and our words."""
+    loc = tuple(error["loc"])
+    node, parts = _walk(tree, loc)
+    path = ".".join(parts)
+    if error["type"] == "extra_forbidden":
+        extra = tuple(policy.ALIASES) if loc[:-1] == ("policy",) else ()
+        return node.problem(path, messages.unknown_key(JobFile, loc, extra), at_key=True)
+    message = messages.reword(error, JobFile)
+    if error["type"] == "missing":
+        return node.problem(path, message, at_key=True)
+    if loc == ("policy",):
+        shown = messages.show(node.plain())
+        return node.problem(path, f"must be a preset name (e.g. v1@30) or a mapping, got {shown}")
+    head, found, rest = message.partition(": ")
+    if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):
+        inner = node.value.get(head)
+        return (inner or node).problem(f"{path}.{head}" if path else head, rest, at_key=inner is None)
+    return node.problem(path, message)
+
+
+def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
+    """The nearest written node of an error's location, and the path to show for it."""
+    node, parts = tree, []
+    for i, step in enumerate(loc):
+        below, shown = None, str(step)
+        if isinstance(node.value, dict):
+            below = node.value.get(shown)
+        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+            below, shown = node.value[step], label(node, step)
+        if below is not None:
+            node = below
+            parts.append(shown)
+        elif step == "[key]" or messages.union_models(messages.annotation_at(JobFile, loc[:i])):
+            continue
+        else:
+            parts.append(str(step))
+    return node, parts
+
+
+def assign(tree: Node, path: str, leaf: Node, problems: list[Problem]) -> Node:
+    """The tree with `leaf` at `path`; a path that leads nowhere is appended to `problems`."""
+    if path.split(".")[0] == "policy":
+        patch = leaf
+        for segment in reversed(path.split(".")):
+            patch = replace(leaf, value={segment: patch}, whole=False)
+        return merge(tree, policy.normalise(patch, problems))
+    try:
+        return with_value(tree, path, leaf)
+    except ValueError as error:
+        problems.append(leaf.problem(path, str(error), at_key=True))
+        return tree
