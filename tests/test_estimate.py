@@ -12,7 +12,7 @@ import pytest
 from spbfast import cli
 from spbfast.errors import ResultsError
 from spbfast.sweep import run_sweep
-from spbfast.sweep.run.estimate import estimate, format_bytes, words
+from spbfast.sweep.run.estimate import estimate, words
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, GRID, make_job
 
@@ -105,7 +105,3 @@ def test_on_the_command_line(
     told = json.loads(capsys.readouterr().out)
     assert (told["runs"], told["run"], told["wall_s"]) == (15, None, None)
     assert not (tmp_path / "out").exists()
-
-
-def test_bytes_for_people() -> None:
-    assert [format_bytes(n) for n in (812, 3.41e6, 1.234e12)] == ["812 B", "3.41 MB", "1.23 TB"]

@@ -16,7 +16,7 @@ from tests.imports import MODULES, PACKAGE, arrows, circles, imports, module_lev
 
 # From the ground up. Rooms of one storey know nothing of each other.
 STOREYS: list[tuple[str, ...]] = [
-    ("constants", "jit"),
+    ("constants", "jit", "text"),
     ("errors", "model.primitives"),
     ("outputs", "model.state"),
     ("config", "model.allocator"),
@@ -110,7 +110,7 @@ def test_numba_is_named_in_one_place(path: Path) -> None:
     assert [(m, n) for m, n in imports(tree) if m.split(".")[0] in ("numba", "llvmlite")] == []
 
 
-LIGHT = [p for p in FILES if ROOM[p] in ("", "config", "cli", "errors", "constants", "outputs")]
+LIGHT = [p for p in FILES if ROOM[p] in ("", "config", "cli", "errors", "constants", "outputs", "text")]
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=name_of)

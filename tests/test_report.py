@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from spbfast.results.open import open_results
-from spbfast.results.plots import format_value, point_labels, short_names
+from spbfast.results.plots import point_labels, short_names
 from spbfast.results.report import build_report
 from spbfast.results.report.page import choose_points
-from spbfast.results.report.tables import number, spans
+from spbfast.results.report.tables import number
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
@@ -156,33 +156,11 @@ def test_labels(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("value", "units", "shown"),
-    [
-        (0.05, "s", "50 ms"),
-        (2.0, "s", "2 s"),
-        (480.0, "s", "8 min"),
-        (0.0, "s", "0 s"),
-        (247 * 2**30, "byte", "247 GiB"),
-        (300e6, "byte s-1", "286.1 MiB/s"),
-        (True, "", "on"),
-        ("v1@30", "", "v1@30"),
-        (2048, "", "2048"),
-    ],
-)
-def test_values_for_people(value: object, units: str, shown: str) -> None:
-    assert format_value(value, units) == shown
-
-
 def test_numbers_for_people() -> None:
     minus = "\N{MINUS SIGN}"
     shown = [number(x) for x in (85, -54.0, 0.123456, 12345.6, float("nan"))]
     assert shown == ["85", f"{minus}54", "0.123", "12,346", "none"]
     assert [number(x, 1) for x in (-0.04, -3.25, 1e6)] == ["0.0", f"{minus}3.2", "1,000,000.0"]
-
-
-def test_spans() -> None:
-    assert [spans(n) for n in ([], [3], [0, 1, 2, 5, 7, 8])] == ["", "3", "0 to 2, 5, 7 to 8"]
 
 
 def test_short_names_stay_unique() -> None:

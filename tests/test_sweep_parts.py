@@ -16,7 +16,7 @@ from spbfast.sweep.points.design import build_design
 from spbfast.sweep.points.identity import canonical_json, point_identity
 from spbfast.sweep.points.params import coord_name
 from spbfast.sweep.points.plan import Cell, auto_batch_size, make_plan, pending_cells
-from spbfast.sweep.run.progress import Lines, format_seconds
+from spbfast.sweep.run.progress import Lines
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.manifest import diff_trees
 from spbfast.sweep.store.shards import CellResult, read_shard, union_coords, write_shard
@@ -139,14 +139,6 @@ def test_lines_are_rare_and_end_with_all() -> None:
     assert len(text) <= 2
     assert text[-1].startswith("1000 of 1000 runs (100 %), 2 failed")
     assert text[-1].endswith("5.0 M page events/s")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0.4 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations_for_people(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
 
 
 def test_differences_name_the_leaf() -> None:

@@ -17,6 +17,7 @@ import click
 import typer
 
 from spbfast.cli.options import DirArg, JsonOpt, QuietOpt, app
+from spbfast.text import format_bytes, format_seconds, format_share, text_table
 
 WATCH_S = 2.0
 EXIT_DIFFERS = 1
@@ -47,11 +48,8 @@ def status(
 
 
 def _status_lines(found: Any) -> list[str]:
-    from spbfast.sweep.run.estimate import format_bytes
-    from spbfast.sweep.run.progress import format_seconds
-
-    percent = 100 * (found.ok + found.failed) // max(1, found.runs)
-    head = f"{found.name}: {found.state}, {found.ok} of {found.runs} runs ok ({percent} %)"
+    share = format_share(found.ok + found.failed, found.runs)
+    head = f"{found.name}: {found.state}, {found.ok} of {found.runs} runs ok ({share})"
     lines = [f"{head}, {found.failed} failed, {found.missing} missing"]
     if found.driver:
         lines.append(f"  driver   {found.driver}")
@@ -95,13 +93,8 @@ def ls(
     if not rows:
         typer.echo(f"no results below {root}")
         return
-    width = max(len("directory"), *(len(r.directory) for r in rows))
-    typer.echo(
-        f"{'directory':<{width}}  {'state':<8} {'points':>8} {'runs':>8} {'ok':>8} {'failed':>7} created"
-    )
-    for r in rows:
-        counts = f"{r.points:>8} {r.runs:>8} {r.ok:>8} {r.failed:>7}"
-        typer.echo(f"{r.directory:<{width}}  {r.state:<8} {counts} {r.created}")
+    header = ("directory", "state", "points", "runs", "ok", "failed", "created")
+    typer.echo(text_table(header, [[getattr(r, name) for name in header] for r in rows], left=(0, 1, 6)))
 
 
 @app.command()

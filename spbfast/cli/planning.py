@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.options import app
+from spbfast.text import text_table
 
 
 def dry_run(job: Any, outdir: Path, *, as_json: bool, measure: bool) -> None:
@@ -39,8 +40,7 @@ def init(
     from spbfast.config.templates import template_names, write_template
 
     if list_:
-        for name, text in template_names():
-            typer.echo(f"{name:<10} {text}")
+        typer.echo(text_table((), template_names(), left=(0, 1)))
         return
     written = write_template(path, template or "sweep")
     typer.echo(f"{written}: edit it, then: spbfast validate {written} && spbfast sweep {written} --dry-run")

@@ -23,6 +23,7 @@ from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.tree import NO_SUCH_PLACE, Node, lookup
 from spbfast.config.validate import assign, validate
 from spbfast.errors import Problem
+from spbfast.text import quote_value, suggest
 
 Confine = Callable[[Node, str, list[Problem]], Path | None]
 
@@ -101,8 +102,8 @@ class _Checker:
             message += ", ".join(allowed)
         else:
             paths = [p for p in messages.all_paths(ScenarioFields) if p.rsplit(".", 1)[-1] == top]
-            hint = f"; did you mean {paths[0]!r}?" if paths else messages.suggest(path, allowed)
-            hint = hint or messages.suggest(path, list(messages.all_paths(ScenarioFields)))
+            hint = f"; did you mean {paths[0]!r}?" if paths else suggest(path, allowed)
+            hint = hint or suggest(path, list(messages.all_paths(ScenarioFields)))
             message = f"unknown key {path!r}{hint or '; sections: ' + ', '.join(allowed)}"
         self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
         return False
@@ -151,7 +152,7 @@ class _Checker:
             plain = leaf.plain()
             key = (type(plain), repr(plain))
             if key in seen:
-                message = f"the value {messages.show(plain)} appears twice"
+                message = f"the value {quote_value(plain)} appears twice"
                 self.problems.append(leaf.problem(shown, message))
             seen.add(key)
             if self._check_group({path: leaf}, shown, node):
@@ -299,12 +300,10 @@ class _Checker:
                 continue
             shown = list(leaves.items())
             owner = next((p for p in reversed(list(leaves)) if p in grid_paths), "")
-            others = ", ".join(
-                f"{p}={messages.show(n.plain())}" for p, n in shown[:SHOWN_VALUES] if p != owner
-            )
+            others = ", ".join(f"{p}={quote_value(n.plain())}" for p, n in shown[:SHOWN_VALUES] if p != owner)
             what = f"{problem.path}: {problem.message}" if problem.path else problem.message
             if owner:
-                own = messages.show(leaves[owner].plain())
+                own = quote_value(leaves[owner].plain())
                 message = f"{own} together with {others} gives {what}"
                 out.append(leaves[owner].problem(f"sweep.grid.{owner}", message))
             elif table is not None:

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spbfast.config import messages, policy, readymade, userpresets
+from spbfast.config import policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.job import Job
 from spbfast.config.tree import Node, Source, merge, parse, with_value
 from spbfast.config.validate import assign, validate
 from spbfast.errors import ConfigError, Problem
+from spbfast.text import quote_value, suggest
 
 
 def load_config(
@@ -97,7 +98,7 @@ def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None,
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         if len(path.parts) == 1 and not path.suffix:
             near += readymade.ready_made_jobs()
-        message = f"no such file{messages.suggest(path.name, near)}"
+        message = f"no such file{suggest(path.name, near)}"
         problems.append(Problem(shown, 0, 0, "", message))
         return None, ""
     except (OSError, UnicodeDecodeError) as error:
@@ -166,7 +167,7 @@ def _confined(
         return instead
     given = node.value
     if not isinstance(given, str) or not given:
-        message = f"must be a file name relative to this file, got {messages.show(given)}"
+        message = f"must be a file name relative to this file, got {quote_value(given)}"
         problems.append(node.problem(shown, message))
         return None
     message = f"{given!r} must be a relative path that stays inside "

@@ -6,12 +6,13 @@ models. It neither reads files nor knows lines; load.py adds the places.
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from spbfast.text import quote_value, suggest
 
 SHOWN_KEYS = 12
 JOB_ONLY = "extends"
@@ -85,12 +86,6 @@ def all_paths(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from all_paths(below, f"{path}.")
 
 
-def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
-    """``; did you mean 'x'?`` or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def unknown_key(root: type[BaseModel], loc: Sequence[int | str], extra: Sequence[str] = ()) -> str:
     """The message for a key that its section does not know."""
     key, known = str(loc[-1]), [*fields_at(root, loc[:-1]), *extra]
@@ -105,20 +100,6 @@ def unknown_key(root: type[BaseModel], loc: Sequence[int | str], extra: Sequence
         shown = ", ".join(known[:SHOWN_KEYS]) + (", ..." if len(known) > SHOWN_KEYS else "")
         hint = f"; known keys here: {shown}"
     return f"unknown key {key!r}{hint}"
-
-
-def show(value: Any) -> str:
-    """A value as the user wrote it, shortened."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 _LIMITS = {
@@ -149,18 +130,18 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     loc = tuple(error["loc"])
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
-        return f"must be {word} {ctx[key]}, got {show(value)}"
+        return f"must be {word} {ctx[key]}, got {quote_value(value)}"
     if kind in ("list_type", "tuple_type") and isinstance(value, Mapping):
         names = ", ".join(map(repr, value))
         return f"must be a list; a mapping may only change elements of an extended file's list, got {names}"
     if kind in _TYPES:
-        return f"{_TYPES[kind]}, got {show(value)}"
+        return f"{_TYPES[kind]}, got {quote_value(value)}"
     if kind == "missing":
         return f"the key {loc[-1]!r} is required and missing{_example(root, loc)}"
     if kind in ("literal_error", "enum"):
         choices = _choices(root, loc)
         hint = suggest(value, choices) if isinstance(value, str) else ""
-        return f"must be one of {', '.join(choices) or ctx['expected']}; got {show(value)}{hint}"
+        return f"must be one of {', '.join(choices) or ctx['expected']}; got {quote_value(value)}{hint}"
     if kind == "value_error":
         return str(ctx.get("error", error["msg"]))
     if kind in _MAPPINGS:
@@ -169,14 +150,14 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
             f" of the keys {', '.join(keys[:SHOWN_KEYS])}{', ...' * (len(keys) > SHOWN_KEYS)}" if keys else ""
         )
         advice = "; leave the key out to get the defaults" if value is None else ""
-        return f"must be a mapping{more}, got {show(value)}{advice}"
+        return f"must be a mapping{more}, got {quote_value(value)}{advice}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _wrong_tag(kind, value, root, loc)
     if kind == "multiple_of":
-        return f"must be a multiple of {ctx['multiple_of']}, got {show(value)}"
+        return f"must be a multiple of {ctx['multiple_of']}, got {quote_value(value)}"
     if kind == "string_pattern_mismatch":
-        return f"must match {ctx['pattern']}, got {show(value)}"
-    return f"{error['msg']}, got {show(value)}"
+        return f"must match {ctx['pattern']}, got {quote_value(value)}"
+    return f"{error['msg']}, got {quote_value(value)}"
 
 
 def _choices(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spbfast.config import messages
 from spbfast.config.coupling import Scalar
 from spbfast.config.tree import Node
 from spbfast.errors import Problem
+from spbfast.text import quote_value, suggest
 
 KEYS = ("min", "max", "scale", "step")
 SCALES = ("linear", "log")
@@ -70,15 +70,13 @@ def read_range(node: Node, shown: str, scalar: Scalar | None, problems: list[Pro
             return None
         return Choices(tuple(node.plain()))
     if not isinstance(node.value, dict):
-        message = f"must be a range such as {EXAMPLE} or a list of choices, got {messages.show(node.plain())}"
+        message = f"must be a range such as {EXAMPLE} or a list of choices, got {quote_value(node.plain())}"
         problems.append(node.problem(shown, message))
         return None
     before = len(problems)
     for key, inner in node.value.items():
         if key not in KEYS:
-            message = (
-                f"unknown key {key!r}{messages.suggest(key, KEYS) or '; known keys: ' + ', '.join(KEYS)}"
-            )
+            message = f"unknown key {key!r}{suggest(key, KEYS) or '; known keys: ' + ', '.join(KEYS)}"
             problems.append(inner.problem(f"{shown}.{key}", message, at_key=True))
     for key in ("min", "max"):
         if key not in node.value:
@@ -94,14 +92,14 @@ def _read_span(node: Node, shown: str, scalar: Scalar, problems: list[Problem]) 
     before = len(problems)
     scale = node.value.get("scale")
     if scale is not None and scale.value not in SCALES:
-        message = f"must be one of {', '.join(SCALES)}; got {messages.show(scale.plain())}"
+        message = f"must be one of {', '.join(SCALES)}; got {quote_value(scale.plain())}"
         problems.append(scale.problem(f"{shown}.scale", message))
     ends: list[float] = []
     for key in ("min", "max"):
         inner = node.value[key]
         found = None if isinstance(inner.value, dict | list) else scalar.problem(inner.plain())
         if isinstance(inner.value, dict | list):
-            found = f"must be one value, got {messages.show(inner.plain())}"
+            found = f"must be one value, got {quote_value(inner.plain())}"
         if found:
             problems.append(inner.problem(f"{shown}.{key}", found))
         else:
@@ -132,7 +130,7 @@ def _read_step(node: Node | None, shown: str, scalar: Scalar, problems: list[Pro
         problems.append(node.problem(shown, str(error)))
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        problems.append(node.problem(shown, f"must be greater than 0, got {messages.show(node.plain())}"))
+        problems.append(node.problem(shown, f"must be greater than 0, got {quote_value(node.plain())}"))
         return 0
     return value
 

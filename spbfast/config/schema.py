@@ -19,6 +19,7 @@ from spbfast.config import messages, policy, presets, series
 from spbfast.config.models import JobFile
 from spbfast.config.units import format_duration, format_size
 from spbfast.errors import ConfigError
+from spbfast.text import suggest
 
 _ALIAS_TEXT = {
     "shrink_requests": ("boolean", "another name of slab_shrink"),
@@ -176,7 +177,7 @@ def explain(path: str) -> str:
     if path not in docs:
         ends = [p for p in docs if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
         if len(ends) != 1:
-            hint = f"; did you mean {ends[0]!r}?" if ends else messages.suggest(path, list(docs), 0.5)
+            hint = f"; did you mean {ends[0]!r}?" if ends else suggest(path, list(docs), 0.5)
             raise ConfigError(f"unknown key {path!r}{hint or '; `spbfast explain` lists all keys'}")
         path = ends[0]
     doc = docs[path]

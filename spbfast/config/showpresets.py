@@ -10,6 +10,7 @@ import textwrap
 from typing import Any
 
 from spbfast.config import presets
+from spbfast.text import text_table
 
 
 def matrix_text(width: int = 80, *, everything: bool = False) -> str:
@@ -28,7 +29,7 @@ def matrix_text(width: int = 80, *, everything: bool = False) -> str:
     rows = presets.matrix(everything=everything)
     shown = {key: [presets.text(v) for v in row.values()] for key, row in rows.items()}
     label = max(len(key) for key in rows)
-    blocks = [_block(shown, first, last, label) for first, last in _groups(shown, width - label)]
+    blocks = [_block(shown, first, last) for first, last in _groups(shown, width - label)]
     aliases = ", ".join(f"{short} is {long}" for short, long in presets.ALIASES.items())
     same = "" if everything else " Switches that are the same in every preset are left out (--all)."
     legend = f". the same as in the preset to its left. {aliases}.{same}"
@@ -46,11 +47,8 @@ def difference_text(one: str, other: str) -> str:
     rows = presets.difference(one, other)
     if not rows:
         return f"{one} and {other} are the same"
-    cells = {key: (presets.text(a), presets.text(b)) for key, (a, b) in rows.items()}
-    label = max(len("switch"), *(len(key) for key in cells))
-    left = max(len(one), *(len(a) for a, _ in cells.values()))
-    lines = [f"{'switch':<{label}} {one:<{left}} {other}"]
-    return "\n".join(lines + [f"{key:<{label}} {a:<{left}} {b}" for key, (a, b) in cells.items()])
+    cells = [(key, presets.text(a), presets.text(b)) for key, (a, b) in rows.items()]
+    return text_table(("switch", one, other), cells, left=(0, 1, 2))
 
 
 def matrix_data(*, everything: bool = False) -> dict[str, Any]:
@@ -64,34 +62,29 @@ def difference_data(one: str, other: str) -> dict[str, Any]:
     return {key: {one: a, other: b} for key, (a, b) in presets.difference(one, other).items()}
 
 
-def _column(shown: dict[str, list[str]], i: int, *, first: bool) -> tuple[list[str], int]:
-    """A preset's cells and their width; the heading of a group's first one may reach over the labels."""
-    cells = ["." if not first and row[i] == row[i - 1] else row[i] for row in shown.values()]
-    width = max(len(cell) for cell in cells)
-    return cells, width if first else max(width, len(presets.ladder()[i]))
+def _cells(row: list[str], first: int, last: int) -> list[str]:
+    """A switch's values in a group of presets: a dot where nothing changes."""
+    return [row[i] if i == first or row[i] != row[i - 1] else "." for i in range(first, last + 1)]
 
 
 def _groups(shown: dict[str, list[str]], room: int) -> list[tuple[int, int]]:
     """First and last preset of each group that fits side by side."""
-    groups: list[tuple[int, int]] = []
-    used = room + 1
-    for i in range(len(presets.ladder())):
-        need = 1 + _column(shown, i, first=False)[1]
-        if used + need > room:
-            need = 1 + _column(shown, i, first=True)[1]
+    names, groups = presets.ladder(), [(0, 0)]
+
+    def width(first: int, last: int) -> int:
+        columns = zip(*(_cells(row, first, last) for row in shown.values()), strict=True)
+        heads = names[first : last + 1]
+        return sum(1 + max(len(head), *map(len, column)) for head, column in zip(heads, columns, strict=True))
+
+    for i in range(1, len(names)):
+        first, _ = groups[-1]
+        if width(first, i) <= room:
+            groups[-1] = (first, i)
+        else:
             groups.append((i, i))
-            used = 0
-        groups[-1] = (groups[-1][0], i)
-        used += need
     return groups
 
 
-def _block(shown: dict[str, list[str]], first: int, last: int, label: int) -> str:
-    columns = [_column(shown, i, first=i == first) for i in range(first, last + 1)]
-    head = f"{presets.ladder()[first]:>{label + 1 + columns[0][1]}}"
-    for i, (_, width) in zip(range(first + 1, last + 1), columns[1:], strict=True):
-        head += f" {presets.ladder()[i]:>{width}}"
-    lines = [head]
-    for row, key in enumerate(shown):
-        lines.append(f"{key:<{label}}" + "".join(f" {cells[row]:>{width}}" for cells, width in columns))
-    return "\n".join(lines)
+def _block(shown: dict[str, list[str]], first: int, last: int) -> str:
+    header = ["", *presets.ladder()[first : last + 1]]
+    return text_table(header, [[key, *_cells(row, first, last)] for key, row in shown.items()], gap=1)

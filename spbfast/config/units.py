@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from spbfast.text import quote_value
+
 SIZE_UNITS = {
     "B": 1,
     "kB": 10**3,
@@ -46,7 +48,7 @@ _INT64_MAX = 2**63 - 1
 
 def _parse(value: Any, units: dict[str, int], what: str, example: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"must be a {what} with a unit, e.g. {example}; got {_show(value)}")
+        raise ValueError(f"must be a {what} with a unit, e.g. {example}; got {quote_value(value)}")
     text = repr(value) if isinstance(value, float) else str(value)
     match = _QUANTITY.fullmatch(text)
     if match is None:
@@ -71,14 +73,6 @@ def _common(units: dict[str, int]) -> tuple[str, ...]:
 
 def _base(units: dict[str, int]) -> str:
     return "bytes" if "GiB" in units else "nanoseconds"
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return str(value).lower() if isinstance(value, bool) else f"{value!r}"
 
 
 def _other_unit(number: str, unit: str, units: dict[str, int]) -> str:
@@ -126,7 +120,7 @@ def parse_rate(value: Any) -> int:
         When ``/s`` or the size unit is missing.
     """
     if not isinstance(value, str) or not value.rstrip().endswith("/s"):
-        raise ValueError(f"must be a byte rate, e.g. 300MB/s; got {_show(value)}")
+        raise ValueError(f"must be a byte rate, e.g. 300MB/s; got {quote_value(value)}")
     return parse_size(value.rstrip().removesuffix("/s"))
 
 

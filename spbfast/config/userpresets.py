@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from spbfast.config import messages, presets
+from spbfast.config import presets
 from spbfast.config.policy import normalise
 from spbfast.config.tree import Node, merge
 from spbfast.errors import Problem
+from spbfast.text import suggest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,79}")
 
@@ -91,7 +92,7 @@ def _unless_misspelt(
     try:
         presets.canonical_name(name)
     except ValueError:
-        if hint := messages.suggest(name, list(own)):
+        if hint := suggest(name, list(own)):
             problems.append(chosen.problem("policy.preset", f"unknown preset {name!r}{hint}"))
             keys = {key: node for key, node in policy.value.items() if key != "preset"}
             return replace(tree, value={**tree.value, "policy": replace(policy, value=keys)})

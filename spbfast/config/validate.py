@@ -18,6 +18,7 @@ from spbfast.config import messages, policy, userpresets
 from spbfast.config.models import JobFile
 from spbfast.config.tree import Node, label, merge, with_value
 from spbfast.errors import Problem
+from spbfast.text import quote_value
 
 
 def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
@@ -58,7 +59,7 @@ def _located(error: Any, tree: Node) -> Problem:
     if error["type"] == "missing":
         return node.problem(path, message, at_key=True)
     if loc == ("policy",):
-        shown = messages.show(node.plain())
+        shown = quote_value(node.plain())
         return node.problem(path, f"must be a preset name (e.g. v1@30) or a mapping, got {shown}")
     head, found, rest = message.partition(": ")
     if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):

@@ -15,9 +15,9 @@ from typing import Any
 
 import xarray as xr
 
-from spbfast.config.messages import suggest
 from spbfast.errors import ResultsError
 from spbfast.results.open import open_results
+from spbfast.text import suggest_or_list
 
 FORMS = ("zarr", "csv", "parquet")
 
@@ -103,8 +103,7 @@ def _known(ds: xr.Dataset, variables: Sequence[str]) -> list[Any]:
     wrong = [v for v in variables if v not in ds.data_vars]
     if wrong:
         known = [str(n) for n in ds.data_vars]
-        hint = suggest(wrong[0], known) or f"; there are {', '.join(known)}"
-        raise ResultsError(f"there is no variable {wrong[0]!r}{hint}")
+        raise ResultsError(f"there is no variable {wrong[0]!r}{suggest_or_list(wrong[0], known)}")
     return list(variables)
 
 

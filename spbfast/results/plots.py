@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spbfast.results.open import band, sweep_params
 from spbfast.outputs.variables import VARIABLES
+from spbfast.text import format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,25 +26,6 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 BASELINE = "#666666"
 PAGE = 4096
 MAX_CORNERS = 160
-_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-_TIMES = ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
-
-
-def format_value(value: Any, units: str = "") -> str:
-    """A parameter's value for people: 0.05 s is 50 ms, 2147483648 byte is 2 GiB."""
-    if isinstance(value, bool | np.bool_):
-        return "on" if value else "off"
-    if isinstance(value, str) or value is None:
-        return str(value)
-    number = float(value)
-    scale: tuple[tuple[float, str], ...] = (
-        _TIMES if units == "s" else _SIZES if units.startswith("byte") else ()
-    )
-    suffix = "/s" if units == "byte s-1" else ""
-    for factor, name in scale:
-        if abs(number) >= factor * (2 if name == "min" else 1):
-            return f"{number / factor:.4g} {name}{suffix}"
-    return f"{number:.10g}{' ' + units if units not in ('', '1') else ''}"
 
 
 def short_names(names: Sequence[str], paths: Sequence[str]) -> dict[str, str]:

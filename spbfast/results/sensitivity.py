@@ -14,13 +14,13 @@ import numpy as np
 import xarray as xr
 
 from spbfast.results.analysis import at_time
-from spbfast.config.messages import suggest
 from spbfast.errors import ResultsError
 from spbfast.results.open import open_results
 from spbfast.sweep.points.design import salib_problem
 from spbfast.sweep.points.plan import make_plan
 from spbfast.sweep.store.shards import OK
 from spbfast.sweep.store.inputs import load_stored
+from spbfast.text import suggest_or_list
 
 SEED = 0
 
@@ -92,8 +92,7 @@ def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: 
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
     if metric not in ds.data_vars:
         known = [str(n) for n in ds.data_vars]
-        hint = suggest(metric, known) or f"; there are {', '.join(known)}"
-        raise ResultsError(f"there is no variable {metric!r}{hint}")
+        raise ResultsError(f"there is no variable {metric!r}{suggest_or_list(metric, known)}")
     reduced = at_time(ds[metric].astype("f8"), at)
     if set(reduced.dims) != {"point", "replicate"}:
         raise ResultsError(f"{metric} has the labels {reduced.dims[2:]}; choose a variable without")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from spbfast.config.messages import suggest
 from spbfast.errors import ConfigError
+from spbfast.text import suggest_or_list
 
 HERE = Path(__file__).parent
 
@@ -30,8 +30,7 @@ def write_template(path: Path, name: str) -> Path:
     """
     known = [n for n, _ in template_names()]
     if name not in known:
-        hint = suggest(name, known) or f"; there are {', '.join(known)}"
-        raise ConfigError(f"--template: there is no template {name!r}{hint}")
+        raise ConfigError(f"--template: there is no template {name!r}{suggest_or_list(name, known)}")
     text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
     try:
         # Exclusive creation: a file of the user's is never overwritten.

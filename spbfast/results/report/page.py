@@ -24,6 +24,7 @@ from spbfast.sweep.store.consolidate import results_digest
 from spbfast.sweep.store.atomic import read_json, write_text
 from spbfast.sweep.store.shards import OK, STATUS_NAMES
 from spbfast.sweep.store.directory import Store
+from spbfast.text import format_ranges
 
 MAX_LINES = 8
 MAX_FAILURES = 20
@@ -180,7 +181,7 @@ def failures(store: Store, ds: xr.Dataset, labels: list[str]) -> list[dict[str, 
         )
         row["replicates"].append(r)
     for row in found.values():
-        row["replicates"] = tables.spans(sorted(row["replicates"]))
+        row["replicates"] = format_ranges(sorted(row["replicates"]))
     return [found[key] for key in sorted(found)]
 
 

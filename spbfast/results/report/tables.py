@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.results.plots import PAGE, format_value
+from spbfast.results.plots import PAGE
 from spbfast.results.open import at_time, sweep_params
-from spbfast.sweep.run.progress import format_seconds
 from spbfast.sweep.store.shards import OK
 from spbfast.outputs.variables import NEITHER, VARIABLES
+from spbfast.text import format_number, format_seconds, format_value
 
 MAX_ROWS = 200
 GIB_PAGES = (1 << 30) // PAGE
@@ -40,15 +40,7 @@ def _range(values: np.ndarray, divisor: float = 1) -> str:
 
 def number(x: float, digits: int | None = None) -> str:
     """A number for people: `digits` decimals, or as many as it needs up to three figures."""
-    if not np.isfinite(x):
-        return "none"
-    if digits is not None:
-        text = f"{x:,.{digits}f}"
-    elif x == round(x) or abs(x) >= 1000:
-        text = f"{x:,.0f}"
-    else:
-        text = f"{x:.3g}" if abs(x) < 100 else f"{x:.1f}"
-    return text.replace("-", "\N{MINUS SIGN}") if float(text.replace(",", "")) else text.lstrip("-")
+    return format_number(x, digits).replace("-", "\N{MINUS SIGN}")
 
 
 def headline(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> list[dict[str, str]]:
@@ -177,17 +169,6 @@ def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
     head = [str(ds[n].attrs.get("config_path", n)) for n in names]
     columns = [VARIABLES[m].long_name for m in metrics]
     return {"params": head, "metrics": columns, "rows": rows, "more": ds.sizes["point"] - len(rows)}
-
-
-def spans(numbers: list[int]) -> str:
-    """Sorted whole numbers, runs of them joined: 0 to 3, 7."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and parts[-1][1] == n - 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in parts)
 
 
 def throughput(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:

@@ -28,13 +28,14 @@ from spbfast.sweep.run.conduct import POLL_S, Conductor
 from spbfast.sweep.run.failures import FailurePolicy
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_words, make_outcome
-from spbfast.sweep.run.progress import Logged, Progress, format_seconds, make_progress
+from spbfast.sweep.run.progress import Logged, Progress, make_progress
 from spbfast.sweep.run.signals import StopRequest
 from spbfast.sweep.store.consolidate import consolidate
 from spbfast.sweep.store.directory import Store, settled
 from spbfast.sweep.store.lock import DirectoryLock
 from spbfast.sweep.store.manifest import default_command
 from spbfast.sweep.store.notes import clear_notes, read_notes
+from spbfast.text import format_seconds
 
 # A batch job about to end has better uses for its last seconds than a large results.nc; shards are enough.
 CONSOLIDATE_IN_A_HURRY = 10_000

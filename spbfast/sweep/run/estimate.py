@@ -25,10 +25,10 @@ from spbfast.outputs.variables import VARIABLES, add_summaries, at_level
 from spbfast.sweep.points.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
 from spbfast.sweep.pools.limits import choose_workers, usable_memory
 from spbfast.sweep.run.needs import Needs
-from spbfast.sweep.run.progress import format_seconds
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.shards import FACTS, SETTLED, read_shard
 from spbfast.sweep.store.view import held_runs
+from spbfast.text import format_bytes, format_seconds
 
 POINTS_MANY = 100_000
 BYTES_MANY = 50 * 10**9
@@ -311,14 +311,6 @@ def _cautions(found: Estimate, outdir: Path, kind: str) -> list[str]:
             "are free; lower executor.workers"
         )
     return out
-
-
-def format_bytes(n: float) -> str:
-    """Bytes for people: 812 B, 3.4 MB, 1.2 GB."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.3g} {unit}"
-    return f"{n:.0f} B"
 
 
 def words(found: Estimate) -> list[str]:

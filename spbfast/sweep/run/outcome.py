@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.run.progress import format_seconds
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store, count
+from spbfast.text import format_seconds
 
 EXIT_OK, EXIT_FAILED, EXIT_TIME_LIMIT = 0, 3, 75
 FAILURES_SHOWN = 5

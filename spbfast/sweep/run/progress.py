@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
+from spbfast.text import format_seconds, format_share
+
 LINE_EVERY_S = 30.0
 LINE_EVERY_SHARE = 0.05
 LINE_PAUSE_S = 1.0
@@ -33,18 +35,6 @@ class Progress(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: 0.4 s, 12 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Quiet:
@@ -89,7 +79,7 @@ class Lines(Quiet):
         if not moved and not ended and waited < LINE_EVERY_S:
             return
         self._last_time, self._last_done = now, done
-        parts = [f"{done} of {total} runs ({100 * done // max(1, total)} %)", f"{failed} failed"]
+        parts = [f"{done} of {total} runs ({format_share(done, total)})", f"{failed} failed"]
         parts.append(f"{format_seconds(now - self._start)} elapsed")
         if eta_s is not None and done < total:
             parts.append(f"about {format_seconds(eta_s)} left")
