@@ -40,10 +40,6 @@ from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, category_of_list
 from spbfast.model.state.trace import Refused
 
-ZONE_BOUNDARY = int(Refused.ZONE_BOUNDARY)
-CROSS_TYPE_NOT_FREE = int(Refused.CROSS_TYPE_NOT_FREE)
-INSUFFICIENT_COMPAT = int(Refused.INSUFFICIENT_COMPAT)
-
 
 @inline_kernel
 def pcp_order(state):
@@ -183,11 +179,11 @@ def find_refusal(z, policy, pfn, mt, label):
     """Why the partly used pageblock of free block `pfn` may not be claimed, or -1."""
     pb = pfn >> PB_ORDER
     if (pb << PB_ORDER) < z.geo.lo or ((pb + 1) << PB_ORDER) > z.geo.hi:
-        return ZONE_BOUNDARY
+        return Refused.ZONE_BOUNDARY
     if is_mixing_refused(z, policy, pb, mt, label):
-        return CROSS_TYPE_NOT_FREE
+        return Refused.CROSS_TYPE_NOT_FREE
     if not is_threshold_waived(z, policy, pfn, mt) and not is_half_compatible(z, policy, pb, mt, label):
-        return INSUFFICIENT_COMPAT
+        return Refused.INSUFFICIENT_COMPAT
     return -1
 
 

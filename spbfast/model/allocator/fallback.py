@@ -32,9 +32,6 @@ from spbfast.model.allocator.pick import fallback_of, mask_of
 from spbfast.model.allocator.record import tally_pollute, tally_steal, trace_extfrag
 from spbfast.model.allocator.spb import rate_reserve
 
-CLAIM_FALLBACK_PREFERRED = int(Outcome.CLAIM_FALLBACK_PREFERRED)
-STEAL_FALLBACK = int(Outcome.STEAL_FALLBACK)
-
 
 @inline_kernel
 def search_category(mt, i):
@@ -107,7 +104,7 @@ def claim_in_category(z, policy, order, mt, flags, i):
         if mt == MOVABLE and high < PB_ORDER // 2:
             return -1
         mt_a, mt_b = fallback_of(mt, 0), fallback_of(mt, 1)
-        rung = CLAIM_FALLBACK_PREFERRED + i
+        rung = Outcome.CLAIM_FALLBACK_PREFERRED + i
         spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, rung)
         if spb < 0:
             continue
@@ -127,7 +124,7 @@ def claim_fallback(z, policy, order, mt, flags):
     for i in range(3):
         pfn = claim_in_category(z, policy, order, mt, flags, i)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = CLAIM_FALLBACK_PREFERRED + i
+            z.ev[Ev.OUTCOME] = Outcome.CLAIM_FALLBACK_PREFERRED + i
             return pfn
     return -1
 
@@ -143,9 +140,9 @@ def steal_fallback(z, policy, order, mt):
     for i in range(3):
         category = search_category(mt, i)
         for high in range(order, MAX_ORDER + 1):
-            spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, STEAL_FALLBACK)
+            spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, Outcome.STEAL_FALLBACK)
             if spb >= 0:
-                z.ev[Ev.OUTCOME] = STEAL_FALLBACK
+                z.ev[Ev.OUTCOME] = Outcome.STEAL_FALLBACK
                 tally_pollute(z, mt, other)
                 pfn = take_first(z, spb, high, order, other)
                 trace_extfrag(z, pfn, order, high, mt, other)

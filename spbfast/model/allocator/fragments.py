@@ -16,7 +16,6 @@ from spbfast.model.allocator.rmqueue import queue_high_water
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, set_content
 
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
 FRAGMENT_ORDERS = (1 << PB_ORDER) - 1
 
 
@@ -39,7 +38,7 @@ def note_served(z, policy, pfn, mt):
 
     Free pages only fall meanwhile: what the last request asks for holds all that others would.
     """
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+    z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
     if mt != MOVABLE and z.geo.set_mask != 0:
         queue_high_water(z, policy, pfn)
 

@@ -33,8 +33,6 @@ from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, clear_content, set_content
 
-TAKE_HIGHATOMIC = int(Outcome.TAKE_HIGHATOMIC)
-
 
 @inline_kernel
 def most_reserved(z):
@@ -72,7 +70,7 @@ def take_highatomic(z, policy, order, mt):
             return np.int64(-1)
         pfn = take_own(z, spb, order, HIGHATOMIC, policy[P.whole_pageblock_first] != 0)
     if pfn >= 0:
-        z.ev[Ev.OUTCOME] = TAKE_HIGHATOMIC
+        z.ev[Ev.OUTCOME] = Outcome.TAKE_HIGHATOMIC
         add_used(z, pfn, order, mt)
         settle(z, policy, pfn)
     return pfn

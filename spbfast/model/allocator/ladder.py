@@ -49,14 +49,6 @@ from spbfast.model.allocator.spb import (
     rate_reserve,
 )
 
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
-CLAIM_WHOLE_PAGEBLOCK = int(Outcome.CLAIM_WHOLE_PAGEBLOCK)
-CLAIM_PARTIAL_PAGEBLOCK = int(Outcome.CLAIM_PARTIAL_PAGEBLOCK)
-BORROW_NONMOVABLE = int(Outcome.BORROW_NONMOVABLE)
-BORROW_MOVABLE = int(Outcome.BORROW_MOVABLE)
-TAKE_EMPTY_SUPERPAGEBLOCK = int(Outcome.TAKE_EMPTY_SUPERPAGEBLOCK)
-MOVABLE_INTO_TAINTED = int(Outcome.MOVABLE_INTO_TAINTED)
-
 
 @inline_kernel
 def take_own(z, spb, order, mt, whole_first):
@@ -71,11 +63,11 @@ def walk_preferred(z, policy, order, mt, category):
     if not policy[P.per_superpageblock_take] and order < PB_ORDER:
         # Two walks: whole pageblocks anywhere first, then fragments.
         spb, visited = choose_first(z, policy, category, mt, PB_ORDER)
-        count_visits(z, TAKE_PREFERRED, visited, Ev.VISITED)
+        count_visits(z, Outcome.TAKE_PREFERRED, visited, Ev.VISITED)
         if spb >= 0:
             return spb
     spb, visited = choose_first(z, policy, category, mt, order)
-    count_visits(z, TAKE_PREFERRED, visited, Ev.VISITED)
+    count_visits(z, Outcome.TAKE_PREFERRED, visited, Ev.VISITED)
     return spb
 
 
@@ -114,7 +106,7 @@ def remember_preferred(z, policy, order, mt, spb):
 def take_found(z, policy, spb, order, mt, whole_first):
     """Take from the superpageblock that `find_preferred` named."""
     remember_preferred(z, policy, order, mt, spb)
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+    z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
     return take_own(z, spb, order, mt, whole_first)
 
 
@@ -146,7 +138,7 @@ def claim_whole_in_tainted(z, policy, order, mt):
     """Rung claim_whole_pageblock: a movable whole pageblock of a tainted superpageblock, or -1."""
     low = max(order, PB_ORDER)
     spb, visited = choose_first(z, policy, TAINTED, MOVABLE, low)
-    count_visits(z, CLAIM_WHOLE_PAGEBLOCK, visited, Ev.VISITED)
+    count_visits(z, Outcome.CLAIM_WHOLE_PAGEBLOCK, visited, Ev.VISITED)
     if spb < 0:
         return -1
     high = low + ctz(mask_of(z, spb, MOVABLE) >> low)
@@ -177,7 +169,7 @@ def claim_partial_in_tainted(z, policy, order, mt):
             break
         place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, place + 1)
     # A claim changes no category or bucket before the request settles: ranks hold.
-    count_search(z, policy, TAINTED, place, looked, CLAIM_PARTIAL_PAGEBLOCK)
+    count_search(z, policy, TAINTED, place, looked, Outcome.CLAIM_PARTIAL_PAGEBLOCK)
     return pfn
 
 
@@ -231,7 +223,7 @@ def take_from_tainted(z, policy, order, mt, flags):
     if policy[P.claim_whole_pageblock] and not gated:
         pfn = claim_whole_in_tainted(z, policy, order, mt)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = CLAIM_WHOLE_PAGEBLOCK
+            z.ev[Ev.OUTCOME] = Outcome.CLAIM_WHOLE_PAGEBLOCK
             tally_steal(z, mt, MOVABLE)
             return pfn
     if order >= PB_ORDER:
@@ -239,19 +231,19 @@ def take_from_tainted(z, policy, order, mt, flags):
     if policy[P.claim_partial_pageblock] and not gated:
         pfn = claim_partial_in_tainted(z, policy, order, mt)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = CLAIM_PARTIAL_PAGEBLOCK
+            z.ev[Ev.OUTCOME] = Outcome.CLAIM_PARTIAL_PAGEBLOCK
             tally_steal(z, mt, MOVABLE)
             return pfn
     if policy[P.borrow_nonmovable]:
-        pfn = borrow_in_tainted(z, policy, order, other_nonmovable(mt), BORROW_NONMOVABLE)
+        pfn = borrow_in_tainted(z, policy, order, other_nonmovable(mt), Outcome.BORROW_NONMOVABLE)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = BORROW_NONMOVABLE
+            z.ev[Ev.OUTCOME] = Outcome.BORROW_NONMOVABLE
             tally_pollute(z, mt, other_nonmovable(mt))
             return pfn
     if policy[P.borrow_movable]:
-        pfn = borrow_in_tainted(z, policy, order, MOVABLE, BORROW_MOVABLE)
+        pfn = borrow_in_tainted(z, policy, order, MOVABLE, Outcome.BORROW_MOVABLE)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = BORROW_MOVABLE
+            z.ev[Ev.OUTCOME] = Outcome.BORROW_MOVABLE
             tally_pollute(z, mt, MOVABLE)
             return pfn
     return -1
@@ -273,7 +265,7 @@ def take_empty(z, policy, order, mt):
     """Rung take_empty_superpageblock: own-type or, for non-movable, claimed whole blocks, or -1."""
     low = max(order, PB_ORDER)
     place, spb = find_next(z, policy, EMPTY, mt, MOVABLE, low, 0)
-    count_search(z, policy, EMPTY, place, 1 if place >= 0 else 0, TAKE_EMPTY_SUPERPAGEBLOCK)
+    count_search(z, policy, EMPTY, place, 1 if place >= 0 else 0, Outcome.TAKE_EMPTY_SUPERPAGEBLOCK)
     if place < 0:
         return np.int64(-1)
     for high in range(low, MAX_ORDER + 1):
@@ -295,7 +287,7 @@ def take_movable_into_tainted(z, policy, order):
         if z.spb.nr_free_pb[spb] > rate_reserve(policy, np.int64(z.spb.total[spb])):
             break
         place, spb = find_next(z, policy, TAINTED, MOVABLE, MOVABLE, order, place + 1)
-    count_search(z, policy, TAINTED, place, looked, MOVABLE_INTO_TAINTED)
+    count_search(z, policy, TAINTED, place, looked, Outcome.MOVABLE_INTO_TAINTED)
     return take_own(z, spb, order, MOVABLE, policy[P.whole_pageblock_first]) if place >= 0 else np.int64(-1)
 
 
@@ -311,12 +303,12 @@ def rmqueue_beyond_preferred(z, policy, order, mt, flags):
     if not is_empty_skipped(z, policy, mt, flags):
         pfn = take_empty(z, policy, order, mt)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = TAKE_EMPTY_SUPERPAGEBLOCK
+            z.ev[Ev.OUTCOME] = Outcome.TAKE_EMPTY_SUPERPAGEBLOCK
             return pfn
     if mt == MOVABLE and policy[P.movable_into_tainted]:
         pfn = take_movable_into_tainted(z, policy, order)
         if pfn >= 0:
-            z.ev[Ev.OUTCOME] = MOVABLE_INTO_TAINTED
+            z.ev[Ev.OUTCOME] = Outcome.MOVABLE_INTO_TAINTED
             return pfn
     return -1
 

@@ -30,11 +30,6 @@ from spbfast.model.allocator.freelist import first_block, has_block
 from spbfast.model.allocator.pick import fallback_of, mask_of
 from spbfast.model.allocator.record import record_extfrag, tally_pollute, tally_steal
 
-NO_PAGE = int(Outcome.NO_PAGE)
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
-CLAIM_FALLBACK = int(Outcome.CLAIM_FALLBACK_PREFERRED)
-STEAL_FALLBACK = int(Outcome.STEAL_FALLBACK)
-
 
 @inline_kernel
 def take_smallest(z, order, mt):
@@ -97,14 +92,14 @@ def rmqueue_fallback(z, policy, order, mt, flags):
         pfn = claim_fallback(z, policy, order, mt, flags)
         if pfn >= 0:
             z.ev[Ev.MODE] = MODE_NORMAL
-            z.ev[Ev.OUTCOME] = CLAIM_FALLBACK
+            z.ev[Ev.OUTCOME] = Outcome.CLAIM_FALLBACK_PREFERRED
             return pfn
     if flags & ALLOC_NOFRAGMENT:
         return -1
     pfn = steal_fallback(z, order, mt)
     if pfn >= 0:
         z.ev[Ev.MODE] = MODE_STEAL
-        z.ev[Ev.OUTCOME] = STEAL_FALLBACK
+        z.ev[Ev.OUTCOME] = Outcome.STEAL_FALLBACK
     return pfn
 
 
@@ -112,7 +107,7 @@ def rmqueue_fallback(z, policy, order, mt, flags):
 def rmqueue_mainline(z, policy, order, mt, flags):
     """One request at the buddy level, or -1 (__rmqueue)."""
     mode = z.ev[Ev.MODE]
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+    z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
     pfn = np.int64(-1)
     if flags & ALLOC_CMA and z.count[C.FREE_CMA] > z.count[C.FREE_PAGES] // 2:
         pfn = take_smallest(z, order, CMA)
@@ -125,5 +120,5 @@ def rmqueue_mainline(z, policy, order, mt, flags):
     if pfn < 0:
         pfn = rmqueue_fallback(z, policy, order, mt, flags)
         if pfn < 0:
-            z.ev[Ev.OUTCOME] = NO_PAGE
+            z.ev[Ev.OUTCOME] = Outcome.NO_PAGE
     return pfn

@@ -43,8 +43,6 @@ from spbfast.model.allocator.rmqueue import is_served_in_tainted, queue_high_wat
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, add_used
 
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
-
 
 @inline_kernel
 def is_short(z, cpu, order, mt, got, wanted):
@@ -114,7 +112,7 @@ def take_whole_movable(z, policy, flags):
     z.ev[Ev.VISITED] += visited
     if spb < 0:
         return rmqueue_beyond_preferred(z, policy, PB_ORDER, MOVABLE, flags)
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+    z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
     return take_own(z, spb, PB_ORDER, MOVABLE, True)
 
 
@@ -122,7 +120,7 @@ def take_whole_movable(z, policy, flags):
 def take_whole(z, policy, mt, flags):
     """A whole pageblock that is or becomes labelled mt, or -1; accounting not yet done."""
     if z.geo.set_mask == 0:
-        z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+        z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
         return np.int64(take_smallest(z, PB_ORDER, mt))
     z.ev[Ev.SAW_FREE_PB] = 0
     z.ev[Ev.SAW_BELOW] = 0
@@ -185,7 +183,7 @@ def adopt_pageblock(z, policy, cpu, order, mt):
     pb = pfn >> PB_ORDER
     del_from_free_list(z, pfn, high, mt)
     account_pages(z, pfn, -(1 << high))
-    z.ev[Ev.OUTCOME] = TAKE_PREFERRED
+    z.ev[Ev.OUTCOME] = Outcome.TAKE_PREFERRED
     account_taken(z, policy, pfn, high, mt)
     set_owner(z, pb, cpu, mt)
     note_fragments(z, pb)

@@ -24,6 +24,7 @@ from spbfast.constants import (
     Ev,
     P,
     Pc,
+    Tp,
 )
 from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.allocator.buddy import free_piece
@@ -37,16 +38,13 @@ from spbfast.model.allocator.pcplist import (
     list_order,
     pcp_list,
 )
-from spbfast.model.allocator.record import PCPU_DRAIN, is_traced, trace_drained
+from spbfast.model.allocator.record import is_traced, trace_drained
 from spbfast.model.allocator.refill import rate_refill, refill
 from spbfast.model.allocator.resting import drain_resting, rest_freed, take_resting
 from spbfast.model.allocator.rmqueue import rmqueue_in_mode
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, del_used
 from spbfast.model.state.trace import Cause
-
-PCP_DRAIN = int(Cause.PCP_DRAIN)
-PCP_RECYCLE = int(Cause.PCP_RECYCLE)
 
 
 @inline_kernel
@@ -60,7 +58,7 @@ def take_from_pcp(z, policy, cpu, order, mt, i):
     old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
     if old != mt:
         cause = z.ev[Ev.CAUSE]
-        z.ev[Ev.CAUSE] = PCP_RECYCLE
+        z.ev[Ev.CAUSE] = Cause.PCP_RECYCLE
         del_used(z, policy, pfn, order, old)
         add_used(z, pfn, order, mt)
         settle(z, policy, pfn)
@@ -110,9 +108,9 @@ def drain_list(z, policy, cpu, i, nr):
     """Free blocks from a list's tail until `nr` pages are gone or it is empty; pages still to go."""
     head = head_of(z, cpu, i)
     order = list_order(i)
-    traced = is_traced(z, PCPU_DRAIN)
+    traced = is_traced(z, Tp.MM_PAGE_PCPU_DRAIN)
     cause = z.ev[Ev.CAUSE]
-    z.ev[Ev.CAUSE] = PCP_DRAIN
+    z.ev[Ev.CAUSE] = Cause.PCP_DRAIN
     while nr > 0 and z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
         pfn = np.int64(z.page.prev[head])
         prefetch(z.page.prev, np.int64(z.page.prev[pfn]))

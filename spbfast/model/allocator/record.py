@@ -26,18 +26,6 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.state.node import Now
 from spbfast.model.state.trace import TALLY_FELL_THROUGH, TALLY_POLLUTE, TALLY_REFUSED, TALLY_STEAL, Th
 
-TAINT = int(Tp.SPB_PB_TAINT)
-REFUSED = int(Tp.SPB_CLAIM_BLOCK_REFUSED)
-EVACUATED = int(Tp.SPB_EVACUATE_FOR_ORDER_DONE)
-RELAX = int(Tp.SPB_ALLOC_ATOMIC_RELAX)
-WALK = int(Tp.SPB_ALLOC_WALK)
-FALL_THROUGH = int(Tp.SPB_ALLOC_FALL_THROUGH)
-EXTFRAG = int(Tp.MM_PAGE_ALLOC_EXTFRAG)
-ZONE_LOCKED = int(Tp.MM_PAGE_ALLOC_ZONE_LOCKED)
-PCPU_DRAIN = int(Tp.MM_PAGE_PCPU_DRAIN)
-SHRINK_RUN = int(Tp.SPB_SLAB_SHRINK_RUN)
-STEAL_FALLBACK = int(Outcome.STEAL_FALLBACK)
-
 
 @kernel
 def record_extfrag(z, pfn, order, fallback_order, mt, fallback_mt):
@@ -101,31 +89,33 @@ def write_record(t, kind, a, b, c, d, e, f, g, h):
 @kernel
 def trace_taint(z, pb, mt, is_set, nr_left):
     """spb_pb_taint: a content bit was set or cleared; `nr_left` pageblocks of its superpageblock have it."""
-    if is_traced(z, TAINT):
+    if is_traced(z, Tp.SPB_PB_TAINT):
         first_or_last = 1 if nr_left == is_set else 0
-        write_record(z.trace, TAINT, pb << PB_ORDER, mt, is_set, first_or_last, 0, 0, 0, 0)
+        write_record(z.trace, Tp.SPB_PB_TAINT, pb << PB_ORDER, mt, is_set, first_or_last, 0, 0, 0, 0)
 
 
 @kernel
 def trace_refused(z, pfn, mt, label, reason):
     """spb_claim_block_refused: the pageblock of a free block may not be turned."""
     z.tally[TALLY_REFUSED + reason] += 1
-    if is_traced(z, REFUSED):
-        write_record(z.trace, REFUSED, pfn, mt, label, reason, 0, 0, 0, 0)
+    if is_traced(z, Tp.SPB_CLAIM_BLOCK_REFUSED):
+        write_record(z.trace, Tp.SPB_CLAIM_BLOCK_REFUSED, pfn, mt, label, reason, 0, 0, 0, 0)
 
 
 @kernel
 def trace_evacuated(z, order, mt, nr_same_type, nr_pageblocks, did):
     """spb_evacuate_for_order_done: attempts of both phases."""
-    if is_traced(z, EVACUATED):
-        write_record(z.trace, EVACUATED, order, mt, nr_same_type, nr_pageblocks, did, 0, 0, 0)
+    if is_traced(z, Tp.SPB_EVACUATE_FOR_ORDER_DONE):
+        write_record(
+            z.trace, Tp.SPB_EVACUATE_FOR_ORDER_DONE, order, mt, nr_same_type, nr_pageblocks, did, 0, 0, 0
+        )
 
 
 @kernel
 def trace_relax(z, order, mt, cls, step):
     """spb_alloc_atomic_relax: a caller that cannot block gives up or relaxes its request."""
-    if is_traced(z, RELAX):
-        write_record(z.trace, RELAX, order, mt, cls, step, 0, 0, 0, 0)
+    if is_traced(z, Tp.SPB_ALLOC_ATOMIC_RELAX):
+        write_record(z.trace, Tp.SPB_ALLOC_ATOMIC_RELAX, order, mt, cls, step, 0, 0, 0, 0)
 
 
 @kernel
@@ -141,9 +131,9 @@ def steps_of_walk(z):
 @kernel
 def trace_locked(z, pfn, order, mt):
     """mm_page_alloc_zone_locked: a block was taken off the lists of its own type."""
-    if is_traced(z, ZONE_LOCKED):
+    if is_traced(z, Tp.MM_PAGE_ALLOC_ZONE_LOCKED):
         refill = 1 if order <= 3 or order == PB_ORDER else 0
-        write_record(z.trace, ZONE_LOCKED, pfn, order, mt, refill, 0, 0, 0, 0)
+        write_record(z.trace, Tp.MM_PAGE_ALLOC_ZONE_LOCKED, pfn, order, mt, refill, 0, 0, 0, 0)
 
 
 @kernel
@@ -151,15 +141,15 @@ def trace_walk(z, order, mt, flags, pfn):
     """spb_alloc_walk: the ladder short of claim and steal gave `pfn`, or -1."""
     if pfn >= 0:
         trace_locked(z, pfn, order, mt)
-    if is_traced(z, WALK):
+    if is_traced(z, Tp.SPB_ALLOC_WALK):
         outcome = z.ev[Ev.OUTCOME] if pfn >= 0 else np.int64(0)
-        write_record(z.trace, WALK, order, mt, flags, outcome, steps_of_walk(z), 0, 0, 0)
+        write_record(z.trace, Tp.SPB_ALLOC_WALK, order, mt, flags, outcome, steps_of_walk(z), 0, 0, 0)
 
 
 @kernel
 def trace_mainline(z, pfn, order, mt):
     """What a request without superpageblocks leaves: a block of its own type's lists, or none."""
-    if z.ev[Ev.OUTCOME] != STEAL_FALLBACK:
+    if z.ev[Ev.OUTCOME] != Outcome.STEAL_FALLBACK:
         trace_locked(z, pfn, order, mt)
 
 
@@ -181,35 +171,57 @@ def look_for_missed(z, order, mt):
 def trace_fall_through(z, order, mt):
     """spb_alloc_fall_through: no tainted superpageblock could serve a non-movable request."""
     z.tally[TALLY_FELL_THROUGH] += 1
-    if is_traced(z, FALL_THROUGH):
+    if is_traced(z, Tp.SPB_ALLOC_FALL_THROUGH):
         missed, saw_pages = look_for_missed(z, order, mt)
         free_pb, below = z.ev[Ev.SAW_FREE_PB], z.ev[Ev.SAW_BELOW]
         tainted = z.count[C.TAINTED_SPBS]
-        write_record(z.trace, FALL_THROUGH, order, mt, tainted, missed, saw_pages, free_pb, below, 0)
+        write_record(
+            z.trace, Tp.SPB_ALLOC_FALL_THROUGH, order, mt, tainted, missed, saw_pages, free_pb, below, 0
+        )
 
 
 @kernel
 def trace_extfrag(z, pfn, order, fallback_order, mt, fallback_mt):
     """mm_page_alloc_extfrag: a claim or a steal was served from another type's list."""
-    if is_traced(z, EXTFRAG):
+    if is_traced(z, Tp.MM_PAGE_ALLOC_EXTFRAG):
         fragmenting = 1 if fallback_order < PB_ORDER else 0
         changed = 1 if np.int64(z.pb.label[pfn >> PB_ORDER]) == mt else 0
-        write_record(z.trace, EXTFRAG, pfn, order, fallback_order, mt, fallback_mt, fragmenting, changed, 0)
+        write_record(
+            z.trace,
+            Tp.MM_PAGE_ALLOC_EXTFRAG,
+            pfn,
+            order,
+            fallback_order,
+            mt,
+            fallback_mt,
+            fragmenting,
+            changed,
+            0,
+        )
 
 
 @inline_kernel
 def trace_drained(z, pfn, order, mt):
     """mm_page_pcpu_drain: a block left a per-CPU list for the zone's; the caller tests `is_traced`."""
-    write_record(z.trace, PCPU_DRAIN, pfn, order, mt, 0, 0, 0, 0, 0)
+    write_record(z.trace, Tp.MM_PAGE_PCPU_DRAIN, pfn, order, mt, 0, 0, 0, 0, 0)
 
 
 @kernel
 def trace_shrink_run(z, passes, last_prio, scanned, freed, slab_pages, pageblocks, cost_ns):
     """spb_slab_shrink_run (ours): what one run of the shrink worker did."""
-    if is_traced(z, SHRINK_RUN):
+    if is_traced(z, Tp.SPB_SLAB_SHRINK_RUN):
         node = z.trace.zone[0]  # zones Normal are numbered as their nodes
         write_record(
-            z.trace, SHRINK_RUN, node, passes, last_prio, scanned, freed, slab_pages, pageblocks, cost_ns
+            z.trace,
+            Tp.SPB_SLAB_SHRINK_RUN,
+            node,
+            passes,
+            last_prio,
+            scanned,
+            freed,
+            slab_pages,
+            pageblocks,
+            cost_ns,
         )
 
 

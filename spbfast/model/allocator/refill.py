@@ -39,8 +39,6 @@ from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, add_used
 from spbfast.model.state.trace import Th
 
-TAKE_PREFERRED = int(Outcome.TAKE_PREFERRED)
-
 
 @kernel
 def rate_refill(z, cpu, order):
@@ -119,8 +117,8 @@ def count_repeats(z, policy, searched, visited, repeats):
         z.count[C.HINTS_USED] += repeats
         return
     z.ev[Ev.VISITED] += visited * repeats
-    z.walks[WALK_SEARCHED, TAKE_PREFERRED] += searched * repeats
-    z.walks[WALK_VISITED, TAKE_PREFERRED] += visited * repeats
+    z.walks[WALK_SEARCHED, Outcome.TAKE_PREFERRED] += searched * repeats
+    z.walks[WALK_VISITED, Outcome.TAKE_PREFERRED] += visited * repeats
 
 
 @inline_kernel
@@ -137,14 +135,14 @@ def refill_one(z, cpu, order, mt, pfn):
 def refill_from_superpageblocks(z, policy, cpu, order, mt, flags, most):
     """The next blocks of a bulk call by the ladder; how many, 0 if a request failed."""
     begin_ladder(z)
-    searched = z.walks[WALK_SEARCHED, TAKE_PREFERRED]
-    visited = z.walks[WALK_VISITED, TAKE_PREFERRED]
+    searched = z.walks[WALK_SEARCHED, Outcome.TAKE_PREFERRED]
+    visited = z.walks[WALK_VISITED, Outcome.TAKE_PREFERRED]
     spb, whole_first = find_preferred(z, policy, order, mt, CLEAN if mt == MOVABLE else TAINTED)
     if spb < 0 or not is_from_fragments(z, spb, order, mt, whole_first):
         pfn = rmqueue_from(z, policy, order, mt, flags, spb, whole_first)
         return refill_one(z, cpu, order, mt, pfn)
-    searched = z.walks[WALK_SEARCHED, TAKE_PREFERRED] - searched
-    visited = z.walks[WALK_VISITED, TAKE_PREFERRED] - visited
+    searched = z.walks[WALK_SEARCHED, Outcome.TAKE_PREFERRED] - searched
+    visited = z.walks[WALK_VISITED, Outcome.TAKE_PREFERRED] - visited
     remember_preferred(z, policy, order, mt, spb)
     got = take_run(z, policy, cpu, spb, order, mt, most)
     count_repeats(z, policy, searched, visited, got - 1)

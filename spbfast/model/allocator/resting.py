@@ -25,17 +25,16 @@ from spbfast.constants import (
     C,
     Ev,
     Pc,
+    Tp,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_piece
 from spbfast.model.allocator.freelist import link_after, unlink
 from spbfast.model.allocator.owner import drop_owner, note_fragments, set_owner
-from spbfast.model.allocator.record import PCPU_DRAIN, is_traced, trace_drained
+from spbfast.model.allocator.record import is_traced, trace_drained
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, del_used
 from spbfast.model.state.trace import Cause
-
-PCP_DRAIN = int(Cause.PCP_DRAIN)
 
 
 @inline_kernel
@@ -176,7 +175,7 @@ def give_back(z, policy, cpu, pfn, order, mt):
     old = mt_at_rest(np.int64(z.page.state[pfn]), mt)
     del_resting(z, cpu, pfn, order, mt)
     count_pages(z, cpu, pfn, -(1 << order))
-    if is_traced(z, PCPU_DRAIN):
+    if is_traced(z, Tp.MM_PAGE_PCPU_DRAIN):
         trace_drained(z, pfn, order, old)
     del_used(z, policy, pfn, order, old)
     free_piece(z, pfn, order, False)
@@ -192,7 +191,7 @@ def drain_resting(z, policy, cpu, nr, first_mt):
     Model: whole pageblocks go first, so that they find other owners; small pieces stay near their use.
     """
     cause = z.ev[Ev.CAUSE]
-    z.ev[Ev.CAUSE] = PCP_DRAIN
+    z.ev[Ev.CAUSE] = Cause.PCP_DRAIN
     for order in range(PB_ORDER, -1, -1):
         for k in range(NR_REQUEST_MT):
             mt = (first_mt + k) % NR_REQUEST_MT

@@ -35,13 +35,6 @@ from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, needs_defrag, queue_defrag, rate_reserve
 from spbfast.model.state.trace import Th
 
-NO_PAGE = int(Outcome.NO_PAGE)
-TAKE_EMPTY = int(Outcome.TAKE_EMPTY_SUPERPAGEBLOCK)
-CLAIM_PARTIAL = int(Outcome.CLAIM_PARTIAL_PAGEBLOCK)
-BORROW_NONMOVABLE = int(Outcome.BORROW_NONMOVABLE)
-BORROW_MOVABLE = int(Outcome.BORROW_MOVABLE)
-REFUSED_OPTIONAL = int(Outcome.REFUSED_OPTIONAL)
-
 
 @inline_kernel
 def begin_event(z, row):
@@ -60,13 +53,13 @@ def rmqueue_after_ladder(z, policy, order, mt, flags):
     """What a request does when Smallest found nothing: be refused, claim, steal, fail; -1 if no page."""
     optional = policy[P.optional_refusal] and flags & ALLOC_HIGHORDER_OPTIONAL
     if optional and mt != MOVABLE and z.ev[Ev.SAW_FREE_PB]:
-        z.ev[Ev.OUTCOME] = REFUSED_OPTIONAL
+        z.ev[Ev.OUTCOME] = Outcome.REFUSED_OPTIONAL
         return -1
     pfn = claim_fallback(z, policy, order, mt, flags)
     if pfn < 0 and not flags & ALLOC_NOFRAGMENT:
         pfn = steal_fallback(z, policy, order, mt)
     if pfn < 0:
-        z.ev[Ev.OUTCOME] = NO_PAGE
+        z.ev[Ev.OUTCOME] = Outcome.NO_PAGE
     return pfn
 
 
@@ -86,7 +79,11 @@ def queue_high_water(z, policy, pfn):
 @inline_kernel
 def is_served_in_tainted(outcome):
     """Whether an outcome of a non-movable request means that the tainted pool served it."""
-    return 0 < outcome <= CLAIM_PARTIAL or outcome == BORROW_NONMOVABLE or outcome == BORROW_MOVABLE
+    return (
+        0 < outcome <= Outcome.CLAIM_PARTIAL_PAGEBLOCK
+        or outcome == Outcome.BORROW_NONMOVABLE
+        or outcome == Outcome.BORROW_MOVABLE
+    )
 
 
 @inline_kernel

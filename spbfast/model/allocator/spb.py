@@ -35,8 +35,6 @@ from spbfast.jit.decorators import bit_length, inline_kernel, kernel
 from spbfast.model.allocator.record import trace_taint
 from spbfast.model.state.trace import TALLY_TAINT_RECYCLE, TALLY_UNTAINT, Cause
 
-PCP_RECYCLE = int(Cause.PCP_RECYCLE)
-
 
 @inline_kernel
 def category_of_list(lst):
@@ -260,7 +258,7 @@ def move_spb(z, spb, lst):
         z.count[C.TAINTS] += 1
         z.ev[Ev.NR_TAINTS] += 1
         z.ev[Ev.TAINT_OUTCOME] = z.ev[Ev.OUTCOME]
-        if z.ev[Ev.CAUSE] == PCP_RECYCLE:
+        if z.ev[Ev.CAUSE] == Cause.PCP_RECYCLE:
             z.tally[TALLY_TAINT_RECYCLE] += 1
     elif old == TAINTED:
         z.count[C.UNTAINTS] += 1

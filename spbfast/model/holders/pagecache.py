@@ -23,7 +23,6 @@ from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
 from spbfast.model.state.slots import block_in, put_block
 from spbfast.model.state.trace import Cause
 
-RECLAIM = int(Cause.RECLAIM)
 AHEAD = 16
 
 
@@ -153,7 +152,7 @@ def reclaim_pages(z, policy, node, want):
     """Reclaim page cache, cold first, until `want` pages are free or none is left; pages freed."""
     freed = np.int64(0)
     cause = z.ev[Ev.CAUSE]
-    z.ev[Ev.CAUSE] = RECLAIM
+    z.ev[Ev.CAUSE] = Cause.RECLAIM
     while freed < want:
         owner = OWNER_COLD if nr_folios(node, OWNER_COLD) > 0 else OWNER_HOT
         if nr_folios(node, owner) == 0:

@@ -20,8 +20,6 @@ from spbfast.model.allocator.free import free_slot
 from spbfast.model.state.slab_layout import END, IN_USE, LINK0, LIVE_MASK, OFF_LIST, PREFERRED, Sc, St
 from spbfast.model.state.trace import Cause
 
-SLAB_FREE = int(Cause.SLAB_FREE)
-
 NEED_SLAB = -1
 NO_SLOT = -1
 
@@ -186,7 +184,7 @@ def put_object(slab, c, slot):
 def free_emptied(z, policy, slab):
     """Give the pages of all emptied slabs back to the allocator, in the order they emptied; their number."""
     nr = 0
-    z.ev[Ev.CAUSE] = SLAB_FREE
+    z.ev[Ev.CAUSE] = Cause.SLAB_FREE
     link = slab.stat[St.EMPTIED_HEAD]
     while link != END:
         slot = link - LINK0

@@ -23,7 +23,6 @@ CHUNK_SHIFT = 8
 CHUNK = 1 << CHUNK_SHIFT
 CHUNK_MASK = CHUNK - 1
 NARROW, WIDE = 3, 4  # bytes of an entry
-OK, FULL = int(Err.OK), int(Err.OBJECTS_FULL)
 
 
 class Q(enum.IntEnum):
@@ -156,10 +155,10 @@ def _add_to_directory(fifo, q, number, chunk):
     if number & CHUNK_MASK == 0:
         page = _take_chunk(fifo)
         if page < 0:
-            return FULL
+            return Err.OBJECTS_FULL
         fifo.ring[q, (number >> CHUNK_SHIFT) & (fifo.ring.shape[1] - 1)] = page
     _set_entry(fifo, _directory(fifo, q, number), chunk)
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -170,16 +169,16 @@ def _grow_tail(fifo, q):
     number = np.int64(0) if is_first else queue[Q.LAST] + 1
     chunk = _take_chunk(fifo)
     if chunk < 0:
-        return FULL
-    if _add_to_directory(fifo, q, number, chunk) != OK:
+        return Err.OBJECTS_FULL
+    if _add_to_directory(fifo, q, number, chunk) != Err.OK:
         _put_chunk(fifo, chunk)
-        return FULL
+        return Err.OBJECTS_FULL
     queue[Q.LAST] = number
     queue[Q.TAIL] = chunk << CHUNK_SHIFT
     if is_first:
         queue[Q.FIRST] = 0
         queue[Q.HEAD] = queue[Q.TAIL]
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -205,13 +204,13 @@ def fifo_len(fifo, q):
 def push_tail(fifo, q, entry):
     """Append an entry to queue q. Returns Err.OK or Err.OBJECTS_FULL (then nothing changed)."""
     if fifo.queue[q, Q.LEN] == 0 or fifo.queue[q, Q.TAIL] & CHUNK_MASK == 0:
-        if _grow_tail(fifo, q) != OK:
-            return FULL
+        if _grow_tail(fifo, q) != Err.OK:
+            return Err.OBJECTS_FULL
     tail = fifo.queue[q, Q.TAIL]
     _set_entry(fifo, tail, entry)
     fifo.queue[q, Q.TAIL] = tail + 1
     fifo.queue[q, Q.LEN] += 1
-    return OK
+    return Err.OK
 
 
 @inline_kernel
