@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from spbfast.config import load_config, presets
+from spbfast.config import Policy, load_config, presets
 from spbfast.config.schema import explain, job_schema, key_docs, schema_text
 from spbfast.config.units import format_duration, format_size, parse_duration, parse_rate, parse_size
 from spbfast.constants import P
 from spbfast.errors import ConfigError, SimulationError, strerror
+from spbfast.model.lowering.lower_policy import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -67,8 +68,8 @@ def test_huge_sizes_are_refused() -> None:
 @pytest.mark.parametrize("name", presets.preset_names())
 def test_presets_are_complete(name: str, plain: Path) -> None:
     policy = load_config(plain, [f"policy={name}"]).scenario.policy
-    assert set(policy.parameters()) == {p.name for p in P}
-    assert all(type(v) is int for v in policy.parameters().values())
+    assert set(parameters(policy)) == {p.name for p in P}
+    assert all(type(v) is int for v in parameters(policy).values())
     assert policy.preset == presets.canonical_name(name)
 
 
@@ -104,20 +105,24 @@ def test_overrides_of_a_preset_keep_the_rest(plain: Path) -> None:
     assert job.overrides[1] == "seed=3"
 
 
-def test_aliases(plain: Path) -> None:
-    job = load_config(plain, ["policy.tainted_reserve_pb=4", "policy.shrink_requests=false"])
-    policy = job.scenario.policy
-    assert (policy.reserve_floor, policy.reserve_shift, policy.slab_shrink) == (4, -1, False)
-    assert policy.parameters()["shrink_requests"] == 0
-    policy = load_config(plain, ["policy.shrink_high_water=true"]).scenario.policy
-    assert policy.slab_shrink_triggers.below_high_water
-    assert policy.parameters()["shrink_high_water"] == 1
+def test_parameters_have_the_names_of_the_specification(plain: Path) -> None:
+    policy = load_config(plain, ["policy.slab_shrink=false"]).scenario.policy
+    assert parameters(policy)["shrink_requests"] == 0
+    policy = load_config(plain, ["policy.slab_shrink_triggers.below_high_water=true"]).scenario.policy
+    assert parameters(policy)["shrink_high_water"] == 1
+    assert parameters(policy)["slab_shrink_throttle_ns"] == 100_000_000
+
+
+@pytest.mark.parametrize("name", ["shrink_requests", "shrink_high_water"])
+def test_names_of_the_specification_are_no_keys(plain: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"policy.{name}: unknown key"):
+        load_config(plain, [f"policy.{name}=true"])
 
 
 def test_slab_shrink_off_silences_the_high_water_trigger(plain: Path) -> None:
     policy = load_config(plain, ["policy=v1@32", "policy.slab_shrink=false"]).scenario.policy
     assert policy.slab_shrink_triggers.below_high_water
-    assert policy.parameters()["shrink_high_water"] == 0
+    assert parameters(policy)["shrink_high_water"] == 0
 
 
 def test_extends_merges_and_the_later_file_wins(tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_extends_merges_and_the_later_file_wins(tmp_path: Path) -> None:
         "duration: 10s\nseed: 4\npolicy: {preset: v1@30, reserve_floor: 8, slab_shrink: false}\n",
     )
     merged = load_config(
-        write(tmp_path / "a.yaml", "extends: base/b.yaml\nseed: 5\npolicy: {tainted_reserve_pb: 2}\n")
+        write(tmp_path / "a.yaml", "extends: base/b.yaml\nseed: 5\npolicy: {reserve_floor: 2}\n")
     )
     assert (merged.seed, merged.scenario.duration) == (5, 10**10)
     assert merged.scenario.policy.reserve_floor == 2
@@ -172,14 +177,14 @@ def test_sweep_points(tmp_path: Path) -> None:
     path = write(
         tmp_path / "s.yaml",
         "duration: 10s\nsweep:\n  baseline: {policy: mainline}\n"
-        "  grid: {policy.slab_shrink_throttle: [10ms, 0s], policy.tainted_reserve_pb: [1, 4]}\n",
+        "  grid: {policy.slab_shrink_throttle: [10ms, 0s], policy.reserve_floor: [1, 4]}\n",
     )
     job = load_config(path)
     assert job.sweep is not None
     assert job.nr_points == 5
     assert job.sweep.grid["policy.slab_shrink_throttle"] == ["10ms", "0s"]
-    point = job.with_values({"policy.slab_shrink_throttle": "10ms", "policy.tainted_reserve_pb": 4})
-    assert (point.policy.slab_shrink_throttle, point.policy.reserve_shift) == (10**7, -1)
+    point = job.with_values({"policy.slab_shrink_throttle": "10ms", "policy.reserve_floor": 4})
+    assert (point.policy.slab_shrink_throttle, point.policy.reserve_floor) == (10**7, 4)
     assert not job.with_values(job.sweep.baseline or {}).policy.superpageblocks
     assert job.with_values({}) == job.scenario
     assert load_config(path, one_point=True).sweep is None
@@ -280,7 +285,7 @@ def test_schema_is_committed_as_it_is() -> None:
 def test_schema_allows_what_the_loader_allows() -> None:
     policy = job_schema()["properties"]["policy"]["anyOf"]
     assert "v1_30" in policy[0]["enum"]
-    assert "tainted_reserve_pb" in job_schema()["$defs"]["Policy"]["properties"]
+    assert set(job_schema()["$defs"]["Policy"]["properties"]) == set(Policy.model_fields)
     assert job_schema()["$schema"].startswith("http://json-schema.org/draft-07")
 
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from spbfast.config import load_config
 from spbfast.config.actors import Actors
-from spbfast.config.machine import Machine, Pcp, Slab, SlabCache
+from spbfast.config.machine import MachineSpec, PcpSpec, SlabCache, SlabSpec
 from spbfast.config.schema import key_docs
 from spbfast.errors import ConfigError
 from spbfast.model.lowering.lower_actors import lower_actors
@@ -20,29 +20,29 @@ ACTORS = TypeAdapter(Actors)
 
 
 def test_flagship_machine_by_mainline_formulas():
-    machine = Machine()
+    machine = MachineSpec()
     assert machine.nr_pages == 62_390_272
     assert machine.nr_reserved == -(-(62_390_272 * 64 + 60_000_000) // 4096)
     low_gap = machine.nr_managed * 10 // 10_000
     floor = machine.min_pages()
     assert floor == 15_671  # isqrt(managed kB * 16) / 4
     assert machine.watermarks(10) == (floor, floor + low_gap, floor + 2 * low_gap)
-    batch, high_min, high_max = Pcp().sizes(machine.nr_managed, machine.cpus, floor + low_gap)
+    batch, high_min, high_max = PcpSpec().sizes(machine.nr_managed, machine.cpus, floor + low_gap)
     assert batch == 63
     assert high_min == (floor + low_gap) // 32
     assert high_max == machine.nr_managed // 8 // 32
 
 
 def test_memory_in_decimal_units_is_rounded_down_to_whole_blocks():
-    machine = Machine(memory="247GB")
+    machine = MachineSpec(memory="247GB")
     assert machine.nr_pages % 1024 == 0
     assert 0 <= 247 * 10**9 - machine.nr_pages * 4096 < 4 << 20
 
 
 def test_given_values_replace_the_formulas():
-    machine = Machine(min_free="64MiB")
+    machine = MachineSpec(min_free="64MiB")
     assert machine.min_pages() == 16_384
-    pcp = Pcp(batch=7, high_min=20, high_max=10)
+    pcp = PcpSpec(batch=7, high_min=20, high_max=10)
     assert pcp.sizes(machine.nr_managed, machine.cpus, 1000) == (7, 20, 20)
 
 
@@ -57,11 +57,11 @@ def test_given_values_replace_the_formulas():
 )
 def test_machine_errors_say_what_would_be_right(values, message):
     with pytest.raises(ValidationError, match=re.escape(message)):
-        Machine(**values)
+        MachineSpec(**values)
 
 
 def test_slab_roles_and_orders():
-    slab = Slab()
+    slab = SlabSpec()
     inode = slab.cache("inode")
     assert (inode.objects(3), inode.objects(0), inode.min_order) == (28, 3, 0)
     assert slab.cache("dentry").objects(0) == 21
@@ -69,7 +69,7 @@ def test_slab_roles_and_orders():
     attached = sum(c.object_size * c.per_inode for c in slab.caches if c.role == "attached")
     assert 0.1 <= attached / inode.object_size <= 0.2  # a tenth to a fifth of the inode bytes
     with pytest.raises(ValidationError, match="exactly one cache must have the role dentry, found none"):
-        Slab(caches=[inode])
+        SlabSpec(caches=[inode])
     with pytest.raises(ValidationError, match="object_size: must be 8B..4KiB"):
         SlabCache(name="x", role="attached", object_size="8KiB", order=0)
 

@@ -53,9 +53,10 @@ RANGES = """\
 """
 SWEEPS = {
     "grid": "sweep:\n  baseline: {policy.slab_shrink: false}\n  grid:\n"
-    "    policy.slab_shrink_throttle: [1ms, 100ms]\n    policy.shrink_high_water: [true, false]\n",
+    "    policy.slab_shrink_throttle: [1ms, 100ms]\n"
+    "    policy.slab_shrink_triggers.below_high_water: [true, false]\n",
     "presets": "sweep:\n  baseline: {policy: mainline}\n  grid:\n    policy.preset: [v1@29, v1_30, v2]\n"
-    "    policy.slab_shrink: [true, false]\n    policy.tainted_reserve_pb: [4, 8]\n",
+    "    policy.slab_shrink: [true, false]\n    policy.reserve_floor: [4, 8]\n",
     "coupled": "sweep:\n  grid:\n    machine.memory: [16GiB, 32GiB]\n    actors.guests.memory: [1GiB, 2GiB]\n"
     "    duration: [1s, 2s]\n",
     "lists": "sweep: {grid: {pagecache.folio_weights: [[0.5, 0.5], [1.0]], boot.chunk: [4MiB, 8MiB]}}\n",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.config.machine import Slab as SlabConfig
-from spbfast.config.machine import SlabCache
+from spbfast.config.machine import SlabCache, SlabSpec
 from spbfast.constants import RECLAIMABLE, UNMOVABLE
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.holders.inodes import DONE, grow_inodes
@@ -38,7 +37,7 @@ def shrink(s, slab, st, target, prio):
 
 
 def test_caches_become_owners_in_their_order():
-    config = SlabConfig()
+    config = SlabSpec()
     low = lower_slab(config, PAGES, owner0=5)
     assert low.slab.cache[:, Sc.OWNER].tolist() == list(range(5, 5 + len(config.caches)))
     assert low.slab.state.size == nr_slots(config, PAGES)
@@ -51,7 +50,7 @@ def test_caches_become_owners_in_their_order():
 
 
 def test_instances_share_present_bits_with_the_shrinkers():
-    config = SlabConfig(superblocks=2, memcgs=3, batch=256, seeks=4)
+    config = SlabSpec(superblocks=2, memcgs=3, batch=256, seeks=4)
     low = lower_slab(config, PAGES, owner0=1)
     assert len(low.slab.inst) == 6
     assert low.shrink.present is low.slab.present
@@ -63,7 +62,7 @@ def test_instances_share_present_bits_with_the_shrinkers():
 
 
 def test_keys_depend_on_seed_replicate_and_instance_only():
-    config = SlabConfig()
+    config = SlabSpec()
     keys = {
         (seed, replicate): lower_slab(config, PAGES, 1, seed, replicate).slab.inst[:, Si.KEY]
         for seed in (0, 1)
@@ -71,30 +70,30 @@ def test_keys_depend_on_seed_replicate_and_instance_only():
     }
     everything = np.concatenate(list(keys.values()))
     assert len(np.unique(everything)) == everything.size
-    again = lower_slab(SlabConfig(batch=99), PAGES, 7, 1, 1).slab.inst[:, Si.KEY]
+    again = lower_slab(SlabSpec(batch=99), PAGES, 7, 1, 1).slab.inst[:, Si.KEY]
     assert (again == keys[1, 1]).all()
 
 
 def test_pool_holds_what_fits_the_memory_or_the_bound():
-    config = SlabConfig()
+    config = SlabSpec()
     assert max_objects(config, PAGES) * config.bytes_per_inode > PAGES * 4096 * config.objects_per_inode
-    assert max_objects(SlabConfig(objects_max=1000), PAGES) == 1000
+    assert max_objects(SlabSpec(objects_max=1000), PAGES) == 1000
     low = lower_slab(config, PAGES, 1)
     assert low.slab.stat[St.MAX_OBJECTS] == max_objects(config, PAGES)
 
 
 def test_slabs_have_room_for_half_as_many_again_as_full_ones_take():
-    config = SlabConfig(objects_max=64_000_000)
+    config = SlabSpec(objects_max=64_000_000)
     inodes = 64_000_000 / config.objects_per_inode
     share = {"inode": 1.0, "dentry": config.dentries_per_inode}
     full = sum(inodes * share.get(c.role, c.per_inode) // c.objects(c.order) for c in config.caches)
     assert nr_slots(config, 238 << 18) == pytest.approx(1.5 * full, rel=0.001)
     assert nr_slots(config, 1000) == 1000
-    assert nr_slots(SlabConfig(objects_max=1000), 238 << 18) == 1 << 16
+    assert nr_slots(SlabSpec(objects_max=1000), 238 << 18) == 1 << 16
 
 
 def test_objects_take_at_most_three_and_a_half_bytes():
-    config = SlabConfig()
+    config = SlabSpec()
     nr_pages = 238 << 18
     low = lower_slab(config, nr_pages, 1)
     assert sum(a.nbytes for a in low.slab.fifo) <= 3.5 * max_objects(config, nr_pages)
@@ -102,14 +101,14 @@ def test_objects_take_at_most_three_and_a_half_bytes():
 
 
 def test_too_many_objects_a_slab_are_refused():
-    caches = list(SlabConfig().caches)
+    caches = list(SlabSpec().caches)
     caches[2] = SlabCache(name="tiny", role="attached", object_size="8B", order=5)
     with pytest.raises(ValueError, match="must hold"):
-        lower_slab(SlabConfig(caches=tuple(caches)), PAGES, 1)
+        lower_slab(SlabSpec(caches=tuple(caches)), PAGES, 1)
 
 
 def test_shrinkers_scan_the_instances_of_their_memcgs():
-    config = SlabConfig(superblocks=2, memcgs=3, inodes_held_by_page_cache=0.0, referenced_again=0.0)
+    config = SlabSpec(superblocks=2, memcgs=3, inodes_held_by_page_cache=0.0, referenced_again=0.0)
     low = lower_slab(config, PAGES, 1, nr_runs=9, nr_calls=99)
     assert grow(low.slab, 5, 5000) == DONE  # superblock 1 of memcg 2
     assert grow(low.slab, 2, 100) == DONE
@@ -126,7 +125,7 @@ def test_shrinkers_scan_the_instances_of_their_memcgs():
 
 
 def test_a_memcg_that_is_empty_loses_its_bit():
-    config = SlabConfig(superblocks=1, memcgs=2, inodes_held_by_page_cache=0.0, batch=1)
+    config = SlabSpec(superblocks=1, memcgs=2, inodes_held_by_page_cache=0.0, batch=1)
     low = lower_slab(config, PAGES, 1)
     grow(low.slab, 1, 10)
     for _ in range(4):

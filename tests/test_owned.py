@@ -14,9 +14,9 @@ from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS
 from spbfast.errors import InvariantError, ZoneError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.loop import replay
-from spbfast.model.lowering.lower_policy import switch_array
 from spbfast.model.state.check import check_zone, field_of
 from spbfast.model.state.walk import read_lists
+from spbfast.verify.switches import switch_array
 from spbfast.zone import Zone
 from tests.reference import Geometry, Policy
 from tests.reference.owned import OwnedZone

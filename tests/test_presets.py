@@ -66,7 +66,7 @@ def test_own_preset_is_a_policy(tmp_path: Path) -> None:
         "duration: 1s\n"
         "presets:\n"
         "  gentle: {preset: v1, slab_shrink: false, slab_shrink_triggers: {would_taint: false}}\n"
-        "  gentler: {preset: gentle, tainted_reserve_pb: 8}\n"
+        "  gentler: {preset: gentle, reserve_floor: 8}\n"
         "  plain: mainline\n"
         "sweep: {grid: {policy: [gentle, gentler, plain, {preset: gentle, contig: false}]}}\n",
     )
@@ -77,7 +77,7 @@ def test_own_preset_is_a_policy(tmp_path: Path) -> None:
     assert (gentle.preset, gentle.slab_shrink, gentle.reserve_shift) == ("v1@45", False, 5)
     assert gentle.slab_shrink_triggers.below_reserve
     assert not gentle.slab_shrink_triggers.would_taint
-    assert (gentler.slab_shrink, gentler.reserve_floor, gentler.reserve_shift) == (False, 8, -1)
+    assert (gentler.slab_shrink, gentler.reserve_floor, gentler.reserve_shift) == (False, 8, 5)
     assert (
         plain.canonical()
         == load_config(path, ["policy=mainline"], one_point=True).scenario.policy.canonical()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.config.machine import Machine
+from spbfast.config.machine import MachineSpec
 from spbfast.constants import PB_PAGES, C
 from spbfast.errors import ConfigError
 from spbfast.jit.decorators import INTERPRETED
@@ -31,20 +31,20 @@ def machine(values, **more):
 
 
 def test_zones_of_a_machine_divide_its_memory():
-    shapes = Machine(memory="238GiB", nodes=4, dma32="3GiB").zones()
+    shapes = MachineSpec(memory="238GiB", nodes=4, dma32="3GiB").zones()
     assert [shape.name for shape in shapes] == [*(f"node{n}.Normal" for n in range(4)), "node0.DMA32"]
     assert [shape.nr_pages >> 18 for shape in shapes] == [59, 59, 59, 61, 3]
     ends = [shape.start_pfn + shape.nr_pages for shape in shapes]
     assert ends[:3] == [shape.start_pfn for shape in shapes[1:4]]
     assert ends[4] == shapes[0].start_pfn
-    assert [shape.name for shape in Machine().zones()] == ["Normal"]
+    assert [shape.name for shape in MachineSpec().zones()] == ["Normal"]
 
 
 def test_watermarks_of_zones_add_up_to_the_machines():
-    machine = Machine(memory="238GiB", nodes=2, dma32="3GiB")
+    machine = MachineSpec(memory="238GiB", nodes=2, dma32="3GiB")
     marks = [machine.watermarks(10, zone)[0] for zone in machine.zones()]
     assert 0 <= machine.min_pages() - sum(marks) <= len(marks)
-    assert Machine().watermarks(10, Machine().zones()[0]) == Machine().watermarks(10)
+    assert MachineSpec().watermarks(10, MachineSpec().zones()[0]) == MachineSpec().watermarks(10)
 
 
 def test_zonelists_have_the_own_zones_first_then_the_other_nodes():

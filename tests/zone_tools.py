@@ -13,11 +13,11 @@ import numpy as np
 
 from spbfast.constants import NR_MT, NR_ORDERS, NR_REQUEST_MT, PAGE_SIZE, PB_PAGES
 from spbfast.model.loop.replay import BULK_NEXT, run_events
-from spbfast.model.lowering.lower_policy import switch_array
 from spbfast.model.state.layout import Zone as State
 from spbfast.model.state.walk import read_free_lists, spb_lists
 from spbfast.verify.golden import load_golden
 from spbfast.verify.replay_zone import Replay
+from spbfast.verify.switches import switch_array
 from spbfast.zone import Zone
 from tests.reference import Geometry, Policy
 

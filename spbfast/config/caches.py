@@ -72,7 +72,7 @@ def _default_caches() -> tuple[SlabCache, ...]:
     )
 
 
-class Slab(Model):
+class SlabSpec(Model):
     """Slab caches of file metadata, their shrinkers, and how objects age."""
 
     caches: tuple[SlabCache, ...] = Field(
@@ -128,7 +128,7 @@ class Slab(Model):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Slab:
+    def _check(self) -> SlabSpec:
         for role in ("inode", "dentry"):
             found = [c.name for c in self.caches if c.role == role]
             if len(found) != 1:
@@ -164,7 +164,7 @@ class Slab(Model):
         return total + sum(c.per_inode * packed(c) for c in self.caches if c.role == "attached")
 
 
-class PageCache(Model):
+class PageCacheSpec(Model):
     """The page cache's reclaim order and folio sizes."""
 
     hot_share: Share = described(
@@ -193,7 +193,7 @@ class PageCache(Model):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> PageCache:
+    def _check(self) -> PageCacheSpec:
         check_weights(self.folio_weights, "folio_weights")
         return self
 

@@ -17,15 +17,14 @@ from typing import Any
 from spbfast.config import messages, rows
 from spbfast.config.coupling import groups, scalar_at
 from spbfast.config.models import JobFile, ScenarioFields
-from spbfast.config.policy import meant_paths
 from spbfast.config.ranges import Range, Span, read_range
 from spbfast.config.rows import PointsFile, RowTable
-from spbfast.config.tree import NO_SUCH_PLACE, Node, lookup
+from spbfast.config.tree import NO_SUCH_PLACE, YamlNode, lookup
 from spbfast.config.validate import assign, validate
 from spbfast.errors import Problem
 from spbfast.text import quote_value, suggest
 
-Confine = Callable[[Node, str, list[Problem]], Path | None]
+Confine = Callable[[YamlNode, str, list[Problem]], Path | None]
 
 # Combinations judged when a file is loaded (about half a millisecond each); more are judged when planning.
 COMBINATIONS_MAX = 2000
@@ -43,7 +42,7 @@ class SweepParts:
 
 
 def check_sweep(
-    tree: Node,
+    tree: YamlNode,
     problems: list[Problem],
     confine: Confine,
     *,
@@ -64,7 +63,7 @@ def check_sweep(
     if not (grid and grid.value) and not (baseline and baseline.value) and not given:
         message = "names no point; add e.g. 'grid: {policy.slab_shrink_throttle: [50ms, 100ms]}'"
         problems.append(section.problem("sweep", message, at_key=True))
-    swept: dict[str, Node] = {}
+    swept: dict[str, YamlNode] = {}
     checker.joint = _joint_paths(section)
     if grid is not None and isinstance(grid.value, dict):
         swept = checker.check_grid(grid, None if one_point else main)
@@ -84,14 +83,14 @@ def check_sweep(
 
 
 class _Checker:
-    def __init__(self, tree: Node, problems: list[Problem]) -> None:
+    def __init__(self, tree: YamlNode, problems: list[Problem]) -> None:
         self.tree = replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"})
         self.problems = problems
         self.known = {(p.path, p.message) for p in problems}
         self.known_count = len(problems)
         self.joint: frozenset[str] = frozenset()
 
-    def path_is_usable(self, section: str, path: str, node: Node) -> bool:
+    def path_is_usable(self, section: str, path: str, node: YamlNode) -> bool:
         """Does the path begin with a section that may be swept?"""
         top = path.split(".")[0]
         allowed = list(ScenarioFields.model_fields)
@@ -108,29 +107,25 @@ class _Checker:
         self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
         return False
 
-    def check_fixed(self, section: str, path: str, node: Node, main: str) -> None:
+    def check_fixed(self, section: str, path: str, node: YamlNode, main: str) -> None:
         """A key that the file itself, or an override, also fixes: which of the two is meant?"""
-        for meant in sorted(meant_paths(path)):
-            fixed = lookup(self.tree, meant)
-            if fixed is None or fixed.source.name != main and fixed.source.lines:
-                continue
-            where = f"on line {fixed.line}" if fixed.source.lines else f"by {fixed.source.name}"
-            message = f"is swept here and also fixed {where}; remove one of them"
-            self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
+        fixed = lookup(self.tree, path)
+        if fixed is None or fixed.source.name != main and fixed.source.lines:
             return
+        where = f"on line {fixed.line}" if fixed.source.lines else f"by {fixed.source.name}"
+        message = f"is swept here and also fixed {where}; remove one of them"
+        self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
 
-    def check_twice(self, swept: Iterable[tuple[str, str, Node]]) -> None:
+    def check_twice(self, swept: Iterable[tuple[str, str, YamlNode]]) -> None:
         """Two swept keys that write the same key of the scenario."""
-        seen: dict[str, str] = {}
+        seen: set[str] = set()
         for section, path, node in swept:
-            for meant in sorted(meant_paths(path)):
-                if meant in seen:
-                    message = f"sweeps the same key as {seen[meant]!r}; keep one of them"
-                    self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
-                    break
-                seen[meant] = path
+            if path in seen:
+                message = "is swept twice; keep one of them"
+                self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
+            seen.add(path)
 
-    def check_grid(self, grid: Node, main: str | None) -> dict[str, Node]:
+    def check_grid(self, grid: YamlNode, main: str | None) -> dict[str, YamlNode]:
         """Every key of the grid and each of its values, alone; returns the usable ones."""
         usable = {k: n for k, n in grid.value.items() if self.path_is_usable("sweep.grid", k, n)}
         for path, node in usable.items():
@@ -140,7 +135,7 @@ class _Checker:
         self.check_twice([("sweep.grid", k, n) for k, n in usable.items()])
         return usable
 
-    def check_values(self, path: str, node: Node) -> None:
+    def check_values(self, path: str, node: YamlNode) -> None:
         """Each value of one grid key, alone."""
         if not isinstance(node.value, list):
             return
@@ -158,7 +153,7 @@ class _Checker:
             if self._check_group({path: leaf}, shown, node):
                 return
 
-    def check_baseline(self, node: Node) -> None:
+    def check_baseline(self, node: YamlNode) -> None:
         """The baseline's values, together."""
         usable = {k: n for k, n in node.value.items() if self.path_is_usable("sweep.baseline", k, n)}
         if usable:
@@ -167,7 +162,7 @@ class _Checker:
     # -- rows and ranges -----------------------------------------------------------------------------
 
     def read_rows(
-        self, name: str, node: Node, confine: Confine, main: str, swept: Mapping[str, Node]
+        self, name: str, node: YamlNode, confine: Confine, main: str, swept: Mapping[str, YamlNode]
     ) -> SweepParts:
         """The rows or ranges of the one source that is given."""
         parts = SweepParts()
@@ -186,7 +181,7 @@ class _Checker:
             self._check_rows(parts.rows, main, swept)
         return parts
 
-    def _check_rows(self, table: RowTable, main: str, swept: Mapping[str, Node]) -> None:
+    def _check_rows(self, table: RowTable, main: str, swept: Mapping[str, YamlNode]) -> None:
         """Every key of a table of rows and each of its different values, alone."""
         usable = []
         for path, column in table.columns.items():
@@ -203,7 +198,7 @@ class _Checker:
                     break
         self.check_twice([*(("sweep.grid", k, n) for k, n in swept.items()), *usable])
 
-    def _read_ranges(self, node: Node, main: str, swept: Mapping[str, Node]) -> dict[str, Range]:
+    def _read_ranges(self, node: YamlNode, main: str, swept: Mapping[str, YamlNode]) -> dict[str, Range]:
         """The ranges of `design`; both ends of each have to be valid."""
         found: dict[str, Range] = {}
         inner = node.value.get("ranges") if isinstance(node.value, dict) else None
@@ -237,10 +232,10 @@ class _Checker:
         self.check_twice([*(("sweep.grid", k, n) for k, n in swept.items()), *usable])
         return found
 
-    def _unknown(self, path: str, node: Node, shown: str) -> Problem | None:
+    def _unknown(self, path: str, node: YamlNode, shown: str) -> Problem | None:
         """The problem of a path that leads nowhere, found by writing nothing there."""
         found: list[Problem] = []
-        validate(self._with({path: Node(None, node.source)}, found), found)
+        validate(self._with({path: YamlNode(None, node.source)}, found), found)
         for problem in found:
             if problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message:
                 return node.problem(shown, problem.message, at_key=True)
@@ -248,7 +243,7 @@ class _Checker:
 
     # -- values together -----------------------------------------------------------------------------
 
-    def check_together(self, grid: Mapping[str, Node], table: RowTable | None) -> None:
+    def check_together(self, grid: Mapping[str, YamlNode], table: RowTable | None) -> None:
         """Every combination of values that cannot be judged one by one, as far as there are not too many."""
         columns = list(table.columns) if table is not None else []
         for group in groups([*columns, *grid]):
@@ -264,7 +259,7 @@ class _Checker:
 
     def _check_combinations(
         self,
-        grid: Mapping[str, Node],
+        grid: Mapping[str, YamlNode],
         table: RowTable | None,
         grid_paths: Sequence[str],
         row_paths: Sequence[str],
@@ -290,7 +285,7 @@ class _Checker:
             self.problems.append(replace(problem, message=problem.message + more))
 
     def _problems_together(
-        self, leaves: Mapping[str, Node], grid_paths: Sequence[str], table: RowTable | None, row: int
+        self, leaves: Mapping[str, YamlNode], grid_paths: Sequence[str], table: RowTable | None, row: int
     ) -> list[Problem]:
         found: list[Problem] = []
         validate(self._with(leaves, found), found)
@@ -310,13 +305,13 @@ class _Checker:
                 out.append(table.problem(row, f"{others} gives {what}"))
         return out
 
-    def _with(self, leaves: Mapping[str, Node], found: list[Problem]) -> Node:
+    def _with(self, leaves: Mapping[str, YamlNode], found: list[Problem]) -> YamlNode:
         tree = self.tree
         for path in sorted(leaves, key=lambda p: (p.count("."), p)):
             tree = assign(tree, path, leaves[path], found)
         return tree
 
-    def _check_group(self, leaves: Mapping[str, Node], shown: str, holder: Node) -> bool:
+    def _check_group(self, leaves: Mapping[str, YamlNode], shown: str, holder: YamlNode) -> bool:
         """Check one point; True if its key is unknown, so that other values need not be tried."""
         found: list[Problem] = []
         validate(self._with(leaves, found), found)
@@ -330,7 +325,7 @@ class _Checker:
             self.problems.append(self._relocated(problem, leaves, shown, holder, unknown))
         return unknown
 
-    def _may_go_with_others(self, problem: Problem, leaves: Mapping[str, Node]) -> bool:
+    def _may_go_with_others(self, problem: Problem, leaves: Mapping[str, YamlNode]) -> bool:
         """Whether a value that is wrong beside the file's own may be right beside other swept ones."""
         if len(leaves) != 1:
             return False
@@ -342,7 +337,7 @@ class _Checker:
         return not own or (scalar is not None and scalar.problem(leaf.plain()) is None)
 
     def _relocated(
-        self, problem: Problem, leaves: Mapping[str, Node], shown: str, holder: Node, unknown: bool
+        self, problem: Problem, leaves: Mapping[str, YamlNode], shown: str, holder: YamlNode, unknown: bool
     ) -> Problem:
         owner = next((p for p in leaves if problem.path == p or problem.path.startswith(f"{p}.")), None)
         if owner is None:
@@ -360,7 +355,7 @@ class _Checker:
         return leaf.problem(path, problem.message)
 
 
-def _joint_paths(section: Node) -> frozenset[str]:
+def _joint_paths(section: YamlNode) -> frozenset[str]:
     """Swept paths whose values are judged together with those of another swept path."""
     paths: list[str] = []
     for name in ("grid", "zip", "points"):

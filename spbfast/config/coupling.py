@@ -17,8 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spbfast.config import messages
 from spbfast.config.models import ScenarioFields
-from spbfast.config.policy import meant_paths
-from spbfast.config.tree import Node, lookup, split_path
+from spbfast.config.tree import YamlNode, lookup, split_path
 from spbfast.config.units import parse_duration, parse_rate, parse_size
 
 # What ScenarioFields' own check reads: does boot fit above the high watermark?
@@ -64,15 +63,12 @@ class Scalar:
         return None
 
 
-def scalar_at(tree: Node, path: str) -> Scalar | None:
+def scalar_at(tree: YamlNode, path: str) -> Scalar | None:
     """The scalar type of the key at a dotted path of a file's tree; None if it is no plain scalar."""
-    meant = meant_paths(path)
-    if len(meant) != 1:
-        return None
     info: Any = None
     here: Any = ScenarioFields
-    node: Node | None = tree
-    for step in split_path(next(iter(meant))):
+    node: YamlNode | None = tree
+    for step in split_path(path):
         here = messages.strip(here)
         node = _below(node, step)
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -91,11 +87,11 @@ def scalar_at(tree: Node, path: str) -> Scalar | None:
     return Scalar(TypeAdapter(full), kind, unit)
 
 
-def _below(node: Node | None, step: str) -> Node | None:
+def _below(node: YamlNode | None, step: str) -> YamlNode | None:
     return lookup(node, step) if node is not None and node.value else None
 
 
-def _member(members: list[type[BaseModel]], node: Node | None) -> type[BaseModel] | None:
+def _member(members: list[type[BaseModel]], node: YamlNode | None) -> type[BaseModel] | None:
     """The model of a union that a written element has by its kind."""
     kind = node.value.get("kind") if node is not None and isinstance(node.value, dict) else None
     return next((m for m in members if kind is not None and str(kind.value) in messages.tags_of(m)), None)
@@ -149,11 +145,9 @@ def groups(paths: Iterable[str]) -> list[tuple[str, ...]]:
 
 def _overlap(path: str, found: dict[Any, list[str]]) -> Any:
     """The key of the group that writes something `path` writes too, or a key of its own."""
-    mine = meant_paths(path)
     for key, members in found.items():
-        for other in (m for p in members for m in meant_paths(p)):
-            if any(_prefix(a, other) or _prefix(other, a) for a in mine):
-                return key
+        if any(_prefix(path, other) or _prefix(other, path) for other in members):
+            return key
     return (path,)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.config.executor import Executor
-from spbfast.config.models import Output, Scenario, SweepSpec
+from spbfast.config.models import OutputSpec, Scenario, SweepSpec
 from spbfast.config.ranges import Range
 from spbfast.config.rows import PointsFile, RowTable
-from spbfast.config.tree import Node, Source, from_plain
+from spbfast.config.tree import Source, YamlNode, from_plain
 from spbfast.config.validate import assign, validate
 from spbfast.errors import ConfigError, Problem
 
@@ -44,7 +44,7 @@ class Job:
     replicates: int
     scenario: Scenario
     sweep: SweepSpec | None
-    output: Output
+    output: OutputSpec
     executor: Executor
     source_text: str
     path: Path
@@ -54,7 +54,7 @@ class Job:
     rows: RowTable | None = field(default=None, repr=False, compare=False)
     ranges: Mapping[str, Range] = field(default_factory=dict, repr=False, compare=False)
     points_file: PointsFile | None = field(default=None, repr=False, compare=False)
-    tree: Node | None = field(default=None, repr=False, compare=False)
+    tree: YamlNode | None = field(default=None, repr=False, compare=False)
 
     @property
     def nr_points(self) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from spbfast.config import policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.job import Job
-from spbfast.config.tree import Node, Source, merge, parse, with_value
+from spbfast.config.tree import Source, YamlNode, merge, parse, with_value
 from spbfast.config.validate import assign, validate
 from spbfast.errors import ConfigError, Problem
 from spbfast.text import quote_value, suggest
@@ -59,11 +59,11 @@ def load_config(
         tree = _add_grid(tree, text, problems)
     if "name" not in tree.value:
         stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).lstrip("._-")
-        tree = with_value(tree, "name", Node(stem or "job", tree.source, 1, 1))
+        tree = with_value(tree, "name", YamlNode(stem or "job", tree.source, 1, 1))
     found: list[Problem] = []
     file = validate(tree, found)
     if isinstance(tree.value, dict) and "presets" in tree.value:
-        userpresets.check(tree, found, validate)
+        userpresets.check_own_presets(tree, found, validate)
     parts = SweepParts()
     if isinstance(tree.value, dict) and "sweep" in tree.value:
         confine = functools.partial(_confined, path, instead=instead.get("points_file"))
@@ -91,7 +91,7 @@ def load_config(
     )
 
 
-def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None, str]:
+def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNode | None, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[Node | None,
 
 def _read_layers(
     path: Path, problems: list[Problem], instead: Path | None
-) -> tuple[Node, tuple[str, str, str]]:
+) -> tuple[YamlNode, tuple[str, str, str]]:
     """The file laid on the one it extends; and both texts with the extended file's shown name.
 
     Raises
@@ -125,7 +125,7 @@ def _read_layers(
     tree, text = _read(path, str(path), problems)
     if tree is None:
         raise ConfigError(problems)
-    tree = policy.normalise(tree, problems)
+    tree = policy.long_form(tree)
     extends = tree.value.get("extends")
     if extends is None:
         return tree, (text, "", "")
@@ -142,11 +142,11 @@ def _read_layers(
     if (again := base.value.get("extends")) is not None:
         message = f"an extended file cannot extend another one ({again.plain()!r}); keep one level"
         problems.append(again.problem("extends", message, at_key=True))
-    merged = merge(policy.normalise(base, problems), tree)
+    merged = merge(policy.long_form(base), tree)
     return merged, (text, base_text, str(target))
 
 
-def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path | None:
+def _extended_path(path: Path, extends: YamlNode, problems: list[Problem]) -> Path | None:
     """The file that `extends` names."""
     target = _confined(path, extends, "extends", problems)
     if target is not None and target.resolve() == path.resolve():
@@ -156,7 +156,7 @@ def _extended_path(path: Path, extends: Node, problems: list[Problem]) -> Path |
 
 
 def _confined(
-    path: Path, node: Node, shown: str, problems: list[Problem], *, instead: Path | None = None
+    path: Path, node: YamlNode, shown: str, problems: list[Problem], *, instead: Path | None = None
 ) -> Path | None:
     """The file that a key of the configuration `path` names; it must stay inside the job's directories.
 
@@ -188,7 +188,7 @@ def _confined(
     return target
 
 
-def _override(tree: Node, text: str, problems: list[Problem]) -> Node:
+def _override(tree: YamlNode, text: str, problems: list[Problem]) -> YamlNode:
     """The tree with one `--set KEY=VALUE` applied."""
     key, equals, value = text.partition("=")
     source = Source(f"--set {text}")
@@ -200,7 +200,7 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> Node:
     return tree if leaf is None else assign(tree, key.strip(), leaf, problems)
 
 
-def _add_grid(tree: Node, text: str, problems: list[Problem]) -> Node:
+def _add_grid(tree: YamlNode, text: str, problems: list[Problem]) -> YamlNode:
     """The tree with one `--grid KEY=A,B` applied."""
     key, equals, values = text.partition("=")
     source = Source(f"--grid {text}")
@@ -211,7 +211,7 @@ def _add_grid(tree: Node, text: str, problems: list[Problem]) -> Node:
     leaf = parse(f"[{values}]", source, problems)
     if leaf is None:
         return tree
-    patch = Node({"sweep": Node({"grid": Node({key.strip(): leaf}, source)}, source)}, source)
+    patch = YamlNode({"sweep": YamlNode({"grid": YamlNode({key.strip(): leaf}, source)}, source)}, source)
     return merge(tree, patch)
 
 

@@ -15,19 +15,19 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from spbfast.config.base import Model
-from spbfast.config.caches import PAGE, PageCache, Share, Slab, SlabCache
+from spbfast.config.caches import PAGE, PageCacheSpec, Share, SlabCache, SlabSpec
 from spbfast.config.caches import described as _key
 from spbfast.config.units import Duration, Size, format_size, parse_size
 
 __all__ = [
-    "Boot",
-    "Machine",
-    "PageCache",
-    "Pcp",
-    "Reclaim",
-    "Slab",
+    "BootSpec",
+    "MachineSpec",
+    "PageCacheSpec",
+    "PcpSpec",
+    "ReclaimSpec",
+    "SlabSpec",
     "SlabCache",
-    "Workers",
+    "WorkersSpec",
 ]
 
 BLOCK = 4 << 20  # the biggest buddy, 4 MiB
@@ -91,7 +91,7 @@ class ZoneShape:
         return self.nr_pages - self.nr_reserved
 
 
-class Machine(Model):
+class MachineSpec(Model):
     """Nodes with a zone Normal each, and perhaps a zone DMA32 on the first."""
 
     memory: Size = _key(
@@ -131,7 +131,7 @@ class Machine(Model):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Machine:
+    def _check(self) -> MachineSpec:
         if self.spb_size < BLOCK or self.spb_size & (self.spb_size - 1):
             raise ValueError(
                 f"spb_size: must be a power of two of at least 4MiB, e.g. 64MiB or 1GiB; "
@@ -225,7 +225,7 @@ class Machine(Model):
         return least, least + low_gap, least + 2 * low_gap
 
 
-class Boot(Model):
+class BootSpec(Model):
     """How the state at t = 0 comes about, through the same allocator."""
 
     chunk: Size = _key(
@@ -241,7 +241,7 @@ class Boot(Model):
     )
 
 
-class Pcp(Model):
+class PcpSpec(Model):
     """Per-CPU page lists."""
 
     enabled: bool = _key(True, "keep per-CPU lists; false sends every request to the buddy lists", "mainline")
@@ -266,7 +266,7 @@ class Pcp(Model):
         return batch, high_min, max(high_min, high_max)
 
 
-class Reclaim(Model):
+class ReclaimSpec(Model):
     """Watermarks, kswapd and direct reclaim of page cache."""
 
     rounds_max: Rounds = _key(
@@ -311,7 +311,7 @@ class Reclaim(Model):
     )
 
 
-class Workers(Model):
+class WorkersSpec(Model):
     """Latencies and costs of deferred work, and what makes a migration fail."""
 
     irq_work_delay: Duration = _key(10_000, "from the request to the irq_work handler", "assumed, 1us..50us")

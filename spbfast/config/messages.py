@@ -16,8 +16,6 @@ from spbfast.text import quote_value, suggest
 
 SHOWN_KEYS = 12
 JOB_ONLY = "extends"
-# Keys of earlier versions, and where to say the same now.
-MOVED = {"pcp.owned": "policy.pcp_owned_pageblocks"}
 
 
 def strip(annotation: Any) -> Any:
@@ -86,12 +84,9 @@ def all_paths(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from all_paths(below, f"{path}.")
 
 
-def unknown_key(root: type[BaseModel], loc: Sequence[int | str], extra: Sequence[str] = ()) -> str:
+def unknown_key(root: type[BaseModel], loc: Sequence[int | str]) -> str:
     """The message for a key that its section does not know."""
-    key, known = str(loc[-1]), [*fields_at(root, loc[:-1]), *extra]
-    moved = MOVED.get(".".join(map(str, loc)))
-    if moved:
-        return f"unknown key {key!r}; it is {moved} now"
+    key, known = str(loc[-1]), fields_at(root, loc[:-1])
     hint = suggest(key, known)
     if not hint:
         elsewhere = [p for p in all_paths(root) if p.rsplit(".", 1)[-1] == key and "." in p]

@@ -15,7 +15,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from spbfast.config.actors import Actors, check_boot_fits
 from spbfast.config.base import Model
 from spbfast.config.executor import Executor
-from spbfast.config.machine import PAGE, Boot, Machine, PageCache, Pcp, Reclaim, Slab, Workers
+from spbfast.config.machine import (
+    PAGE,
+    BootSpec,
+    MachineSpec,
+    PageCacheSpec,
+    PcpSpec,
+    ReclaimSpec,
+    SlabSpec,
+    WorkersSpec,
+)
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
@@ -93,7 +102,7 @@ _RANGE = WithJsonSchema(
 )
 
 
-class Design(Model):
+class DesignSpec(Model):
     """Points that a method of sampling chooses within ranges."""
 
     kind: Literal["lhs", "sobol", "random", "saltelli", "morris"] = Field(
@@ -135,7 +144,7 @@ class SweepSpec(Model):
     points_file: str | None = Field(
         None, description="a CSV or Parquet file of points, relative to this file; its header names the keys"
     )
-    design: Design | None = Field(None, description="points chosen by a method of sampling")
+    design: DesignSpec | None = Field(None, description="points chosen by a method of sampling")
     seeding: Literal["common", "independent"] = Field(
         "common",
         description="common: replicate k meets the same random demand in every point, which comparisons "
@@ -143,7 +152,12 @@ class SweepSpec(Model):
     )
 
 
-class Output(Model):
+def _section(model: type[Model], text: str) -> Any:
+    """A section that may be left out."""
+    return Field(default_factory=model, description=text)
+
+
+class OutputSpec(Model):
     """How much of each run is kept."""
 
     level: Literal["summary", "series", "spb"] = Field(
@@ -165,13 +179,13 @@ class ScenarioFields(Model):
     policy: Policy = Field(
         description="the allocator policy: a preset name (default v1@30), or a preset with changes"
     )
-    machine: Machine = Field(default_factory=Machine, description="memory and CPUs")
-    boot: Boot = Field(default_factory=Boot, description="how the state at time 0 comes about")
-    pcp: Pcp = Field(default_factory=Pcp, description="per-CPU page lists")
-    reclaim: Reclaim = Field(default_factory=Reclaim, description="watermarks and reclaim of page cache")
-    workers: Workers = Field(default_factory=Workers, description="latencies and costs of deferred work")
-    slab: Slab = Field(default_factory=Slab, description="slab caches of file metadata and their shrinkers")
-    pagecache: PageCache = Field(default_factory=PageCache, description="the page cache's order and sizes")
+    machine: MachineSpec = _section(MachineSpec, "memory and CPUs")
+    boot: BootSpec = _section(BootSpec, "how the state at time 0 comes about")
+    pcp: PcpSpec = _section(PcpSpec, "per-CPU page lists")
+    reclaim: ReclaimSpec = _section(ReclaimSpec, "watermarks and reclaim of page cache")
+    workers: WorkersSpec = _section(WorkersSpec, "latencies and costs of deferred work")
+    slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
+    pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
     actors: Actors = Field((), description="who asks for memory: a list, each with its kind")
 
     @model_validator(mode="after")
@@ -205,8 +219,8 @@ class JobFile(ScenarioFields):
         description="presets of your own: each NAME with what `policy` may hold",
     )
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
-    output: Output = Field(default_factory=Output, description="what is kept")
-    executor: Executor = Field(default_factory=Executor, description="what runs the points")
+    output: OutputSpec = _section(OutputSpec, "what is kept")
+    executor: Executor = _section(Executor, "what runs the points")
 
     def scenario(self) -> Scenario:
         """The part that decides results."""

@@ -1,8 +1,8 @@
 """The allocator policy: every switch of the superpageblock and slab-shrink layers.
 
-Owns the Policy model, its short forms (a preset name, `tainted_reserve_pb`, the switch names of the traces)
-and their expansion. A Policy is always complete: presets fill what a configuration does not say. The keys'
-meaning stands in the fields below; `spbfast explain policy.KEY` prints it.
+Owns the Policy model and its short form, the name of a preset. A Policy is always complete: its preset
+supplies every key that a configuration leaves out. The fields below say what each key means, and
+`spbfast explain policy.KEY` prints it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from spbfast.config import presets
 from spbfast.config.base import Model
-from spbfast.config.tree import Node, Source
+from spbfast.config.tree import Source, YamlNode, from_plain, merge
 from spbfast.config.units import Duration
 from spbfast.constants import MAX_EVACUATE_SPBS
 from spbfast.errors import Problem
@@ -195,53 +195,20 @@ class Policy(Model):
         del values["preset"]
         return values
 
-    def parameters(self) -> dict[str, int]:
-        """Every switch and number as the integers that the kernels take, by the names of constants.P."""
-        out: dict[str, int] = {}
-        for key, value in self.canonical().items():
-            if isinstance(value, bool | int):
-                out[_KERNEL_NAMES.get(key, key)] = int(value)
-        for trigger, value in self.slab_shrink_triggers.canonical().items():
-            out[f"trigger_{trigger}"] = int(value)
-        out["shrink_high_water"] = int(self.slab_shrink and self.slab_shrink_triggers.below_high_water)
-        out["movable_reserve_soft"] = int(self.movable_reserve == "soft")
-        return out
 
+def long_form(root: YamlNode) -> YamlNode:
+    """One file or override with its policy as a mapping: `policy: NAME` becomes `{preset: NAME}`.
 
-_KERNEL_NAMES = {
-    "slab_shrink": "shrink_requests",
-    "slab_shrink_throttle": "slab_shrink_throttle_ns",
-    "evacuate_throttle": "evacuate_throttle_ns",
-}
-
-# Names that mean another key; the texts are what the schema says about them.
-ALIASES = {
-    "shrink_requests": "slab_shrink",
-    "shrink_high_water": "slab_shrink_triggers.below_high_water",
-    "tainted_reserve_pb": "reserve_floor",
-}
-_BOOL_ALIASES = ("shrink_requests", "shrink_high_water")
-
-
-def normalise(root: Node, problems: list[Problem]) -> Node:
-    """One file or override with its policy in the long form: `{preset: NAME, ...}` without aliases.
-
-    Done before files are merged, so that an alias in one file overrides the key it means in the other. The
-    short form `policy: NAME` replaces what an extended file says; a mapping merges into it.
+    The short form replaces what an extended file says; a mapping merges into it.
     """
     node = root.value.get("policy") if isinstance(root.value, dict) else None
-    if node is None:
+    if node is None or not isinstance(node.value, str):
         return root
-    if isinstance(node.value, str):
-        node = replace(node, value={"preset": replace(node, whole=False)}, whole=True)
-    elif isinstance(node.value, dict):
-        keys = dict(node.value)
-        _replace_aliases(keys, problems)
-        node = replace(node, value=keys)
+    node = replace(node, value={"preset": replace(node, whole=False)}, whole=True)
     return replace(root, value={**root.value, "policy": node})
 
 
-def resolve(node: Node, problems: list[Problem]) -> Node:
+def resolve(node: YamlNode, problems: list[Problem]) -> YamlNode:
     """The complete policy: the preset's keys underneath those that are given.
 
     An unknown preset is appended to `problems`.
@@ -256,65 +223,5 @@ def resolve(node: Node, problems: list[Problem]) -> Node:
         except ValueError as error:
             problems.append(chosen.problem("policy.preset", str(error)))
     keys["preset"] = replace(chosen or node, value=name, whole=False)
-    return replace(node, value=_under(presets.preset_values(name), keys))
-
-
-def meant_paths(path: str) -> frozenset[str]:
-    """The keys that a dotted path writes: itself, or what an alias means."""
-    head, _, key = path.partition(".")
-    if head != "policy" or key not in ALIASES:
-        return frozenset({path})
-    also = {"policy.reserve_shift"} if key == "tainted_reserve_pb" else set()
-    return frozenset({f"policy.{ALIASES[key]}", *also})
-
-
-def _replace_aliases(keys: dict[str, Node], problems: list[Problem]) -> None:
-    for alias, meant in ALIASES.items():
-        if alias not in keys:
-            continue
-        given = keys.pop(alias)
-        path = f"policy.{alias}"
-        if alias in _BOOL_ALIASES:
-            if not isinstance(given.value, bool):
-                problems.append(given.problem(path, f"must be true or false, got {given.plain()!r}"))
-                continue
-            writes = {meant: given}
-        else:
-            if isinstance(given.value, bool) or not isinstance(given.value, int) or given.value < 0:
-                problems.append(given.problem(path, f"must be a whole number >= 0, got {given.plain()!r}"))
-                continue
-            writes = {"reserve_floor": given, "reserve_shift": replace(given, value=-1)}
-        for key, node in writes.items():
-            _write_alias(keys, key, node, path, problems)
-
-
-def _write_alias(keys: dict[str, Node], key: str, node: Node, path: str, problems: list[Problem]) -> None:
-    head, _, leaf = key.partition(".")
-    if leaf:
-        below = keys.get(head, Node({}, node.source))
-        if not isinstance(below.value, dict):
-            return
-        inner = dict(below.value)
-        keys[head] = replace(below, value=inner)
-        taken, inner[leaf] = inner.get(leaf), node
-    else:
-        taken, keys[head] = keys.get(head), node
-    if taken is not None:
-        where = f"line {taken.line}" if taken.line else taken.source.name
-        message = f"means policy.{key}, which is also given ({where}); keep one of them"
-        problems.append(node.problem(path, message, at_key=True))
-
-
-_PRESET = Source("preset")
-
-
-def _under(defaults: dict[str, Any], keys: dict[str, Node]) -> dict[str, Node]:
-    out = dict(keys)
-    for key, value in defaults.items():
-        given = out.get(key)
-        if isinstance(value, dict) and given is not None and isinstance(given.value, dict):
-            out[key] = replace(given, value=_under(value, given.value))
-        elif given is None:
-            below = {k: Node(v, _PRESET) for k, v in value.items()} if isinstance(value, dict) else value
-            out[key] = Node(below, _PRESET)
-    return out
+    below = from_plain(presets.preset_values(name), Source("preset"))
+    return merge(below, replace(node, value=keys, whole=False))

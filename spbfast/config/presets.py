@@ -1,18 +1,18 @@
 """Allocator policies by patch: which switches each step of the series turns on.
 
 Owns the preset names, the table in presets.json beside this file, and its views: the matrix preset x switch
-and the difference of two presets. `v1@N` is the state after patch N of the 45 patches of version 1; `v1` is
-short for the last of them and `v2` is version 2. A preset is complete: a policy is a preset plus the
-keys that a configuration overrides. Presets that a configuration names itself are userpresets.py's business.
+and the difference of two presets. The table gives the first preset in full and every later one as what it
+changes in the one before; keys of sections stand behind a dot, such as ``slab_shrink_triggers.would_taint``.
+`v1@N` is the state after patch N of the 45 patches of version 1; `v1` is short for the last of them and `v2`
+is version 2. Presets that a configuration defines itself are in userpresets.py.
 """
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,30 @@ DEFAULT = "v1@30"
 
 
 @cache
-def _table() -> dict[str, dict[str, Any]]:
+def _steps() -> dict[str, dict[str, Any]]:
     return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _columns() -> dict[str, dict[str, Any]]:
+    """Every preset in full: its keys are those of the first one, in the same order."""
+    columns: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {}
+    for name, changes in _steps().items():
+        values = {**values, **changes}
+        columns[name] = values
+    return columns
+
+
+def ladder() -> list[str]:
+    """The presets in the order of the series, each once."""
+    return list(_steps())
 
 
 def preset_names() -> list[str]:
     """Every name that a configuration may use, in the order of the series."""
-    names = list(_table())
-    return names[: names.index("v1@45") + 1] + ["v1"] + names[names.index("v1@45") + 1 :]
+    short = {long: name for name, long in ALIASES.items()}
+    return [n for name in ladder() for n in (name, short.get(name)) if n]
 
 
 def canonical_name(name: str) -> str:
@@ -42,7 +58,7 @@ def canonical_name(name: str) -> str:
     """
     known = name.replace("_", "@")
     known = ALIASES.get(known, known)
-    if known in _table():
+    if known in _steps():
         return known
     raise ValueError(f"unknown preset {name!r}{_hint(known.lower())} (presets: {', '.join(preset_names())})")
 
@@ -50,7 +66,7 @@ def canonical_name(name: str) -> str:
 def _hint(name: str) -> str:
     """The step that a patch number between two steps belongs to, else the nearest spelling."""
     if (number := re.fullmatch(r"v1@([0-9]+)", name)) is not None:
-        steps = [n for n in _table() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
+        steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
         return (
             f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
         )
@@ -58,31 +74,35 @@ def _hint(name: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def preset_values(name: str) -> dict[str, Any]:
-    """A fresh copy of the preset's keys, as a configuration would write them.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name.
-    """
-    return copy.deepcopy(_table()[canonical_name(name)])
-
-
-def ladder() -> list[str]:
-    """The presets in the order of the series, each once."""
-    return list(_table())
-
-
 def flat_values(name: str) -> dict[str, Any]:
-    """The preset's keys with those of sections behind a dot, such as ``slab_shrink_triggers.would_taint``.
+    """The preset's keys with those of sections behind a dot.
 
     Raises
     ------
     ValueError
         For an unknown name.
     """
-    return dict(_flat(_table()[canonical_name(name)]))
+    return dict(_columns()[canonical_name(name)])
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """The preset's keys as a configuration would write them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    return nested(flat_values(name))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys behind a dot as sections."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, leaf = key.rpartition(".")
+        (out.setdefault(section, {}) if section else out)[leaf] = value
+    return out
 
 
 def matrix(*, everything: bool = False) -> dict[str, dict[str, Any]]:
@@ -98,16 +118,10 @@ def matrix(*, everything: bool = False) -> dict[str, dict[str, Any]]:
     dict of str to dict of str to bool, int or str
         Key to preset to value; keys in the order in which the series changes them, then the constant ones.
     """
-    columns = {name: flat_values(name) for name in ladder()}
-    keys = list(next(iter(columns.values())))
-    rows = {key: {name: column[key] for name, column in columns.items()} for key in keys}
-
-    def changes_at(key: str) -> int:
-        values = list(rows[key].values())
-        return next((i for i, value in enumerate(values) if value != values[0]), len(values))
-
-    ordered = sorted(keys, key=changes_at)
-    return {key: rows[key] for key in ordered if everything or changes_at(key) < len(columns)}
+    first, *later = _steps().values()
+    changed = list(dict.fromkeys(key for step in later for key in first if key in step))
+    constant = [key for key in first if key not in changed] if everything else []
+    return {key: {name: v[key] for name, v in _columns().items()} for key in [*changed, *constant]}
 
 
 def difference(one: str, other: str) -> dict[str, tuple[Any, Any]]:
@@ -123,24 +137,13 @@ def difference(one: str, other: str) -> dict[str, tuple[Any, Any]]:
 
 
 def preset_steps() -> list[tuple[str, str]]:
-    """Each preset with what it changes against the one before it, as one line of text."""
-    out: list[tuple[str, str]] = []
-    before: dict[str, Any] = {}
-    for name, values in _table().items():
-        flat = dict(_flat(values))
-        changed = [f"{k} {text(v)}" for k, v in flat.items() if before.get(k, v) != v]
-        out.append((name, ", ".join(changed) or "the mainline allocator"))
-        before = flat
+    """Each preset with what it changes in the one before it, as one line of text."""
+    first, *later = _steps().items()
+    out = [(first[0], "the mainline allocator")]
+    for name, changes in later:
+        out.append((name, ", ".join(f"{key} {text(changes[key])}" for key in first[1] if key in changes)))
         out += [(short, f"the same as {name}") for short, long in ALIASES.items() if long == name]
     return out
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def text(value: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spbfast.config.coupling import Scalar
-from spbfast.config.tree import Node
+from spbfast.config.tree import YamlNode
 from spbfast.errors import Problem
 from spbfast.text import quote_value, suggest
 
@@ -62,7 +62,7 @@ class Choices:
 Range = Span | Choices
 
 
-def read_range(node: Node, shown: str, scalar: Scalar | None, problems: list[Problem]) -> Range | None:
+def read_range(node: YamlNode, shown: str, scalar: Scalar | None, problems: list[Problem]) -> Range | None:
     """The range that a node writes, None after appending what is wrong with it."""
     if isinstance(node.value, list):
         if len(node.value) < 2:
@@ -88,7 +88,7 @@ def read_range(node: Node, shown: str, scalar: Scalar | None, problems: list[Pro
     return _read_span(node, shown, scalar, problems)
 
 
-def _read_span(node: Node, shown: str, scalar: Scalar, problems: list[Problem]) -> Span | None:
+def _read_span(node: YamlNode, shown: str, scalar: Scalar, problems: list[Problem]) -> Span | None:
     before = len(problems)
     scale = node.value.get("scale")
     if scale is not None and scale.value not in SCALES:
@@ -116,7 +116,7 @@ def _read_span(node: Node, shown: str, scalar: Scalar, problems: list[Problem]) 
     return Span(scalar, low, high, log, step) if len(problems) == before else None
 
 
-def _read_step(node: Node | None, shown: str, scalar: Scalar, problems: list[Problem]) -> float:
+def _read_step(node: YamlNode | None, shown: str, scalar: Scalar, problems: list[Problem]) -> float:
     """The step in canonical units, 0 for none; durations that must be whole ticks get one by themselves."""
     if node is None:
         tick = scalar.unit == "ns" and scalar.problem("1500us") is not None and scalar.problem("1ms") is None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spbfast.config.tree import Node, Source, parse
+from spbfast.config.tree import Source, YamlNode, parse
 from spbfast.config.units import DURATION_UNITS, SIZE_UNITS
 from spbfast.errors import Problem
 
@@ -29,11 +29,11 @@ class RowColumn:
     """One swept key: its different values, the place of each one's first use, and a code per row."""
 
     values: list[Any] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[YamlNode] = field(default_factory=list)
     codes: array[int] = field(default_factory=lambda: array("i"))
     _known: dict[Any, int] = field(default_factory=dict, repr=False)
 
-    def add(self, node: Node | None, place: Callable[[Node], Node] | None = None) -> None:
+    def add(self, node: YamlNode | None, place: Callable[[YamlNode], YamlNode] | None = None) -> None:
         """Append one row's value; None leaves the key as the file has it.
 
         `place` gives the node its place, which only the first use of a value needs.
@@ -72,7 +72,11 @@ class RowTable:
         return len(self.lines)
 
     def add(
-        self, row: Mapping[str, Node], line: int, col: int, place: Callable[[Node], Node] | None = None
+        self,
+        row: Mapping[str, YamlNode],
+        line: int,
+        col: int,
+        place: Callable[[YamlNode], YamlNode] | None = None,
     ) -> None:
         """Append a row."""
         for path in row:
@@ -101,7 +105,7 @@ class PointsFile:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def rows_of_zip(node: Node, problems: list[Problem]) -> RowTable | None:
+def rows_of_zip(node: YamlNode, problems: list[Problem]) -> RowTable | None:
     """The rows of `zip: {key: [values], ...}`, whose lists must have one length."""
     lists = {k: n for k, n in node.value.items() if isinstance(n.value, list)}
     if len(lists) != len(node.value):
@@ -119,7 +123,7 @@ def rows_of_zip(node: Node, problems: list[Problem]) -> RowTable | None:
     return table
 
 
-def rows_of_list(node: Node) -> RowTable | None:
+def rows_of_list(node: YamlNode) -> RowTable | None:
     """The rows of `points: [{key: value, ...}, ...]`."""
     if any(not isinstance(n.value, dict) for n in node.value):
         return None
@@ -130,7 +134,7 @@ def rows_of_list(node: Node) -> RowTable | None:
 
 
 def read_points_file(
-    path: Path, shown: str, at: Node, problems: list[Problem]
+    path: Path, shown: str, at: YamlNode, problems: list[Problem]
 ) -> tuple[RowTable | None, PointsFile | None]:
     """The rows of a CSV or Parquet file; `at` is where the configuration names it."""
     try:
@@ -153,7 +157,7 @@ def read_points_file(
     return _read_csv(text, shown, at, problems), stored
 
 
-def _read_csv(text: str, shown: str, at: Node, problems: list[Problem]) -> RowTable | None:
+def _read_csv(text: str, shown: str, at: YamlNode, problems: list[Problem]) -> RowTable | None:
     source = Source(shown, tuple(text.splitlines()))
     before = len(problems)
     reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
@@ -197,10 +201,10 @@ class _Scalars:
 
     def __init__(self, source: Source, problems: list[Problem]) -> None:
         self.source, self.problems = source, problems
-        self.known: dict[str, Node | None] = {}
+        self.known: dict[str, YamlNode | None] = {}
         self.line = 0
 
-    def row(self, header: Sequence[str], cells: Sequence[str], line: int) -> dict[str, Node]:
+    def row(self, header: Sequence[str], cells: Sequence[str], line: int) -> dict[str, YamlNode]:
         """The cells that are not empty."""
         self.line = line
         out = {}
@@ -215,7 +219,7 @@ class _Scalars:
                 out[path] = node
         return out
 
-    def place(self, node: Node) -> Node:
+    def place(self, node: YamlNode) -> YamlNode:
         """The node with its place in the row that was read last."""
         return replace(node, line=self.line, col=self._col(self.line, str(node.plain())))
 
@@ -223,11 +227,11 @@ class _Scalars:
         written = self.source.lines[line - 1] if line <= len(self.source.lines) else ""
         return max(0, written.find(text)) + 1
 
-    def _parse(self, text: str, line: int) -> Node | None:
+    def _parse(self, text: str, line: int) -> YamlNode | None:
         if not text:
             return None
         if (plain := _plain(text)) is not None:
-            return Node(plain, self.source, line, 1)
+            return YamlNode(plain, self.source, line, 1)
         found: list[Problem] = []
         node = parse(text, Source(self.source.name), found)
         if found or node is None or isinstance(node.value, dict):
@@ -257,7 +261,7 @@ _QUANTITY = re.compile(rf"[0-9]{{1,18}}(?:\.[0-9]{{1,9}})? ?(?:{_UNIT})(?:/s)?")
 KEPT = 10_000
 
 
-def _read_parquet(path: Path, shown: str, at: Node, problems: list[Problem]) -> RowTable | None:
+def _read_parquet(path: Path, shown: str, at: YamlNode, problems: list[Problem]) -> RowTable | None:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError:
@@ -275,7 +279,7 @@ def _read_parquet(path: Path, shown: str, at: Node, problems: list[Problem]) -> 
     source = Source(shown)
     table = RowTable("sweep.points_file", source)
     for i, row in enumerate(_dicts(read)):
-        table.add({k: Node(v, source, i + 1, 1) for k, v in row.items() if v is not None}, i + 1, 1)
+        table.add({k: YamlNode(v, source, i + 1, 1) for k, v in row.items() if v is not None}, i + 1, 1)
     if not len(table):
         problems.append(at.problem("sweep.points_file", f"{shown}: has no rows"))
         return None

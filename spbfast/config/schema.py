@@ -15,17 +15,11 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from spbfast.config import messages, policy, presets, series
+from spbfast.config import messages, presets, series
 from spbfast.config.models import JobFile
 from spbfast.config.units import format_duration, format_size
 from spbfast.errors import ConfigError
 from spbfast.text import suggest
-
-_ALIAS_TEXT = {
-    "shrink_requests": ("boolean", "another name of slab_shrink"),
-    "shrink_high_water": ("boolean", "another name of slab_shrink_triggers.below_high_water"),
-    "tainted_reserve_pb": ("integer", "the reserve in pageblocks: reserve_floor N with reserve_shift -1"),
-}
 
 
 def job_schema() -> dict[str, Any]:
@@ -45,8 +39,6 @@ def job_schema() -> dict[str, Any]:
         "description": shape["properties"]["preset"]["description"],
         "default": presets.DEFAULT,
     }
-    for alias, (kind, text) in _ALIAS_TEXT.items():
-        shape["properties"][alias] = {"type": kind, "description": text}
     # An editor cannot know the presets that the file itself names, so any text is allowed.
     either = {"anyOf": [{"enum": names}, {"type": "string"}, {"$ref": "#/$defs/Policy"}]}
     shape["properties"]["preset"]["anyOf"] = [
@@ -171,9 +163,6 @@ def explain(path: str) -> str:
         For an unknown key; the message suggests the nearest one.
     """
     docs = {d.path: d for d in key_docs()}
-    if path.removeprefix("policy.") in policy.ALIASES:
-        alias = path.removeprefix("policy.")
-        return f"policy.{alias}\n  {_ALIAS_TEXT[alias][1]}"
     if path not in docs:
         ends = [p for p in docs if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
         if len(ends) != 1:

@@ -36,11 +36,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Node:
+class YamlNode:
     """A value with its place and, inside a mapping, the place of its key.
 
-    `value` is a dict of Node, a list of Node, or a plain scalar. `whole` marks a value that replaces, rather
-    than merges into, what an extended file says there.
+    `value` is a dict or a list of nodes, or a plain scalar. `whole` marks a value that replaces, rather than
+    merges into, what an extended file says there.
     """
 
     value: Any
@@ -65,7 +65,7 @@ class Node:
             return [n.plain() for n in self.value]
         return self.value
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[YamlNode]:
         """This node and everything below it."""
         yield self
         below = self.value.values() if isinstance(self.value, dict) else self.value
@@ -74,21 +74,21 @@ class Node:
                 yield from node.walk()
 
 
-def from_plain(value: Any, source: Source) -> Node:
+def from_plain(value: Any, source: Source) -> YamlNode:
     """Nodes around plain data, all at the same placeless source."""
     if isinstance(value, dict):
-        return Node({str(k): from_plain(v, source) for k, v in value.items()}, source)
+        return YamlNode({str(k): from_plain(v, source) for k, v in value.items()}, source)
     if isinstance(value, list | tuple):
-        return Node([from_plain(v, source) for v in value], source)
-    return Node(value, source)
+        return YamlNode([from_plain(v, source) for v in value], source)
+    return YamlNode(value, source)
 
 
-def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
+def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None:
     """The tree of a YAML text; what is wrong with the text is appended to `problems`.
 
     Returns
     -------
-    Node or None
+    YamlNode or None
         None when the text is no YAML at all (syntax error, tab, several documents).
     """
     yaml = YAML(typ="safe", pure=True)
@@ -106,7 +106,7 @@ def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
         problems.append(source.problem(1, 1, "", "nested too deeply"))
         return None
     if root is None:
-        return Node({}, source, 1, 1)
+        return YamlNode({}, source, 1, 1)
     if _nr_values(root, {}) > MAX_VALUES:
         message = f"stands for more than {MAX_VALUES} values, through aliases or by itself; a long list of "
         problems.append(source.problem(1, 1, "", message + "points belongs into a file: sweep.points_file"))
@@ -142,23 +142,23 @@ class _Builder:
     def __init__(self, constructor: Any, source: Source, problems: list[Problem]) -> None:
         self.constructor, self.source, self.problems = constructor, source, problems
 
-    def build(self, node: Any, path: str, depth: int, key: Any = None) -> Node:
+    def build(self, node: Any, path: str, depth: int, key: Any = None) -> YamlNode:
         mark, key_mark = node.start_mark, key.start_mark if key is not None else node.start_mark
         if isinstance(node, ScalarNode) and node.start_mark.index == node.end_mark.index:
             mark = key_mark  # nothing is written: point at the key
         place = (mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1)
         if depth > MAX_DEPTH:
             self.problems.append(self.source.problem(*place[:2], path, "nested too deeply"))
-            return Node(None, self.source, *place)
+            return YamlNode(None, self.source, *place)
         if isinstance(node, MappingNode):
-            return Node(self._mapping(node, path, depth), self.source, *place)
+            return YamlNode(self._mapping(node, path, depth), self.source, *place)
         if isinstance(node, SequenceNode):
             items = [self.build(n, f"{path}.{i}", depth + 1) for i, n in enumerate(node.value)]
-            return Node(items, self.source, *place)
-        return Node(self._scalar(node, path), self.source, *place)
+            return YamlNode(items, self.source, *place)
+        return YamlNode(self._scalar(node, path), self.source, *place)
 
-    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, Node]:
-        out: dict[str, Node] = {}
+    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, YamlNode]:
+        out: dict[str, YamlNode] = {}
         for key, value in node.value:
             line, col = key.start_mark.line + 1, key.start_mark.column + 1
             if not isinstance(key, ScalarNode) or str(key.tag).endswith(":merge"):
@@ -200,7 +200,7 @@ class _Builder:
             return None
 
 
-def merge(base: Node, over: Node) -> Node:
+def merge(base: YamlNode, over: YamlNode) -> YamlNode:
     """`over` laid on `base`: mappings merge key by key, everything else is replaced.
 
     A mapping laid on a list changes the list's elements by their name, kind or number.
@@ -220,7 +220,7 @@ def merge(base: Node, over: Node) -> Node:
     return replace(over, value=out)
 
 
-def label(node: Node, index: int) -> str:
+def label(node: YamlNode, index: int) -> str:
     """How paths name a list's element: its name or kind if that finds it, else its number."""
     item = node.value[index].value
     for key in ("name", "kind"):
@@ -235,7 +235,7 @@ def split_path(path: str) -> list[str]:
     return path.split(".")
 
 
-def lookup(root: Node, path: str) -> Node | None:
+def lookup(root: YamlNode, path: str) -> YamlNode | None:
     """The node at a dotted path, None if nothing is written there."""
     node = root
     for segment in split_path(path):
@@ -246,7 +246,7 @@ def lookup(root: Node, path: str) -> Node | None:
     return node
 
 
-def with_value(root: Node, path: str, leaf: Node) -> Node:
+def with_value(root: YamlNode, path: str, leaf: YamlNode) -> YamlNode:
     """A copy of the tree in which `path` holds `leaf` (merged if both are mappings).
 
     Raises
@@ -257,7 +257,7 @@ def with_value(root: Node, path: str, leaf: Node) -> Node:
     return _set(root, split_path(path), leaf, [])
 
 
-def _set(node: Node, segments: list[str], leaf: Node, done: list[str]) -> Node:
+def _set(node: YamlNode, segments: list[str], leaf: YamlNode, done: list[str]) -> YamlNode:
     if not segments:
         return merge(node, leaf)
     head, rest = segments[0], segments[1:]
@@ -271,14 +271,14 @@ def _set(node: Node, segments: list[str], leaf: Node, done: list[str]) -> Node:
         raise ValueError(f"{here} {what}, {NO_SUCH_PLACE}")
     value = list(node.value) if isinstance(node.value, list) else dict(node.value or {})
     if isinstance(value, dict) and index not in value:
-        child = Node({}, leaf.source, leaf.line, leaf.col, leaf.key_line, leaf.key_col) if rest else leaf
+        child = YamlNode({}, leaf.source, leaf.line, leaf.col, leaf.key_line, leaf.key_col) if rest else leaf
         value[index] = _set(child, rest, leaf, [*done, head]) if rest else leaf
     else:
         value[index] = _set(value[index], rest, leaf, [*done, head])
     return replace(node, value=value)
 
 
-def _index(node: Node, segment: str) -> Any:
+def _index(node: YamlNode, segment: str) -> Any:
     """What to subscript `node.value` with: the key, or a list position given by number, name or kind."""
     if isinstance(node.value, dict) or node.value is None:
         return segment

@@ -13,15 +13,17 @@ from dataclasses import replace
 from typing import Any
 
 from spbfast.config import presets
-from spbfast.config.policy import normalise
-from spbfast.config.tree import Node, merge
+from spbfast.config.policy import long_form
+from spbfast.config.tree import YamlNode, merge
 from spbfast.errors import Problem
 from spbfast.text import suggest
 
+Nodes = dict[str, YamlNode]
+Validate = Callable[[YamlNode, list[Problem]], Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,79}")
 
 
-def expand(tree: Node, problems: list[Problem]) -> Node:
+def expand_own_preset(tree: YamlNode, problems: list[Problem]) -> YamlNode:
     """The tree with a policy that names one of the file's own presets written out over a built-in one."""
     own, written = _own(tree), tree.value.get("policy")
     if not own or written is None or not isinstance(written.value, dict):
@@ -37,12 +39,12 @@ def expand(tree: Node, problems: list[Problem]) -> Node:
     return replace(tree, value={**tree.value, "policy": full})
 
 
-def check(tree: Node, problems: list[Problem], validate: Callable[[Node, list[Problem]], Any]) -> None:
+def check_own_presets(tree: YamlNode, problems: list[Problem], validate: Validate) -> None:
     """Append what is wrong with the section `presets`, whether or not a preset is used.
 
     Parameters
     ----------
-    tree : Node
+    tree : YamlNode
         The whole file.
     problems : list of Problem
         Holds the file's own problems already; those are not repeated.
@@ -62,14 +64,14 @@ def check(tree: Node, problems: list[Problem], validate: Callable[[Node, list[Pr
                 problems.append(node.problem(path, message))
                 continue
         found: list[Problem] = []
-        policy = replace(node, value={"preset": Node(name, node.source, node.line, node.col)}, whole=True)
+        policy = replace(node, value={"preset": YamlNode(name, node.source, node.line, node.col)}, whole=True)
         validate(replace(tree, value={**rest, "policy": policy}), found)
         for problem in found:
             if problem.path.split(".")[0] == "policy" and (problem.path, problem.message) not in known:
                 problems.append(replace(problem, path=path + problem.path.removeprefix("policy")))
 
 
-def _own(tree: Node) -> dict[str, Node]:
+def _own(tree: YamlNode) -> Nodes:
     section = tree.value.get("presets") if isinstance(tree.value, dict) else None
     return section.value if section is not None and isinstance(section.value, dict) else {}
 
@@ -85,8 +87,8 @@ def _wrong_name(name: str) -> str:
 
 
 def _unless_misspelt(
-    tree: Node, policy: Node, chosen: Node, own: dict[str, Node], problems: list[Problem]
-) -> Node:
+    tree: YamlNode, policy: YamlNode, chosen: YamlNode, own: Nodes, problems: list[Problem]
+) -> YamlNode:
     """Report a name that is no built-in preset but nearly one of the file's own."""
     name = str(chosen.value)
     try:
@@ -99,14 +101,14 @@ def _unless_misspelt(
     return tree
 
 
-def _written_out(name: str, own: dict[str, Node], seen: tuple[str, ...], problems: list[Problem]) -> Node:
+def _written_out(name: str, own: Nodes, seen: tuple[str, ...], problems: list[Problem]) -> YamlNode:
     """A preset of the file as the keys of a policy over a built-in preset."""
     node = own[name]
     if name in seen:
         message = f"is built on itself ({' -> '.join([*seen, name])})"
         problems.append(node.problem("policy", message, at_key=True))
         return replace(node, value={})
-    wrapped = normalise(Node({"policy": replace(node, whole=False)}, node.source), problems)
+    wrapped = long_form(YamlNode({"policy": replace(node, whole=False)}, node.source))
     keys = wrapped.value["policy"]
     if not isinstance(keys.value, dict):
         return replace(node, value={}, whole=False)

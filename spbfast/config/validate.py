@@ -16,17 +16,17 @@ from pydantic import ValidationError
 
 from spbfast.config import messages, policy, userpresets
 from spbfast.config.models import JobFile
-from spbfast.config.tree import Node, label, merge, with_value
+from spbfast.config.tree import YamlNode, label, merge, with_value
 from spbfast.errors import Problem
 from spbfast.text import quote_value
 
 
-def validate(tree: Node, problems: list[Problem]) -> JobFile | None:
+def validate(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
     """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
     before = len(problems)
-    tree = userpresets.expand(tree, problems)
+    tree = userpresets.expand_own_preset(tree, problems)
     written = tree.value.get("policy")
-    chosen = policy.resolve(written if written is not None else Node({}, tree.source, 1, 1), problems)
+    chosen = policy.resolve(written if written is not None else YamlNode({}, tree.source, 1, 1), problems)
     full = replace(tree, value={**tree.value, "policy": chosen})
     try:
         file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
@@ -47,14 +47,13 @@ def _without_echoes(found: list[tuple[Any, Problem]]) -> list[Problem]:
     return [p for error, p in found if error["type"] != "missing" or tuple(error["loc"]) not in misspelt]
 
 
-def _located(error: Any, tree: Node) -> Problem:
+def _located(error: Any, tree: YamlNode) -> Problem:
     """One of pydantic's errors with its place and our words."""
     loc = tuple(error["loc"])
     node, parts = _walk(tree, loc)
     path = ".".join(parts)
     if error["type"] == "extra_forbidden":
-        extra = tuple(policy.ALIASES) if loc[:-1] == ("policy",) else ()
-        return node.problem(path, messages.unknown_key(JobFile, loc, extra), at_key=True)
+        return node.problem(path, messages.unknown_key(JobFile, loc), at_key=True)
     message = messages.reword(error, JobFile)
     if error["type"] == "missing":
         return node.problem(path, message, at_key=True)
@@ -68,7 +67,7 @@ def _located(error: Any, tree: Node) -> Problem:
     return node.problem(path, message)
 
 
-def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
+def _walk(tree: YamlNode, loc: Sequence[int | str]) -> tuple[YamlNode, list[str]]:
     """The nearest written node of an error's location, and the path to show for it."""
     node, parts = tree, []
     for i, step in enumerate(loc):
@@ -87,13 +86,13 @@ def _walk(tree: Node, loc: Sequence[int | str]) -> tuple[Node, list[str]]:
     return node, parts
 
 
-def assign(tree: Node, path: str, leaf: Node, problems: list[Problem]) -> Node:
+def assign(tree: YamlNode, path: str, leaf: YamlNode, problems: list[Problem]) -> YamlNode:
     """The tree with `leaf` at `path`; a path that leads nowhere is appended to `problems`."""
     if path.split(".")[0] == "policy":
         patch = leaf
         for segment in reversed(path.split(".")):
             patch = replace(leaf, value={segment: patch}, whole=False)
-        return merge(tree, policy.normalise(patch, problems))
+        return merge(tree, policy.long_form(patch))
     try:
         return with_value(tree, path, leaf)
     except ValueError as error:

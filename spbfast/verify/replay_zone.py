@@ -42,12 +42,13 @@ from spbfast.model.loop.replay import (
     boot_zone,
     run_events,
 )
-from spbfast.model.lowering.lower_policy import policy_array, switch_array
+from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.layout import Zone
 from spbfast.model.state.walk import read_free_lists, read_pcp_lists, read_places
 from spbfast.verify.golden import Golden, load_golden
 from spbfast.verify.replay_shrink import replay_shrink
+from spbfast.verify.switches import switch_array
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_UNREADABLE, EXIT_UNSUPPORTED = 0, 1, 2, 3
 OP_NAMES = ("ALLOC", "FREE", "BULK-first", "BULK-next", "DRAIN", "DECAY", "EVACUATE", "DEFRAG", "CONTIG")

@@ -27,7 +27,7 @@ from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
 
 if TYPE_CHECKING:
-    from spbfast.config.machine import Slab, ZoneShape
+    from spbfast.config.machine import SlabSpec, ZoneShape
     from spbfast.config.models import Scenario
 
 RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007
@@ -110,7 +110,7 @@ def zone_spec(
     )
 
 
-def _node_slab(scenario: Scenario) -> Slab:
+def _node_slab(scenario: Scenario) -> SlabSpec:
     """The slab section as one node's share of it."""
     slab = scenario.slab
     nodes = scenario.machine.nodes

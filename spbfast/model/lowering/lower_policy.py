@@ -1,30 +1,32 @@
 """The policy to the int64 array that kernels index by constants.P.
 
-Owns the names by which a policy may be given in Python: a preset, a mapping of switches over a preset, a
-validated Policy, or the bare switches of a golden trace. Reading YAML and its error places is config's.
+Owns the one way from outside to that array: a preset's name, a mapping of switches over a preset, or a
+validated Policy. Reading YAML and saying where an error is in a file is config's; the switches of golden
+files are the business of spbfast/verify.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from spbfast.config import presets
-from spbfast.config.policy import ALIASES, Policy, ShrinkTriggers
+from spbfast.config.policy import Policy
 from spbfast.constants import NR_POLICY, P
 from spbfast.errors import ConfigError
+from spbfast.text import suggest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     PolicyLike: TypeAlias = str | Policy | Mapping[str, Any] | np.ndarray
 
-TRIGGERS = tuple(ShrinkTriggers.model_fields)
 _DURATIONS = ("slab_shrink_throttle", "evacuate_throttle")
+# Keys that the specification, and so constants.P, calls by another name.
+_KERNEL_NAMES = {"slab_shrink": "shrink_requests", **{key: f"{key}_ns" for key in _DURATIONS}}
 
 
 def policy_array(policy: PolicyLike) -> np.ndarray:
@@ -34,7 +36,7 @@ def policy_array(policy: PolicyLike) -> np.ndarray:
     ----------
     policy : str, Policy, mapping or int64 array
         A preset's name; a validated policy; keys of the YAML section `policy` over `preset` (v1@30 if not
-        given), where a duration may also be an int in ns; or an array that is already lowered.
+        given), where a duration may also be an int in ns; or an array that this function has returned.
 
     Returns
     -------
@@ -50,76 +52,58 @@ def policy_array(policy: PolicyLike) -> np.ndarray:
         if policy.shape != (NR_POLICY,):
             raise ConfigError(f"a policy array has shape ({NR_POLICY},), got {policy.shape}")
         return policy.astype(np.int64)
-    if isinstance(policy, str):
-        policy = {"preset": policy}
-    if not isinstance(policy, Policy):
-        policy = complete_policy(policy)
-    return _by_index(policy.parameters())
-
-
-def switch_array(switches: Mapping[str, Any]) -> np.ndarray:
-    """Bare switches, by the names of constants.P, as kernels take them; what is not given is 0.
-
-    Shrink triggers are on: a trace's switches do not know them. Without `shrink_requests` all are silent.
-
-    Raises
-    ------
-    KeyError
-        A name that no switch has.
-    """
-    values = {**{f"trigger_{name}": 1 for name in TRIGGERS}, **switches}
-    if not values.get("shrink_requests"):
-        values["shrink_high_water"] = 0
-    return _by_index(values)
-
-
-def _by_index(values: Mapping[str, Any]) -> np.ndarray:
     out = np.zeros(NR_POLICY, np.int64)
-    for name, value in values.items():
-        out[P[name]] = int(value)
+    for name, value in parameters(complete_policy(policy)).items():
+        out[P[name]] = value
     return out
 
 
-def complete_policy(given: Mapping[str, Any]) -> Policy:
-    """The Policy that a mapping of keys over a preset means.
+def parameters(policy: Policy) -> dict[str, int]:
+    """Every switch and number as the integers that the kernels take, by the names of constants.P."""
+    out: dict[str, int] = {}
+    for key, value in policy.canonical().items():
+        if isinstance(value, bool | int):
+            out[_KERNEL_NAMES.get(key, key)] = int(value)
+    for trigger, value in policy.slab_shrink_triggers.canonical().items():
+        out[f"trigger_{trigger}"] = int(value)
+    out["shrink_high_water"] = int(policy.slab_shrink and policy.slab_shrink_triggers.below_high_water)
+    out["movable_reserve_soft"] = int(policy.movable_reserve == "soft")
+    return out
+
+
+def complete_policy(given: str | Policy | Mapping[str, Any]) -> Policy:
+    """The Policy that a preset's name, or a mapping of keys over a preset, means.
 
     Raises
     ------
     ConfigError
         Unknown preset, key or value.
     """
+    if isinstance(given, Policy):
+        return given
+    keys = {"preset": given} if isinstance(given, str) else dict(given)
     try:
-        name = presets.canonical_name(str(given.get("preset", presets.DEFAULT)))
+        name = presets.canonical_name(str(keys.pop("preset", presets.DEFAULT)))
     except ValueError as error:
         raise ConfigError(f"policy.preset: {error}") from None
-    values = presets.preset_values(name)
-    for key, value in given.items():
-        if key != "preset":
-            _put(values, str(key), value)
+    values = presets.flat_values(name)
+    for key, value in _flat(keys):
+        if key not in values:
+            raise ConfigError(f"policy.{key}: unknown key{suggest(key, list(values))}")
+        values[key] = value
     try:
-        return Policy.model_validate({**values, "preset": name})
+        return Policy.model_validate({**presets.nested(values), "preset": name})
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item) for item in error.errors())) from None
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """One given key into the complete mapping, under the name that the model knows."""
-    key = ALIASES.get(key, key) if key != "tainted_reserve_pb" else key
-    if key == "tainted_reserve_pb":
-        values["reserve_floor"], values["reserve_shift"] = value, -1
-    elif key in _DURATIONS:
-        values[key] = f"{value}ns" if isinstance(value, int | np.integer) else value
-    elif key == "slab_shrink_triggers" and isinstance(value, Mapping):
-        for trigger, switch in value.items():
-            _put(values, f"slab_shrink_triggers.{trigger}", switch)
-    elif key.startswith("slab_shrink_triggers."):
-        values["slab_shrink_triggers"][key.partition(".")[2]] = value
-    elif key in Policy.model_fields:
-        values[key] = value
-    else:
-        near = difflib.get_close_matches(key, [*Policy.model_fields, *ALIASES], n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"policy.{key}: unknown key{hint}")
+def _flat(keys: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in keys.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{section}{key}.")
+        else:
+            whole = key in _DURATIONS and isinstance(value, int | np.integer)
+            yield f"{section}{key}", f"{value}ns" if whole else value
 
 
 def _problem(item: Any) -> str:

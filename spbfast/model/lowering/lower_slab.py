@@ -17,7 +17,7 @@ from spbfast.model.state.shrink_layout import KIND_SUPERBLOCK, Shrink, make_shri
 from spbfast.model.state.slab_layout import CacheSpec, InstanceSpec, Slab, make_slab
 
 if TYPE_CHECKING:
-    from spbfast.config.machine import Slab as SlabConfig
+    from spbfast.config.machine import SlabSpec
 
 SLAB_STREAM = 0x51AB  # part of the draw keys: no actor's number
 # Slabs that may exist, in units of those that all objects fill at their preferred orders. The flagship's runs
@@ -33,13 +33,13 @@ class LoweredSlab(NamedTuple):
     shrink: Shrink
 
 
-def max_objects(config: SlabConfig, nr_pages: int) -> int:
+def max_objects(config: SlabSpec, nr_pages: int) -> int:
     """Objects that can live at once: the configured bound, or what fits the memory if that is less."""
     fits = nr_pages * PAGE_SIZE / config.bytes_per_inode * config.objects_per_inode
     return min(config.objects_max, int(fits * 1.05) + 4096)
 
 
-def cache_specs(config: SlabConfig, owner0: int) -> list[CacheSpec]:
+def cache_specs(config: SlabSpec, owner0: int) -> list[CacheSpec]:
     """Caches in the order of their numbers."""
     return [
         CacheSpec(
@@ -54,7 +54,7 @@ def cache_specs(config: SlabConfig, owner0: int) -> list[CacheSpec]:
     ]
 
 
-def nr_slots(config: SlabConfig, nr_pages: int) -> int:
+def nr_slots(config: SlabSpec, nr_pages: int) -> int:
     """Slabs that all caches together may have at once; growth beyond is counted as beyond the object pool."""
     inodes = max_objects(config, nr_pages) / config.objects_per_inode
     per_inode = {"inode": 1.0, "dentry": config.dentries_per_inode}
@@ -65,7 +65,7 @@ def nr_slots(config: SlabConfig, nr_pages: int) -> int:
     return min(max(int(SLABS_PER_FULL * full) + 1024, MANY_PAGES), nr_pages)
 
 
-def _instances(config: SlabConfig, seed: int, replicate: int) -> list[InstanceSpec]:
+def _instances(config: SlabSpec, seed: int, replicate: int) -> list[InstanceSpec]:
     roles = [cache.role for cache in config.caches]
     return [
         InstanceSpec(
@@ -82,7 +82,7 @@ def _instances(config: SlabConfig, seed: int, replicate: int) -> list[InstanceSp
 
 
 def lower_slab(
-    config: SlabConfig,
+    config: SlabSpec,
     nr_pages: int,
     owner0: int,
     seed: int = 0,
@@ -94,7 +94,7 @@ def lower_slab(
 
     Parameters
     ----------
-    config : Slab
+    config : SlabSpec
         The `slab` section.
     nr_pages : int
         Pages of the zone, which bound the tables.

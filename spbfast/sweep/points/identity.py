@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from spbfast.config.coupling import Scalar, groups, is_free, scalar_at
-from spbfast.config.policy import meant_paths
 from spbfast.config.tree import split_path
 from spbfast.sweep.points.design import Column, Design, Drawn
 
@@ -150,7 +149,7 @@ class Resolver:
             codes = np.arange(-1, len(columns[0].values), dtype=np.int32)[:, None]
             group = Group(tuple(columns), columns[0].codes.astype(np.int64) + 1, codes)
             group.scalar = self._type_of(columns[0])
-            group.leaf = self.leaf_of(columns[0].path)
+            group.leaf = columns[0].path
         else:
             combo_of, codes = _combinations([c.codes for c in columns])
             group = Group(tuple(columns), combo_of, codes)
@@ -173,7 +172,7 @@ class Resolver:
         """The type of a free key whose canonical value may be all that it changes."""
         if self.job.tree is None or not is_free(split_path(column.path)[0]):
             return None
-        return scalar_at(self.job.tree, column.path) if self.leaf_of(column.path) in self.base else None
+        return scalar_at(self.job.tree, column.path) if column.path in self.base else None
 
     def _as_expected(self, group: Group, k: int, changed: Mapping[str, Any]) -> bool:
         """Whether a combination of a lone key changes its own leaf to its canonical value and no other."""
@@ -187,14 +186,9 @@ class Resolver:
         own = self.base[group.leaf]
         return dict(changed) == ({group.leaf: expected} if _differs(own, expected) else {})
 
-    def leaf_of(self, path: str) -> str:
-        """The leaf that a free key writes."""
-        meant = meant_paths(path)
-        return next(iter(meant)) if len(meant) == 1 else ""
-
     def _scalar_deltas(self, group: Group, scalar: Scalar) -> np.ndarray:
         column = group.columns[0]
-        leaf = self.leaf_of(column.path)
+        leaf = column.path
         own = leaf_digest(leaf, self.base[leaf])
         out = np.zeros(len(group.codes), np.uint64)
         for k, value in enumerate(self.canonical_values(column, scalar)):

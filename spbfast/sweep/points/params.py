@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.config.coupling import scalar_at
-from spbfast.config.policy import meant_paths
-from spbfast.config.tree import Node, split_path
+from spbfast.config.tree import YamlNode, split_path
 from spbfast.config.tree import lookup as lookup_node
 from spbfast.config.units import parse_duration, parse_rate, parse_size
 from spbfast.outputs.variables import COORDS, VARIABLES
@@ -91,14 +90,13 @@ def _value(resolver: Resolver, group: Group, k: int, at: int, leaf: str, units: 
     return _named(resolver.job.scenario, column.path)
 
 
-def leaf_name(tree: Node | None, path: str) -> str:
+def leaf_name(tree: YamlNode | None, path: str) -> str:
     """The leaf of the canonical form that a path writes; elements of lists by their number."""
-    meant = meant_paths(path)
-    if tree is None or len(meant) != 1:
+    if tree is None:
         return path
     done: list[str] = []
-    node: Node | None = tree
-    for step in split_path(next(iter(meant))):
+    node: YamlNode | None = tree
+    for step in split_path(path):
         below = lookup_node(node, step) if node is not None and node.value else None
         if below is not None and node is not None and isinstance(node.value, list):
             step = str(next(i for i, item in enumerate(node.value) if item is below))
