@@ -166,6 +166,7 @@ def test_a_worker_that_starts_again_slowly_is_waited_for(
 def test_a_sweep_ends_when_no_worker_process_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spbfast.errors import SetupError
     from spbfast.sweep.pools import pool as executor
+    from spbfast.sweep.pools.request import Request
 
     class Client:
         status = "running"
@@ -176,7 +177,8 @@ def test_a_sweep_ends_when_no_worker_process_comes(tmp_path: Path, monkeypatch: 
 
     now = [1000.0]
     monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    pool = executor.DaskPool(Client(), 2, lambda batch: {}, "sweep", separate=True)
+    request = Request(None, tmp_path, 1, 0, lambda batch: {}, "sweep")
+    pool = executor.DaskPool(Client(), 2, request, separate=True)
     pool.check()
     now[0] += executor.NO_WORKER_S - 1
     pool.check()

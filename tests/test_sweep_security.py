@@ -163,20 +163,19 @@ def test_a_batch_system_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_job_script_keeps_its_secrets_in_files(tmp_path: Path) -> None:
-    from spbfast.sweep.pools.jobs import print_script
+    from spbfast.sweep.pools.jobs import job_script
 
     for kind, mark in (("slurm", "#SBATCH"), ("pbs", "#PBS"), ("lsf", "#BSUB"), ("sge", "#$")):
-        lines: list[str] = []
         job = make_job(
             tmp_path, f"executor={{kind: {kind}, cores: 4, memory: 4GiB, queue: night, account: mm}}"
         )
-        print_script(job, tmp_path / "out", lines.append)
-        assert mark in lines[0]
-        assert "night" in lines[0]
-        assert f"--tls-key {tmp_path}/out/.tls/key.pem" in lines[0]
-        assert "--protocol tls://" in lines[0]
-        assert "--no-dashboard" in lines[0]
-        assert "PRIVATE KEY" not in lines[0]
+        script = job_script(job.executor, tmp_path / "out")
+        assert mark in script
+        assert "night" in script
+        assert f"--tls-key {tmp_path}/out/.tls/key.pem" in script
+        assert "--protocol tls://" in script
+        assert "--no-dashboard" in script
+        assert "PRIVATE KEY" not in script
         assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="threads has no job script"):
-        print_script(make_job(tmp_path, "executor.kind=threads"), tmp_path / "out", print)
+        job_script(make_job(tmp_path, "executor.kind=threads").executor, tmp_path / "out")

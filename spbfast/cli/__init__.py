@@ -15,6 +15,7 @@ import traceback
 from spbfast import __version__
 
 from spbfast.cli import running  # isort: skip
+from spbfast.cli import sweeping  # isort: skip
 from spbfast.cli import reading as results  # isort: skip
 from spbfast.cli import directories  # isort: skip
 from spbfast.cli import planning  # isort: skip
@@ -36,6 +37,7 @@ __all__ = [
     "records",
     "results",
     "running",
+    "sweeping",
     "system",
 ]
 

@@ -16,15 +16,16 @@ from typing import Annotated, Any
 import click
 import typer
 
-from spbfast.cli.options import DirArg, JsonOpt, QuietOpt, app
+from spbfast.cli.options import DirArg, JsonOpt, NoReportOpt, QuietOpt, RetryFailedOpt, app
+from spbfast.cli.sweeping import run_and_tell
 from spbfast.text import format_bytes, format_seconds, format_share, text_table
 
 WATCH_S = 2.0
 EXIT_DIFFERS = 1
 
 
-@app.command()
-def status(
+@app.command("status")
+def status_command(
     directory: DirArg,
     watch: Annotated[
         bool, typer.Option("--watch", help="look again every two seconds until it ends")
@@ -70,8 +71,8 @@ def _status_lines(found: Any) -> list[str]:
     return lines
 
 
-@app.command()
-def ls(
+@app.command("ls")
+def ls_command(
     root: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to look")] = Path("results"),
     as_json: JsonOpt = False,
 ) -> None:
@@ -97,29 +98,28 @@ def ls(
     typer.echo(text_table(header, [[getattr(r, name) for name in header] for r in rows], left=(0, 1, 6)))
 
 
-@app.command()
-def resume(
+@app.command("resume")
+def resume_command(
     directory: DirArg,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed points again")] = False,
+    retry_failed: RetryFailedOpt = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="change how it runs, e.g. executor.workers=4"),
     ] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="do not build report.html")] = False,
+    no_report: NoReportOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Continue a sweep from its results directory alone."""
-    from spbfast.cli.running import run_and_tell
+    from spbfast.sweep.run.options import SweepOptions
     from spbfast.sweep.store.inputs import load_stored
 
     job = load_stored(directory, extra=set_ or ())
-    raise typer.Exit(
-        run_and_tell(job, directory, retry_failed=retry_failed, no_report=no_report, quiet=quiet)
-    )
+    options = SweepOptions(retry_failed=retry_failed, quiet=quiet)
+    raise typer.Exit(run_and_tell(job, directory, options, report=not no_report))
 
 
-@app.command()
-def rerun(
+@app.command("rerun")
+def rerun_command(
     directory: DirArg,
     point: Annotated[
         str, typer.Argument(metavar="POINT_ID", help="hex digits as in ds.point_id; ID:REPLICATE works too")
@@ -132,10 +132,9 @@ def rerun(
     """Run one point of a sweep again and check that it gives the same bits; exit 1 if not."""
     if interpreted:
         os.environ["NUMBA_DISABLE_JIT"] = "1"
-    from spbfast.sweep.run.rerun import DIFFERENCES_SHOWN
-    from spbfast.sweep.run.rerun import rerun as run_again
+    from spbfast.sweep.run.rerun import DIFFERENCES_SHOWN, rerun
 
-    found = run_again(directory, point, replicate, say=lambda text: typer.echo(text, err=True))
+    found = rerun(directory, point, replicate, say=lambda text: typer.echo(text, err=True))
     if found.account:
         typer.echo(str(found.account.get("traceback", "")).rstrip(), err=True)
         typer.echo(f"{found.cell} {found.now}: {found.account.get('error')}: {found.account.get('message')}")
@@ -154,16 +153,16 @@ def rerun(
     raise typer.Exit(EXIT_DIFFERS if found.same is False else 0)
 
 
-@app.command()
-def consolidate(directory: DirArg) -> None:
+@app.command("consolidate")
+def consolidate_command(directory: DirArg) -> None:
     """Write results.nc from whatever is done so far."""
-    from spbfast.sweep.store.consolidate import consolidate as write
+    from spbfast.sweep.store.consolidate import consolidate
 
-    typer.echo(str(write(directory)))
+    typer.echo(str(consolidate(directory)))
 
 
-@app.command()
-def export(
+@app.command("export")
+def export_command(
     directory: DirArg,
     zarr: Annotated[bool, typer.Option("--zarr", help="the whole dataset as zarr (needs zarr)")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="a table: a row per run")] = False,
@@ -186,8 +185,8 @@ def export(
     typer.echo(str(export_results(directory, chosen[0], output, variable or ())))
 
 
-@app.command()
-def sensitivity(
+@app.command("sensitivity")
+def sensitivity_command(
     directory: DirArg,
     metric: Annotated[str, typer.Option("--metric", help="the variable to analyse")] = "spb_tainted",
     at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
@@ -195,9 +194,9 @@ def sensitivity(
 ) -> None:
     """Say which inputs decide a result, from a Saltelli or Morris design."""
     from spbfast.cli.reading import moment
-    from spbfast.results.sensitivity import sensitivity as analyse
+    from spbfast.results.sensitivity import sensitivity
 
-    found = analyse(directory, metric, moment(at))
+    found = sensitivity(directory, metric, moment(at))
     frame = (
         found.drop_vars([n for n in found if found[n].ndim > 1])
         .drop_dims("other", errors="ignore")

@@ -200,8 +200,8 @@ def _exclusive(directory: Path) -> Iterator[Finding]:
 
 def _inputs(store: Any) -> Iterator[Finding]:
     from spbfast.errors import ConfigError
-    from spbfast.sweep.store.consolidate import read_points
     from spbfast.sweep.store.inputs import load_stored
+    from spbfast.sweep.store.pointtable import read_points
 
     try:
         job = load_stored(store.dir)

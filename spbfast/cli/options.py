@@ -35,6 +35,8 @@ SetOpt = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="override one key, e.g. policy.slab_shrink=false"),
 ]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result's path")]
+RetryFailedOpt = Annotated[bool, typer.Option("--retry-failed", help="run failed points again")]
+NoReportOpt = Annotated[bool, typer.Option("--no-report", help="do not build report.html")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 
 

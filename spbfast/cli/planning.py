@@ -1,13 +1,9 @@
-"""Verbs before a sweep: what it would cost, and a configuration to begin with.
-
-Owns `init` and the words of `sweep --dry-run`. Writes nothing but the file that `init` is asked for.
-"""
+"""The verb that writes a configuration to begin with: `init`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,19 +11,8 @@ from spbfast.cli.options import app
 from spbfast.text import text_table
 
 
-def dry_run(job: Any, outdir: Path, *, as_json: bool, measure: bool) -> None:
-    """Print what a sweep would run and what that would cost."""
-    from spbfast.sweep.run.estimate import estimate, words
-
-    found = estimate(job, outdir, measure=measure, say=lambda text: typer.echo(text, err=True))
-    if as_json:
-        typer.echo(json.dumps(found.as_json()))
-        return
-    typer.echo("\n".join(words(found)))
-
-
-@app.command()
-def init(
+@app.command("init")
+def init_command(
     path: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="the file to write", show_default=True)
     ] = Path("sweep.yaml"),

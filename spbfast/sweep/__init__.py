@@ -1,8 +1,7 @@
 """Sweeps: points x replicates, run in parallel, safe against interruption.
 
-`sweep` is the public entry. design.py says which points, plan.py which runs, executor.py where,
-worker.py how one batch runs, shards.py and store.py where results lie, consolidate.py makes results.nc,
-driver.py conducts. This package never looks inside a simulation.
+`sweep` is the public entry. points/ says which runs there are, pools/ where they run, store/ where their
+results lie, and run/ ties them together. Nothing here looks inside a simulation.
 """
 
 from __future__ import annotations
@@ -14,10 +13,20 @@ from typing import Any
 
 from spbfast.sweep.points.plan import Plan, make_plan
 from spbfast.sweep.run.driver import run_sweep
+from spbfast.sweep.run.options import SweepOptions
 from spbfast.sweep.run.outcome import SweepOutcome
 from spbfast.sweep.store.consolidate import consolidate, results_digest
 
-__all__ = ["Plan", "SweepOutcome", "consolidate", "make_plan", "results_digest", "run_sweep", "sweep"]
+__all__ = [
+    "Plan",
+    "SweepOptions",
+    "SweepOutcome",
+    "consolidate",
+    "make_plan",
+    "results_digest",
+    "run_sweep",
+    "sweep",
+]
 
 
 def sweep(job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOutcome:
@@ -30,7 +39,7 @@ def sweep(job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOu
     outdir : path, optional
         Results directory, ``results/NAME`` by default.
     **options
-        See `run_sweep`: fail_fast, retry_failed, quiet, progress.
+        The attributes of `SweepOptions`, such as fail_fast, retry_failed, quiet and progress.
 
     Returns
     -------
@@ -43,6 +52,8 @@ def sweep(job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOu
         When the configuration is invalid.
     ResultsError
         When the directory belongs to another job or cannot be written.
+    TypeError
+        When there is no option of that name.
     """
     if isinstance(job, str | Path):
         from spbfast.config import load_config

@@ -1,8 +1,8 @@
 """Dask workers as jobs of SLURM, PBS, LSF or SGE: the only module that knows dask-jobqueue.
 
 Owns the job scripts: what the `executor` section asks for, TLS with credentials in the results directory,
-nothing served over HTTP. Further directives, prologues and network interfaces are a matter between a user and
-a cluster, so they come from the user's own ~/.config/dask/jobqueue.yaml and never from a configuration.
+nothing served over HTTP. Further directives, prologues and network interfaces come from the user's own
+~/.config/dask/jobqueue.yaml and never from a configuration, which may be a stranger's.
 """
 
 from __future__ import annotations
@@ -16,20 +16,44 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
+from spbfast.sweep.pools.limits import MIB, worker_budget
 from spbfast.sweep.pools.local import LOOPBACK, dask_settings, tell_dashboard
-from spbfast.sweep.pools.pool import MIB, Request, worker_budget
+from spbfast.sweep.pools.request import Request
 from spbfast.sweep.pools.security import INSECURE_WARNING, shared_credentials
 
-# kind -> (class in dask_jobqueue, command that submits, its keyword for who pays)
+
+@dataclass(frozen=True)
+class BatchSystem:
+    """What tells one batch system from another.
+
+    Attributes
+    ----------
+    cluster : str
+        Its class in dask_jobqueue.
+    pays : str
+        That class's keyword for the account.
+    clock : str
+        Format of a time limit.
+    resources : str
+        Format of the class's `resource_spec`, "" where the class makes a good one itself.
+    """
+
+    cluster: str
+    pays: str = "account"
+    clock: str = "{hours:02d}:{minutes:02d}:{seconds:02d}"
+    resources: str = ""
+
+
 _SYSTEMS = {
-    "slurm": ("SLURMCluster", "sbatch", "account"),
-    "pbs": ("PBSCluster", "qsub", "account"),
-    "lsf": ("LSFCluster", "bsub", "project"),
-    "sge": ("SGECluster", "qsub", "project"),
+    "slurm": BatchSystem("SLURMCluster"),
+    "pbs": BatchSystem("PBSCluster", resources="select=1:ncpus={cores}:mem={mib}mb"),
+    "lsf": BatchSystem("LSFCluster", "project", "{hours:02d}:{minutes:02d}"),
+    "sge": BatchSystem("SGECluster", "project", resources="h_vmem={core_mib}M"),
 }
 _SAFE_PATH = re.compile(r"[A-Za-z0-9/._@:,+=-]+")
 DEATH_TIMEOUT_S = 60
@@ -46,9 +70,9 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
     ConfigError
         When the results directory's name cannot stand in a job script.
     """
-    kind = request.options.kind
+    options, kind = request.options, request.options.kind
     cluster_class = _cluster_class(kind)
-    command = _SYSTEMS[kind][1]
+    command = cluster_class.job_cls.submit_command
     if shutil.which(command) is None:
         raise SetupError(f"executor.kind: {kind} needs the command {command}, which is not here")
     directory = request.directory.resolve()
@@ -59,7 +83,7 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
         )
     with contextlib.ExitStack() as stack:
         security = None
-        if request.options.insecure:
+        if options.insecure:
             request.say(INSECURE_WARNING)
         else:
             security = stack.enter_context(shared_credentials(directory))
@@ -67,7 +91,7 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
         refusals: list[str] = []
         cluster = stack.enter_context(
             cluster_class(
-                **job_options(request, security),
+                **job_options(options, directory, security, request.dashboard),
                 job_cls=_recording(cluster_class.job_cls, refusals),
                 silence_logs=logging.CRITICAL,
             )
@@ -77,7 +101,6 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
         client = stack.enter_context(Client(cluster, set_as_default=False))
         if request.dashboard:
             tell_dashboard(client, request)
-        options = request.options
         low, high = (options.adapt.min, options.adapt.max) if options.adapt else (options.jobs, options.jobs)
         # Adaptive with equal limits keeps the number: jobs that reach their time limit get successors.
         cluster.adapt(minimum_jobs=low, maximum_jobs=high)
@@ -87,7 +110,7 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
 
 def _cluster_class(kind: str) -> Any:
     try:
-        return getattr(importlib.import_module("dask_jobqueue"), _SYSTEMS[kind][0])
+        return getattr(importlib.import_module("dask_jobqueue"), _SYSTEMS[kind].cluster)
     except ImportError as error:
         raise SetupError(
             f"executor.kind: {kind} needs dask-jobqueue; install it with: pip install 'spbfast[hpc]'"
@@ -118,49 +141,50 @@ def _shortened(text: str) -> str:
     return "the batch system refuses the job: " + "; ".join(told[-3:])[:500]
 
 
-def job_options(request: Request, security: Any) -> dict[str, Any]:
+def job_options(options: Any, directory: Path, security: Any, dashboard: bool = False) -> dict[str, Any]:
     """Keywords for dask-jobqueue's cluster classes."""
-    options, directory = request.options, request.directory.resolve()
-    kind = options.kind
     import dask
 
-    lifetime = int(options.lifetime_s)
-    extra = ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{lifetime // 12}s"]
-    extra += ["--resources", f"mem={worker_budget(options) // MIB}"]
-    extra += ["--preload", "spbfast.sweep.pools.clock"]
-    extra += ["--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard"]
-    mine = list(dask.config.get(f"jobqueue.{kind}.worker-extra-args", None) or [])
-    prologue = list(dask.config.get(f"jobqueue.{kind}.job-script-prologue", None) or [])
+    system = _SYSTEMS[options.kind]
+
+    def own(key: str) -> Any:
+        return dask.config.get(f"jobqueue.{options.kind}.{key}", None)
+
     found: dict[str, Any] = {
         "cores": options.cores,
         "processes": options.processes,
         "memory": f"{options.memory // MIB}MiB",
-        "walltime": _clock(kind, options.walltime // 1_000_000_000),
+        "walltime": _clock(system, options.walltime // 1_000_000_000),
+        "queue": options.queue,
+        system.pays: options.account,
         "job_name": "spbfast",
-        "log_directory": str(directory / "logs"),
+        "log_directory": str(directory.resolve() / "logs"),
         "death_timeout": DEATH_TIMEOUT_S,
-        "worker_extra_args": mine + extra,
-        "job_script_prologue": prologue + _environment(),
+        "worker_extra_args": list(own("worker-extra-args") or []) + _worker_arguments(options),
+        "job_script_prologue": list(own("job-script-prologue") or []) + _environment(),
         "scheduler_options": {
-            **(dask.config.get(f"jobqueue.{kind}.scheduler-options", None) or {}),
-            "dashboard": request.dashboard,
+            **(own("scheduler-options") or {}),
+            "dashboard": dashboard,
             "dashboard_address": f"{LOOPBACK}:0",
         },
         "protocol": "tls://" if security is not None else "tcp://",
         "security": security,
     }
-    own_spec = dask.config.get(f"jobqueue.{kind}.resource-spec", None)
-    if kind == "pbs" and own_spec is None:
-        found["resource_spec"] = f"select=1:ncpus={options.cores}:mem={options.memory // MIB}mb"
-    if kind == "lsf":
-        found |= {"ncpus": options.cores, "mem": options.memory}
-    if kind == "sge" and own_spec is None:
-        found["resource_spec"] = f"h_vmem={options.memory // options.cores // MIB}M"
-    if options.queue:
-        found["queue"] = options.queue
-    if options.account:
-        found[_SYSTEMS[kind][2]] = options.account
+    if system.resources and own("resource-spec") is None:
+        mib = options.memory // MIB
+        core_mib = options.memory // options.cores // MIB
+        found["resource_spec"] = system.resources.format(cores=options.cores, mib=mib, core_mib=core_mib)
     return {k: v for k, v in found.items() if v is not None}
+
+
+def _worker_arguments(options: Any) -> list[str]:
+    lifetime = int(options.lifetime_s)
+    return [
+        *("--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{lifetime // 12}s"),
+        *("--resources", f"mem={worker_budget(options) // MIB}"),
+        *("--preload", "spbfast.sweep.pools.clock"),
+        *("--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard"),
+    ]
 
 
 def _environment() -> list[str]:
@@ -177,40 +201,34 @@ def _environment() -> list[str]:
     ]
 
 
-def _clock(kind: str, seconds: int) -> str:
-    if kind == "lsf":
-        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+def _clock(system: BatchSystem, seconds: int) -> str:
+    return system.clock.format(hours=seconds // 3600, minutes=seconds // 60 % 60, seconds=seconds % 60)
 
 
-def print_script(job: Any, directory: Path, put: Callable[[str], None]) -> None:
-    """Print the script of one of a sweep's jobs.
+def job_script(executor: Any, directory: Path) -> str:
+    """The script of one of a sweep's jobs, with the place where its credentials would be.
 
     Raises
     ------
     ConfigError
         When the executor is no batch system.
     """
-    if job.executor.kind not in _SYSTEMS:
-        raise ConfigError(
-            f"--print-job-script: executor.kind {job.executor.kind} has no job script; "
-            f"those have: {', '.join(_SYSTEMS)}"
-        )
-    put(job_script(Request(job.executor, directory, 1, 0), directory.resolve() / ".tls"))
-
-
-def job_script(request: Request, credentials: Path) -> str:
-    """The script of one job, with the place where credentials would be: for `--print-job-script`."""
     from distributed.security import Security
 
-    cluster_class = _cluster_class(request.options.kind)
+    if executor.kind not in _SYSTEMS:
+        raise ConfigError(
+            f"--print-job-script: executor.kind {executor.kind} has no job script; "
+            f"those have: {', '.join(_SYSTEMS)}"
+        )
+    cluster_class = _cluster_class(executor.kind)
+    credentials = directory.resolve() / ".tls"
     security = None
-    if not request.options.insecure:
+    if not executor.insecure:
         paths = {"ca_file": "ca.pem", "worker_cert": "cert.pem", "worker_key": "key.pem"}
         security = Security(
             require_encryption=True, **{f"tls_{k}": str(credentials / v) for k, v in paths.items()}
         )
-    options = job_options(request, security)
+    options = job_options(executor, directory, security)
     del options["scheduler_options"]
     # dask-jobqueue makes the directory of logs as soon as it hears of it; printing must leave nothing.
     logs = options.pop("log_directory")

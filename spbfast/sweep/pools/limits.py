@@ -1,7 +1,9 @@
 """How much of this machine, and for how long, a sweep may use.
 
-Owns the reading of CPU affinity, control groups (versions 1 and 2), what batch systems grant, free memory
-and the time a batch job has left. Decides nothing about a sweep and starts nothing but `squeue`.
+Owns the reading of CPU affinity, control groups (versions 1 and 2), what batch systems grant, free memory,
+the time a batch job has left, and the memory of a worker process. dask.system and distributed.system do not
+serve: they miss quotas of parent groups, where batch systems set theirs, and grants, and give the memory that
+a machine has instead of what is free. Starts nothing but `squeue`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 CGROUP_OF_SELF = Path("/proc/self/cgroup")
 MEMORY_SHARE = 0.8
 JOB_MARGIN_S = 120.0
-_MIB = 1 << 20
+MIB = 1 << 20
+# What a worker process takes besides the states of its runs: Python, libraries, compiled kernels.
+PROCESS_BYTES = 400 * MIB
 # A batch system's variable for granted CPUs, and one that shows that its job is where we are.
 _GRANTS = (
     ("SLURM_CPUS_PER_TASK", "SLURM_JOB_ID"),
@@ -101,9 +105,9 @@ def usable_memory(environ: Mapping[str, str] | None = None) -> int:
         free = 1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])
     limits = [free, *(r for r in map(_room, _groups("memory")) if r is not None)]
     if environ.get("SLURM_MEM_PER_NODE", "").isdigit() and int(environ["SLURM_MEM_PER_NODE"]) > 0:
-        limits.append(int(environ["SLURM_MEM_PER_NODE"]) * _MIB)
+        limits.append(int(environ["SLURM_MEM_PER_NODE"]) * MIB)
     elif environ.get("SLURM_MEM_PER_CPU", "").isdigit():
-        limits.append(int(environ["SLURM_MEM_PER_CPU"]) * _MIB * usable_cpus(environ))
+        limits.append(int(environ["SLURM_MEM_PER_CPU"]) * MIB * usable_cpus(environ))
     return max(0, min(limits))
 
 
@@ -112,25 +116,37 @@ def memory_for_runs(given: int | None) -> int:
     return given if given is not None else int(MEMORY_SHARE * usable_memory())
 
 
-def choose_workers(wanted: Any, need_bytes: int, cells: int, budget: int | None = None) -> tuple[int, str]:
+def worker_budget(executor: Any) -> int:
+    """Bytes for runs in one worker process of a batch job."""
+    return max(MIB, int(executor.memory) // int(executor.processes) - PROCESS_BYTES)
+
+
+def choose_workers(wanted: Any, need_bytes: int, cells: int, budget: int) -> tuple[int, str]:
     """How many runs go at a time, and a remark when memory allows fewer than there are CPUs.
 
     Parameters
     ----------
     wanted : "auto" or int
     need_bytes : int
-        Memory of the largest run.
+        Memory of the largest run, and of its process where it has one of its own.
     cells : int
         Runs to do.
-    budget : int, optional
-        Bytes for all of them together, by default `memory_for_runs`.
+    budget : int
+        Bytes for all of them together.
     """
     cpus = usable_cpus() if wanted == "auto" else int(wanted)
-    fitting = max(1, memory_for_runs(budget) // max(1, need_bytes))
+    fitting = max(1, budget // max(1, need_bytes))
     count = max(1, min(cpus, cells))
     if wanted == "auto" and fitting < count:
-        return fitting, f"memory for {fitting} runs of {need_bytes >> 20} MiB at a time ({cpus} CPUs)"
+        return fitting, f"memory for {fitting} runs of {need_bytes // MIB} MiB at a time ({cpus} CPUs)"
     return count, ""
+
+
+def local_workers(executor: Any, need_bytes: int, cells: int) -> tuple[int, str, int]:
+    """Threads or processes on this machine, a remark, and the bytes that all of them may take together."""
+    budget = memory_for_runs(executor.memory)
+    need = need_bytes + (PROCESS_BYTES if executor.kind == "processes" else 0)
+    return *choose_workers(executor.workers, need, cells, budget), budget
 
 
 def parse_slurm_time(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 Owns the settings under which Dask works for us: nothing listens beyond the loopback address, sockets speak
 TLS, nothing is served over HTTP unless a dashboard is asked for, nothing is spilled, retried or logged
-behind the driver's back. Batch systems are in jobqueue.py.
+behind the driver's back. Batch systems are in jobs.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
 from spbfast.sweep.pools.clock import install
+from spbfast.sweep.pools.request import Request
 from spbfast.sweep.pools.security import (
     INSECURE_WARNING,
     check_address,
@@ -27,9 +28,8 @@ from spbfast.sweep.pools.security import (
     read_credentials,
     temporary_security,
 )
-
-if TYPE_CHECKING:
-    from spbfast.sweep.pools.pool import Request
+from spbfast.sweep.pools.worker import fingerprint
+from spbfast.sweep.store.atomic import hostname, read_json
 
 LOOPBACK = "127.0.0.1"
 CONNECT_S = 30.0
@@ -146,8 +146,6 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
 
 def tell_dashboard(client: Any, request: Request) -> None:
     """Say where the dashboard is, and how to see it from elsewhere."""
-    from spbfast.sweep.store.atomic import hostname
-
     port = client.scheduler_info()["services"].get("dashboard")
     request.say(
         f"dashboard: http://{LOOPBACK}:{port}/status (from elsewhere: ssh -L {port}:{LOOPBACK}:{port} "
@@ -210,8 +208,6 @@ def address_client(request: Request) -> Iterator[Any]:
 
 def _address_in(path: Path) -> str:
     """The address that a scheduler left in its file."""
-    from spbfast.sweep.store.atomic import read_json
-
     if not path.is_file():
         raise SetupError(f"executor.scheduler_file: {path} does not exist; is the scheduler running?")
     found = read_json(path)
@@ -228,9 +224,6 @@ def same_version_everywhere(client: Any) -> None:
     SetupError
         Naming the first worker that differs.
     """
-    from spbfast.sweep.pools.pool import SetupError
-    from spbfast.sweep.pools.worker import fingerprint
-
     own = fingerprint()
     for address, theirs in client.run(fingerprint, on_error="return").items():
         if isinstance(theirs, BaseException):

@@ -13,7 +13,7 @@ from typing import Any
 from spbfast.errors import ResultsError, SetupError, StorageError
 from spbfast.sweep.points.plan import Batch, Cell, Plan, Task, auto_batch_size
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.pool import Outcome, Pool
+from spbfast.sweep.pools.request import Outcome, Pool
 from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Verdict
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.progress import Progress

@@ -23,7 +23,7 @@ from spbfast.config.units import format_duration
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import VARIABLES, add_summaries, at_level
 from spbfast.sweep.points.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
-from spbfast.sweep.pools.limits import choose_workers, usable_memory
+from spbfast.sweep.pools.limits import PROCESS_BYTES, local_workers, usable_memory, worker_budget
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.shards import FACTS, SETTLED, read_shard
@@ -39,8 +39,6 @@ FILES_ALWAYS = 8
 BUSY_SHARE = 0.8
 # Measured: what a netCDF variable of a shard takes beside its compressed values.
 VARIABLE_BYTES = 3_300
-# Measured: resident memory of a process that has imported everything and loaded the kernels.
-PROCESS_BYTES = 320 << 20
 
 
 @dataclass(frozen=True)
@@ -252,20 +250,16 @@ def _executor(executor: Any, state: int, new: int) -> tuple[str, int, int, str]:
     if kind == "serial":
         return "this thread", 1, 1, ""
     if kind in ("threads", "processes"):
-        slots, remark = choose_workers(executor.workers, state, max(1, new), executor.memory)
-        words = f"{slots} {kind if slots > 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
-        return words, slots, 1 if kind == "threads" else slots + 1, remark
+        slots, remark, _ = local_workers(executor, state, max(1, new))
+        one = {"threads": "thread", "processes": "process"}[kind]
+        return f"{slots} {kind if slots > 1 else one}", slots, 1 if kind == "threads" else slots + 1, remark
     if kind == "address":
         return "a running scheduler, counted as one worker", 1, 0, ""
-    adapt = getattr(executor, "adapt", None)
-    jobs = int(adapt.max) if adapt is not None else int(executor.jobs)
-    cores = int(executor.cores)
-    fitting = cores
-    if executor.memory:
-        spare = int(executor.memory) - int(executor.processes) * PROCESS_BYTES
-        fitting = max(1, min(cores, spare // max(1, state)))
-    remark = f"memory of a job allows {fitting} runs at a time on {cores} cores" if fitting < cores else ""
-    return f"{jobs} {kind} jobs of {cores} cores", max(1, min(new, jobs * fitting)), 0, remark
+    jobs = executor.adapt.max if executor.adapt else executor.jobs
+    fitting = max(1, min(executor.cores, executor.processes * (worker_budget(executor) // max(1, state))))
+    words = f"{jobs} {kind} jobs of {executor.cores} cores"
+    remark = f"memory of a job allows {fitting} runs at a time on {executor.cores} cores"
+    return words, max(1, min(new, jobs * fitting)), 0, remark if fitting < executor.cores else ""
 
 
 def _files(executor: Any, run: RunCost | None, new: int, slots: int) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,6 @@ class SweepOutcome:
     wall_s: float
     stopped_by: str
     resume_command: str
-
-    def after(self, wall_s: float) -> SweepOutcome:
-        """The same with the time that it all took."""
-        return replace(self, wall_s=wall_s)
 
 
 def make_outcome(

@@ -19,9 +19,9 @@ from spbfast.errors import ResultsError
 from spbfast.sweep.points.plan import Cell, Plan, Task, make_plan
 from spbfast.sweep.pools.worker import run_cell
 from spbfast.sweep.store.atomic import read_json
-from spbfast.sweep.store.consolidate import read_points
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.inputs import load_stored
+from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.shards import OK, STATUS_NAMES, CellResult, read_shard
 
 DIFFERENCES_SHOWN = 8

@@ -1,7 +1,7 @@
 """From shards to results.nc, the one file that users open.
 
 Owns the schema of results.nc (dimension point with its parameters as coordinates, replicate, then those of
-each variable), the table of points, and the digest of all results. Streams blocks of points, so memory does
+each variable) and the digest of all results. Streams blocks of points, so memory does
 not grow with the sweep. Never runs simulations and never changes a shard.
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
-from spbfast.sweep.points.params import Param
-from spbfast.sweep.points.plan import Cell, Plan
+from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
 from spbfast.sweep.store.directory import Store, quarantine
+from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
 from spbfast.sweep.store.shards import (
     FACTS,
     OK,
@@ -39,16 +39,6 @@ BLOCK_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class PointTable:
-    """The points of a sweep in design order."""
-
-    point_id: np.ndarray
-    baseline: np.ndarray
-    in_grid: np.ndarray
-    params: tuple[Param, ...]
-
-
 @dataclass(slots=True)
 class _Source:
     """Which row of which shard holds each cell, and the labels of all of them together."""
@@ -57,66 +47,6 @@ class _Source:
     failed: set[Cell]
     coords: dict[str, np.ndarray]
     names: list[str]
-
-
-def write_points(path: Path, plan: Plan) -> None:
-    """Write the table of points, readable before any result exists."""
-    table = PointTable(plan.ids, plan.design.baseline, plan.design.in_grid, plan.params)
-    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
-        _put_points(nc, table)
-
-
-def read_points(path: Path) -> PointTable:
-    """Read the table of points.
-
-    Raises
-    ------
-    ResultsError
-        When the file cannot be read.
-    """
-    with NETCDF_LOCK:
-        try:
-            with netCDF4.Dataset(str(path), "r") as nc:
-                nc.set_auto_maskandscale(False)
-                params = [
-                    Param(n, v.config_path, getattr(v, "units", ""), _values(v))
-                    for n, v in nc.variables.items()
-                    if "config_path" in v.ncattrs()
-                ]
-                ids, base, grid = (nc[n][:] for n in ("point_id", "is_baseline", "in_grid"))
-        except (OSError, RuntimeError, IndexError) as err:
-            raise ResultsError(f"cannot read: {err}", path) from err
-    return PointTable(ids, base.astype(bool), grid.astype(bool), tuple(params))
-
-
-def _values(var: Any) -> tuple[Any, ...]:
-    values = var[:].tolist()
-    boolean = "dtype" in var.ncattrs() and var.getncattr("dtype") == "bool"
-    return tuple(bool(v) for v in values) if boolean else tuple(values)
-
-
-def _put_points(nc: Any, table: PointTable) -> None:
-    nc.createDimension("point", len(table.point_id))
-    put(nc, "point", ("point",), np.arange(len(table.point_id)), attrs={"long_name": "place in the design"})
-    put(
-        nc,
-        "point_id",
-        ("point",),
-        table.point_id,
-        attrs={"long_name": "identity of the scenario, shown as 16 hex digits"},
-    )
-    put(
-        nc,
-        "is_baseline",
-        ("point",),
-        table.baseline,
-        attrs={"long_name": "point the others are compared with"},
-    )
-    put(nc, "in_grid", ("point",), table.in_grid, attrs={"long_name": "point belongs to the grid"})
-    for param in table.params:
-        values = np.array(param.values)
-        attrs = {"long_name": param.path, "config_path": param.path, "units": param.units}
-        put(nc, param.name, ("point",), values, attrs=attrs)
 
 
 def consolidate(directory: str | Path, target: Path | None = None) -> Path:
@@ -183,7 +113,7 @@ def _find(store: Store, table: PointTable, replicates: int) -> _Source:
 
 def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source) -> None:
     replicates = int(manifest["replicates"])
-    _put_points(nc, table)
+    put_points(nc, table)
     nc.createDimension("replicate", replicates)
     put(nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"})
     for name, labels in source.coords.items():

@@ -28,7 +28,9 @@ from spbfast.sweep.store.atomic import (
     write_json,
     write_text,
 )
+from spbfast.sweep.store.inputs import write_inputs
 from spbfast.sweep.store.manifest import IDENTITY, diff_trees, identity, make_manifest, resolved_point
+from spbfast.sweep.store.pointtable import write_points
 from spbfast.sweep.store.shards import FAILED, OK, SETTLED, read_shard
 
 # What may lie in a directory before it has a manifest.
@@ -58,7 +60,7 @@ class Store:
         self.shards = self.dir / "shards"
         self.failures = self.dir / "failures"
         self.running = self.dir / "running"
-        self.logs = self.dir / "logs"
+        self.log_path = self.dir / "logs" / f"sweep{mark}.log"
 
     def shard_path(self, batch_id: str) -> Path:
         """Where the shard of a batch lies (two-digit fan-out keeps directories small)."""
@@ -151,9 +153,6 @@ class Store:
             When the directory holds something else: results of another model version, seed, output level
             or of scenarios that have nothing in common with this job.
         """
-        from spbfast.sweep.store.consolidate import write_points
-        from spbfast.sweep.store.inputs import write_inputs
-
         manifest = make_manifest(plan, job, command)
         status: dict[Cell, int] = {}
         attempts: dict[Cell, int] = {}

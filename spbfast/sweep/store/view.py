@@ -18,8 +18,8 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import read_json
-from spbfast.sweep.store.consolidate import read_points
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.shards import FAILED, OK, read_shard
 
 SILENT_S = 120.0

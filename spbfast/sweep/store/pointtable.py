@@ -1,0 +1,81 @@
+"""The points of a sweep as they stand in points.nc and in results.nc.
+
+Owns the dimension `point`: identities, marks, and the value of every swept key at every point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from spbfast.errors import ResultsError
+from spbfast.sweep.points.params import Param
+from spbfast.sweep.points.plan import Plan
+from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.shards import put
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """The points of a sweep in design order."""
+
+    point_id: np.ndarray
+    baseline: np.ndarray
+    in_grid: np.ndarray
+    params: tuple[Param, ...]
+
+
+def write_points(path: Path, plan: Plan) -> None:
+    """Write the table of points, readable before any result exists."""
+    table = PointTable(plan.ids, plan.design.baseline, plan.design.in_grid, plan.params)
+    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+        put_points(nc, table)
+
+
+def read_points(path: Path) -> PointTable:
+    """Read the table of points.
+
+    Raises
+    ------
+    ResultsError
+        When the file cannot be read.
+    """
+    with NETCDF_LOCK:
+        try:
+            with netCDF4.Dataset(str(path), "r") as nc:
+                nc.set_auto_maskandscale(False)
+                params = [
+                    Param(n, v.config_path, getattr(v, "units", ""), _values(v))
+                    for n, v in nc.variables.items()
+                    if "config_path" in v.ncattrs()
+                ]
+                ids, base, grid = (nc[n][:] for n in ("point_id", "is_baseline", "in_grid"))
+        except (OSError, RuntimeError, IndexError) as err:
+            raise ResultsError(f"cannot read: {err}", path) from err
+    return PointTable(ids, base.astype(bool), grid.astype(bool), tuple(params))
+
+
+def _values(var: Any) -> tuple[Any, ...]:
+    values = var[:].tolist()
+    boolean = "dtype" in var.ncattrs() and var.getncattr("dtype") == "bool"
+    return tuple(bool(v) for v in values) if boolean else tuple(values)
+
+
+def put_points(nc: Any, table: PointTable) -> None:
+    """Write the points and the values of the swept keys into an open file."""
+    nc.createDimension("point", len(table.point_id))
+    put(nc, "point", ("point",), np.arange(len(table.point_id)), attrs={"long_name": "place in the design"})
+    marks = {
+        "point_id": (table.point_id, "identity of the scenario, shown as 16 hex digits"),
+        "is_baseline": (table.baseline, "point the others are compared with"),
+        "in_grid": (table.in_grid, "point belongs to the grid"),
+    }
+    for name, (values, long_name) in marks.items():
+        put(nc, name, ("point",), values, attrs={"long_name": long_name})
+    for param in table.params:
+        attrs = {"long_name": param.path, "config_path": param.path, "units": param.units}
+        put(nc, param.name, ("point",), np.array(param.values), attrs=attrs)
