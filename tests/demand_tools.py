@@ -10,9 +10,9 @@ import numpy as np
 from spbfast.config import load_config
 from spbfast.config.models import Scenario
 from spbfast.constants import NR_ROW, PB_PAGES, Op, Row
+from spbfast.model.demand.demand_plan import DemandPlan
+from spbfast.model.demand.demand_rows import DIGEST0, fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
-from spbfast.model.demand.rows import DIGEST0, fold_rows
-from spbfast.model.lowering.demand_plan import DemandPlan
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.primitives.draws import key_of
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from spbfast.constants import CODE_CONTIG, NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
 from spbfast.jit.decorators import entry_kernel
-from spbfast.model.demand.request import World
 from spbfast.model.engine import boot
 from spbfast.model.holders.check_slab import check_slab
 from spbfast.model.holders.pagecache import reclaim_pages
@@ -20,6 +19,7 @@ from spbfast.model.loop.execute import run_rows
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
+from spbfast.model.requests.request import World
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import VM_NAMES

@@ -21,11 +21,12 @@ from spbfast.constants import (
     Row,
 )
 from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.demand.actor_kinds import ActorKind
+from spbfast.model.demand.demand_rows import DIGEST0, fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
-from spbfast.model.demand.rows import DIGEST0, fold_rows
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.primitives.draws import key_of
-from spbfast.model.state.demand_layout import Ap, As, Kind
+from spbfast.model.state.demand_layout import Ap, As
 from tests.demand_tools import (
     FIRST_OWNER,
     KEY,
@@ -367,4 +368,4 @@ def test_guests_start_one_after_the_other():
 def test_kinds_of_the_base_machine():
     kinds = set(plan_for().actors.kind.tolist())
     # Buffers of kvmalloc and gigantic pages are options: the flagship's figures are without them.
-    assert kinds == {int(kind) for kind in Kind} - {int(Kind.BUFFERS), int(Kind.GIGANTIC)}
+    assert kinds == {int(kind) for kind in ActorKind} - {int(ActorKind.BUFFERS), int(ActorKind.GIGANTIC)}

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from spbfast.config import load_config
-from spbfast.config.actors import Actors
+from spbfast.config.actors import ActorList
 from spbfast.config.machine import MachineSpec, PcpSpec, SlabCache, SlabSpec
 from spbfast.config.schema import key_docs
 from spbfast.errors import ConfigError
@@ -16,7 +16,7 @@ from spbfast.model.lowering.lower_actors import lower_actors
 from tests.demand_tools import CONFIGS, scenario
 
 FILES = sorted(p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.yaml"))
-ACTORS = TypeAdapter(Actors)
+ACTORS = TypeAdapter(ActorList)
 
 
 def test_flagship_machine_by_mainline_formulas():

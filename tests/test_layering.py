@@ -19,10 +19,10 @@ STOREYS: list[tuple[str, ...]] = [
     ("constants", "jit", "text"),
     ("errors", "model.primitives"),
     ("outputs", "model.state"),
-    ("config", "model.allocator"),
+    ("config", "model.allocator", "model.demand"),
     ("model.holders",),
     ("model.workers",),
-    ("model.demand",),
+    ("model.requests",),
     ("model.loop",),
     ("model.lowering",),
     ("model.engine", "zone", "verify"),
@@ -43,6 +43,7 @@ COMPILED = {
     "model.holders",
     "model.workers",
     "model.demand",
+    "model.requests",
     "model.loop",
 }
 FILES = sorted(MODULES.values())

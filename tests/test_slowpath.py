@@ -6,7 +6,7 @@ import pytest
 
 from spbfast.constants import LIST_TAINTED, PB_PAGES, C, Cls, Ev, Op, Req
 from spbfast.jit.decorators import entry_kernel
-from spbfast.model.demand.attempt import is_above_min
+from spbfast.model.requests.attempt import is_above_min
 from spbfast.model.state.node import N, Now
 from tests.machine_tools import ATOMIC, MS, OPTIONAL, USER, M, R, U, bare
 

@@ -359,7 +359,7 @@ ActorSpec = Annotated[
     | Kvmalloc,
     Field(discriminator="kind"),
 ]
-Actors = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]
+ActorList = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]
 
 
 def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from spbfast.config.actors import Actors, check_boot_fits
+from spbfast.config.actors import ActorList, check_boot_fits
 from spbfast.config.base import Model
 from spbfast.config.executor import Executor
 from spbfast.config.machine import (
@@ -186,7 +186,7 @@ class ScenarioFields(Model):
     workers: WorkersSpec = _section(WorkersSpec, "latencies and costs of deferred work")
     slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
     pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
-    actors: Actors = Field((), description="who asks for memory: a list, each with its kind")
+    actors: ActorList = Field((), description="who asks for memory: a list, each with its kind")
 
     @model_validator(mode="after")
     def _check_boot(self) -> Self:

@@ -1,1 +1,1 @@
-"""Who asks for memory, and what happens when the answer is no."""
+"""Who asks: actors as rows of demand. Nothing here can see what the allocator answered."""

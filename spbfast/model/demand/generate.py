@@ -4,7 +4,7 @@ Owns the order (file order within a tick) and the two entries `generate_boot` an
 a function of (seed, replicate, actor, tick) and of the actors' own history, never of what the allocator
 answered, so that two policies meet the same world. Each entry draws from a stream of its own, keyed by its
 name: an actor that is added or left out does not change what the others ask for.
-Rows: constants.py (Op, Row). What an entry does: regions.py, steady.py.
+Rows: constants.py (Op, Row). What an entry does: the file that actor_kinds.py names for it.
 """
 
 from __future__ import annotations
@@ -12,46 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import Err
-from spbfast.jit.decorators import entry_kernel, kernel
-from spbfast.model.demand.gigantic_demand import tick_gigantic
-from spbfast.model.demand.regions import boot_regions, tick_guest, tick_regions
-from spbfast.model.demand.steady import (
-    boot_nodes,
-    boot_slab,
-    boot_statics,
-    tick_buffers,
-    tick_cache,
-    tick_nodes,
-    tick_population,
-    tick_slab,
-)
-from spbfast.model.primitives.draws import derive_key
-from spbfast.model.state.demand_layout import Ap, Kind
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.demand.actor_kinds import boot_entry, tick_entry
 
 ROWS_FULL = -int(Err.ROWS_FULL)
-
-
-@kernel
-def _tick_entry(actors, a, key, tick, rows, n):
-    kind, p, s = actors.kind[a], actors.param[a], actors.state[a]
-    stream = derive_key(key, p[Ap.STREAM])
-    if kind == Kind.POPULATION:
-        return tick_population(p, s, stream, tick, rows, n)
-    if kind == Kind.GUEST:
-        return tick_guest(p, s, key, stream, tick, rows, n)
-    if kind == Kind.CACHE:
-        return tick_cache(p, s, actors.table, stream, tick, rows, n)
-    if kind == Kind.SLAB:
-        return tick_slab(p, s, actors.table, stream, tick, rows, n)
-    if kind == Kind.NODES:
-        return tick_nodes(p, s, stream, tick, rows, n)
-    if kind == Kind.REGIONS:
-        return tick_regions(p, s, stream, tick, rows, n)
-    if kind == Kind.GIGANTIC:
-        return tick_gigantic(p, tick, rows, n)
-    if kind == Kind.BUFFERS:
-        return tick_buffers(p, s, stream, tick, rows, n)
-    return n
 
 
 @entry_kernel
@@ -76,23 +40,8 @@ def generate_tick(actors, key, tick, rows):
     """
     n = np.int64(0)
     for a in range(actors.kind.shape[0]):
-        n = _tick_entry(actors, a, key, tick, rows, n)
+        n = tick_entry(actors, a, key, tick, rows, n)
     return n if n <= rows.shape[0] else np.int64(ROWS_FULL)
-
-
-@kernel
-def _boot_entry(actors, a, key, step, rows, n):
-    kind, p, s = actors.kind[a], actors.param[a], actors.state[a]
-    stream = derive_key(key, p[Ap.STREAM])
-    if kind == Kind.STATICS:
-        return boot_statics(p, s, actors.table, stream, step, rows, n)
-    if kind == Kind.SLAB_STATICS:
-        return boot_slab(p, s, actors.table, stream, step, rows, n)
-    if kind == Kind.REGIONS:
-        return boot_regions(p, s, stream, rows, n)
-    if kind == Kind.NODES:
-        return boot_nodes(p, s, rows, n)
-    return n
 
 
 @entry_kernel
@@ -106,5 +55,5 @@ def generate_boot(actors, key, step, rows):
     """
     n = np.int64(0)
     for a in range(actors.kind.shape[0]):
-        n = _boot_entry(actors, a, key, step, rows, n)
+        n = boot_entry(actors, a, key, step, rows, n)
     return n if n <= rows.shape[0] else np.int64(ROWS_FULL)

@@ -12,13 +12,13 @@ import numpy as np
 
 from spbfast.config.actors import GiganticPages
 from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
-from spbfast.model.demand.request import World
-from spbfast.model.demand.rows import DIGEST0
-from spbfast.model.lowering.demand_plan import DemandPlan
+from spbfast.model.demand.demand_plan import DemandPlan
+from spbfast.model.demand.demand_rows import DIGEST0
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
 from spbfast.model.primitives.draws import key_of, threshold_32
+from spbfast.model.requests.request import World
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.model.state.demand_layout import Actors
 from spbfast.model.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node

@@ -1,8 +1,8 @@
 """Actors as arrays: parameters, demand-only state, and the columns of both.
 
-Owns the named tuple `Actors` and its column names. One entry is one source of demand (a guest, a task's
-share of the churn); lowering/lower_actors.py makes entries from the models in file order. State is what
-an actor remembers of its own demand; nothing here ever depends on what the allocator answered.
+Owns the named tuple `Actors` and its column names. One entry is one source of demand (a guest, a task's share
+of the churn); demand/actor_kinds.py knows what each kind of entry does. State is what an actor remembers of
+its own demand; nothing here ever depends on what the allocator answered.
 """
 
 from __future__ import annotations
@@ -12,27 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast.constants import Op
+from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD, Op
 from spbfast.jit.decorators import by_reference
 
-ONE = 1 << 30  # fixed point of amounts per tick
+ONE_SHIFT = 30
+ONE = 1 << ONE_SHIFT  # fixed point of amounts per tick
 MAX_PER_TICK = 1 << 16  # amounts per tick stay below this, so that the fixed point cannot overflow
 NR_FOLIO_ORDERS = 11
-
-
-class Kind(enum.IntEnum):
-    """What an entry does."""
-
-    STATICS = 0  # boot: blocks of several orders that stay
-    SLAB_STATICS = 1  # boot: inodes
-    REGIONS = 2  # boot: 2 MiB regions; then some are freed and touched again
-    GUEST = 3  # a virtual machine's life
-    CACHE = 4  # folios enter the page cache
-    SLAB = 5  # inodes come and go
-    POPULATION = 6  # a fixed number of slots, each replaced at random
-    NODES = 7  # groups of pages: a growing number, some replaced
-    GIGANTIC = 8  # whole superpageblocks, asked for and given back by the clock
-    BUFFERS = 9  # a fixed number of kvmalloc buffers, each replaced at random
+CLS_USER = CLS_BLOCKING | CLS_KSWAPD  # GFP_USER: an ordinary request that may wait
 
 
 class Ap(enum.IntEnum):

@@ -11,9 +11,9 @@ import numpy as np
 
 from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, MOVABLE, PB_ORDER, P
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.demand.atomic import request_atomic
-from spbfast.model.demand.attempt import World, flags_of, is_above, take_page
-from spbfast.model.demand.slowpath import request_blocking
+from spbfast.model.requests.attempt import World, flags_of, is_above, take_page
+from spbfast.model.requests.nonblocking import request_atomic
+from spbfast.model.requests.slowpath import request_blocking
 from spbfast.model.state.node import N, V
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.kswapd import wake_kswapd

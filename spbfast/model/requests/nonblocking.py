@@ -23,7 +23,7 @@ from spbfast.constants import (
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.pick import mask_of
 from spbfast.model.allocator.record import trace_relax
-from spbfast.model.demand.attempt import COSTLY_ORDER, add_reserves, try_page
+from spbfast.model.requests.attempt import COSTLY_ORDER, add_reserves, try_page
 from spbfast.model.state.node import V
 from spbfast.model.state.trace import Relax
 

@@ -12,7 +12,7 @@ import numpy as np
 from spbfast.constants import Row
 from spbfast.jit.decorators import INTERPRETED, entry_kernel, inline_kernel, kernel
 from spbfast.model.primitives.draws import below, draw, low_32
-from spbfast.model.state.demand_layout import DRAW_BURST, ONE, TICK_SHIFT, Ap
+from spbfast.model.state.demand_layout import DRAW_BURST, ONE, ONE_SHIFT, TICK_SHIFT, Ap
 
 _PRIME = 0x100000001B3
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -48,7 +48,7 @@ def nr_due(state, column, rate, x):
     """How many units of `rate` (per tick, times ONE) fall into this tick; `x` is its draw."""
     acc = state[column] + ((rate * (low_32(x) >> 16)) >> 15)
     state[column] = acc & (ONE - 1)
-    return acc >> 30
+    return acc >> ONE_SHIFT
 
 
 @inline_kernel

@@ -34,8 +34,8 @@ from spbfast.model.allocator.pick import FRAGMENTS, find_fit, find_own_order, ma
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used
-from spbfast.model.demand.attempt import COSTLY_ORDER, is_above_min, try_page
-from spbfast.model.demand.direct_compaction import (
+from spbfast.model.requests.attempt import COSTLY_ORDER, is_above_min, try_page
+from spbfast.model.requests.direct_compaction import (
     ASYNC,
     FULL,
     LIGHT,
