@@ -1,8 +1,8 @@
 """Who asks for memory: the actors of a scenario, told apart by their `kind`.
 
 Owns the models of all actor kinds and the checks between their keys. Rates are long-run means, byte shares
-are shares of bytes. What an actor does each tick is in spbfast/model/demand, which is a function of seed,
-replicate, actor and tick alone; lowering/lower_actors.py turns the models into its arrays.
+are shares of bytes. What an actor becomes and what it does each tick stands in spbfast/model/demand, in the
+file that actor_kinds.py names for its kind; demand is a function of seed, replicate, actor and tick alone.
 """
 
 from __future__ import annotations

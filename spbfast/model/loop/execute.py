@@ -1,7 +1,7 @@
 """Executing demand rows: the only place where actors' demand meets the allocator.
 
 Owns what each op does with owners and slots. A failed request leaves its slot empty and is counted by
-demand/request.py; freeing an empty slot does nothing, so demand stays the same under every policy.
+requests/request.py; freeing an empty slot does nothing, so demand stays the same under every policy.
 """
 
 from __future__ import annotations
