@@ -15,7 +15,9 @@ import xarray as xr
 
 import spbfast
 from spbfast.errors import ResultsError
-from spbfast.results.open import band, compare, cube, mean_interval, open_results
+from spbfast.results.analysis import band, cube
+from spbfast.results.effects import compare, mean_interval
+from spbfast.results.open import open_results
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
@@ -153,7 +155,7 @@ def test_compare_leaves_failed_runs_out(ds: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"metric": "spb_taint"}, "no variable 'spb_taint'"),
+        ({"metric": "spb_taint"}, "no variable or counter 'spb_taint'; did you mean 'spb_tainted'"),
         ({"metric": "vmstat"}, "pick labels with sel="),
         ({"by": "policy_nothing"}, "not a swept parameter"),
     ],

@@ -1,7 +1,7 @@
 """The ablation: which switches of the series are worth keeping, as two jobs and their tables.
 
 Owns the text of configs/ablation-leave-one-out.yaml, which follows from the presets, and what is kept of
-finished sweeps. Sweeps are run by the sweep engine, effects computed by comparison.py.
+finished sweeps. Sweeps are run by the sweep engine, effects computed by results/effects.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from spbfast.config import presets, series
-from spbfast.results.comparison import BASELINE, PREVIOUS, Step, steps
+from spbfast.results.effects import BASELINE, PREVIOUS, Step, steps
 
 METRICS = (
     "spb_tainted",

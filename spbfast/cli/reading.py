@@ -13,14 +13,14 @@ import typer
 from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page
 
 
-@app.command()
-def report(directory: DirArg) -> None:
+@app.command("report")
+def report_command(directory: DirArg) -> None:
     """Build report.html, one self-contained page, from a results directory."""
     build_report_page(directory)
 
 
-@app.command()
-def compare(
+@app.command("compare")
+def compare_command(
     directory: DirArg,
     by: Annotated[
         str | None, typer.Option("--by", metavar="KEY", help="the swept key, e.g. policy.slab_shrink")
@@ -36,10 +36,10 @@ def compare(
     at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
     as_json: JsonOpt = False,
 ) -> None:
-    """Paired differences with confidence intervals, and what each step costs.
+    """Paired differences with confidence intervals, and what each point costs.
 
-    With --by, points that differ in one swept key alone are compared. Otherwise every point is compared with
-    the baseline or with the point before it, and the table also shows time and migrations of each.
+    With --by, points that differ in that swept key alone are compared. Otherwise every point is compared with
+    the baseline, or with the point before it, and the table also shows its time and page migrations.
     """
     from spbfast.results.open import open_results
 
@@ -50,30 +50,26 @@ def compare(
     if by is not None:
         typer.echo(_by_key(results, by, metric or ["spb_tainted"], when, as_json))
         return
-    from spbfast.results import comparison
+    from spbfast.results import effects
 
-    metrics = [*(metric or comparison.METRICS)]
-    metrics += [name for name in comparison.costs(results) if name not in metrics]
-    table = comparison.steps(results, metrics, against or comparison.BASELINE, when)
+    control = against or effects.BASELINE
+    metrics = list(dict.fromkeys([*(metric or effects.METRICS), *effects.costs(results)]))
+    table = effects.steps(results, metrics, control, when)
     if as_json:
-        data = {"at": at, "against": against or comparison.BASELINE, "steps": [s.data() for s in table]}
+        data = {"at": at, "against": control, "steps": [step.data() for step in table]}
         typer.echo(json.dumps(data, indent=1))
         return
-    typer.echo(f"{metrics[0]} at {at}, each point against {_control_words(against, table[0].name)}")
-    typer.echo(comparison.steps_text(table))
+    shown = "the one before it" if control == effects.PREVIOUS else repr(table[0].name)
+    typer.echo(f"{metrics[0]} at {at}, each point against {shown}\n{effects.steps_text(table)}")
 
 
-def _control_words(against: str | None, first: str) -> str:
-    return "the one before it" if against == "previous" else f"{first!r}"
-
-
-def _by_key(results: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
+def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
     """Points that differ in one swept key, a table for each metric."""
-    from spbfast.results.open import compare as compare_results
+    from spbfast.results.effects import compare
 
     parts: dict[str, Any] = {}
     for metric in metrics:
-        table = compare_results(results, by=by.replace(".", "_"), metric=metric, at=at).to_dataframe()
+        table = compare(ds, by=by.replace(".", "_"), metric=metric, at=at).to_dataframe()
         hidden = [name for name in ("point_id", "is_baseline", "in_grid") if name in table]
         parts[metric] = table.drop(columns=hidden)
     if as_json:

@@ -1,7 +1,7 @@
 """Reading results: a directory or a results.nc as one dataset.
 
-Owns what users call on a results directory. Never runs a simulation and never changes a directory. What is
-done with the dataset then is in analysis.py, whose names are also here.
+Opens what a sweep wrote, complete or not. Never runs a simulation and never changes a directory. What can be
+done with the dataset is in analysis.py and effects.py.
 """
 
 from __future__ import annotations
@@ -13,22 +13,10 @@ from typing import Any
 
 import xarray as xr
 
-from spbfast.results.analysis import at_time, band, compare, cube, mean_interval, sweep_params
 from spbfast.errors import ResultsError
-from spbfast.sweep.store.consolidate import consolidate, results_digest
-from spbfast.sweep.store.directory import Store
 from spbfast.outputs.variables import annotate, validate
-
-__all__ = [
-    "at_time",
-    "band",
-    "compare",
-    "cube",
-    "mean_interval",
-    "open_results",
-    "results_digest",
-    "sweep_params",
-]
+from spbfast.sweep.store.consolidate import consolidate
+from spbfast.sweep.store.directory import Store
 
 # More than this is read when it is used, so that opening stays quick.
 LOAD_BYTES = 16 << 20

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
-from spbfast.results.open import band, sweep_params
 from spbfast.outputs.variables import VARIABLES
+from spbfast.results.analysis import band, sweep_params
 from spbfast.text import format_value
 
 if TYPE_CHECKING:

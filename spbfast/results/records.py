@@ -15,9 +15,9 @@ import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
+from spbfast.outputs.tracepoints import KINDS, Field, check_names
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
 from spbfast.sweep.store.shards import put
-from spbfast.outputs.tracepoints import KINDS, Field, check_names
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,16 +13,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.results.analysis import at_time
 from spbfast.errors import ResultsError
+from spbfast.results.analysis import outcomes
 from spbfast.results.open import open_results
 from spbfast.sweep.points.design import salib_problem
 from spbfast.sweep.points.plan import make_plan
-from spbfast.sweep.store.shards import OK
 from spbfast.sweep.store.inputs import load_stored
-from spbfast.text import suggest_or_list
+from spbfast.sweep.store.shards import OK
 
 SEED = 0
+# Ours and SALib's names of what an analysis finds.
+COLUMNS = {
+    "morris": {name: name for name in ("mu", "mu_star", "mu_star_conf", "sigma")},
+    "saltelli": {
+        **{"first_order": "S1", "first_order_conf": "S1_conf"},
+        **{"total_order": "ST", "total_order_conf": "ST_conf"},
+    },
+}
 
 
 def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | float = "end") -> xr.Dataset:
@@ -54,56 +61,43 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
         warnings.simplefilter("ignore")
         ds = open_results(directory)
         plan = make_plan(job, int(ds.attrs["model_version"]))
-    values = _values(ds, plan, metric, at, directory)
-    names = list(job.ranges)
-    problem = salib_problem(names)
+        values = _values(ds, plan, metric, at, directory)
+        if float(np.ptp(values)) == 0:
+            raise ResultsError(f"{metric} is {values[0]:g} in every point: nothing decides it", directory)
+        found = _analyse(design, plan.design.unit, values, list(job.ranges), directory)
+    facts = {"metric": metric, "at": str(at), "design": design.kind, "points": len(values)}
+    out = xr.Dataset(coords={"parameter": list(job.ranges)}, attrs=facts)
+    for name, key in COLUMNS[design.kind].items():
+        out[name] = ("parameter", np.asarray(found[key], float))
+    if design.kind == "saltelli" and design.second_order:
+        out["second_order"] = (("parameter", "other"), np.asarray(found["S2"], float))
+        out = out.assign_coords(other=list(job.ranges))
+    return out
+
+
+def _analyse(
+    design: Any, unit: np.ndarray | None, values: np.ndarray, names: list[str], directory: str | Path
+) -> Any:
+    """SALib's analysis of one value for each row of the design."""
     try:
         from SALib.analyze import morris, sobol
     except ModuleNotFoundError:
         raise ResultsError("needs SALib; install it with: pip install 'spbfast[sa]'", directory) from None
-    if float(np.ptp(values)) == 0:
-        raise ResultsError(f"{metric} is {values[0]:g} in every point, so nothing decides it", directory)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if design.kind == "morris":
-            assert plan.design.unit is not None
-            found = morris.analyze(problem, plan.design.unit, values, num_levels=design.levels, seed=SEED)
-            columns = {"mu": "mu", "mu_star": "mu_star", "mu_star_conf": "mu_star_conf", "sigma": "sigma"}
-        else:
-            found = sobol.analyze(problem, values, calc_second_order=design.second_order, seed=SEED)
-            columns = {
-                "first_order": "S1",
-                "first_order_conf": "S1_conf",
-                "total_order": "ST",
-                "total_order_conf": "ST_conf",
-            }
-    out = xr.Dataset(
-        {name: ("parameter", np.asarray(found[key], float)) for name, key in columns.items()},
-        coords={"parameter": names},
-        attrs={"metric": metric, "at": str(at), "design": design.kind, "points": len(values)},
-    )
-    if design.kind == "saltelli" and design.second_order:
-        out["second_order"] = (("parameter", "other"), np.asarray(found["S2"], float))
-        out = out.assign_coords(other=names)
-    return out
+    problem = salib_problem(names)
+    if design.kind == "morris":
+        return morris.analyze(problem, unit, values, num_levels=design.levels, seed=SEED)
+    return sobol.analyze(problem, values, calc_second_order=design.second_order, seed=SEED)
 
 
 def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: str | Path) -> np.ndarray:
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
-    if metric not in ds.data_vars:
-        known = [str(n) for n in ds.data_vars]
-        raise ResultsError(f"there is no variable {metric!r}{suggest_or_list(metric, known)}")
-    reduced = at_time(ds[metric].astype("f8"), at)
-    if set(reduced.dims) != {"point", "replicate"}:
-        raise ResultsError(f"{metric} has the labels {reduced.dims[2:]}; choose a variable without")
+    mean = np.nanmean(outcomes(ds, metric, at), axis=1)
     ok = (ds["status"].values == OK).all(axis=1)
-    mean = reduced.mean("replicate").values
     ids = plan.row_ids[len(plan.row_ids) - len(plan.design.unit) :]
     place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
     rows = [place.get(int(i)) for i in ids.tolist()]
     lacking = sum(r is None or not ok[r] for r in rows)
     if lacking:
-        raise ResultsError(
-            f"{lacking} of {len(rows)} points have missing or failed runs; all are needed", directory
-        )
-    return np.array([mean[r] for r in rows if r is not None])
+        message = f"{lacking} of {len(rows)} points have missing or failed runs; the analysis needs them all"
+        raise ResultsError(message, directory)
+    return mean[np.array(rows, int)]

@@ -15,8 +15,8 @@ import matplotlib as mpl
 import xarray as xr
 from matplotlib.figure import Figure
 
-from spbfast.results.plots import PAGE, draw_differences, draw_series
 from spbfast.outputs.variables import VARIABLES
+from spbfast.results.plots import PAGE, draw_differences, draw_series
 
 GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from spbfast.results.analysis import at_time
 from spbfast.results.report.tables import number
-from spbfast.results.open import at_time
 
 GIB_PAGES = 1 << 18
 REQUESTED = ("unmovable", "movable", "reclaimable")

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.results.caveats import caveats
 from spbfast.errors import ResultsError, SpbfastError
+from spbfast.results.caveats import caveats
+from spbfast.results.effects import compare
+from spbfast.results.open import open_results
 from spbfast.results.plots import point_labels, point_styles
 from spbfast.results.report import measures, tables
-from spbfast.results.open import compare, open_results
-from spbfast.sweep.store.consolidate import results_digest
 from spbfast.sweep.store.atomic import read_json, write_text
-from spbfast.sweep.store.shards import OK, STATUS_NAMES
+from spbfast.sweep.store.consolidate import results_digest
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.shards import OK, STATUS_NAMES
 from spbfast.text import format_ranges
 
 MAX_LINES = 8

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.results.plots import PAGE
-from spbfast.results.open import at_time, sweep_params
-from spbfast.sweep.store.shards import OK
 from spbfast.outputs.variables import NEITHER, VARIABLES
+from spbfast.results.analysis import at_time, sweep_params
+from spbfast.results.plots import PAGE
+from spbfast.sweep.store.shards import OK
 from spbfast.text import format_number, format_seconds, format_value
 
 MAX_ROWS = 200

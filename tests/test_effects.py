@@ -11,7 +11,7 @@ import xarray as xr
 
 from spbfast import cli
 from spbfast.errors import ResultsError
-from spbfast.results import comparison
+from spbfast.results import effects
 from spbfast.results.open import open_results
 from spbfast.sweep.run.driver import run_sweep
 from tests.sweep_tools import ENGINE, make_job
@@ -39,7 +39,7 @@ def ds(directory: Path) -> xr.Dataset:
 
 
 def test_each_point_against_the_one_before_it(ds: xr.Dataset) -> None:
-    table = comparison.steps(ds, ["spb_tainted"], "previous")
+    table = effects.steps(ds, ["spb_tainted"], "previous")
     assert [s.name for s in table] == ["v1", "mainline", "v1@30", "mine"]
     assert [s.control for s in table] == ["v1", "v1", "mainline", "v1@30"]
     ends = ds.spb_tainted.isel(time=-1).values
@@ -54,40 +54,40 @@ def test_each_point_against_the_one_before_it(ds: xr.Dataset) -> None:
 
 
 def test_each_point_against_the_baseline(ds: xr.Dataset) -> None:
-    table = comparison.steps(ds, ["spb_tainted"], "baseline")
+    table = effects.steps(ds, ["spb_tainted"], "baseline")
     assert {s.control for s in table} == {"v1"}
     assert table[0].effects[0].difference == 0.0
     moved = ds.isel(point=[1, 2, 3, 0])
-    again = comparison.steps(moved, ["spb_tainted"], "baseline")
+    again = effects.steps(moved, ["spb_tainted"], "baseline")
     assert [s.name for s in again] == ["v1", "mainline", "v1@30", "mine"]
     assert [s.data() for s in again] == [s.data() for s in table]
 
 
 def test_counters_and_costs_are_quantities_too(ds: xr.Dataset) -> None:
     counter = str(ds.counter.values[0])
-    effect = comparison.steps(ds, [counter], "previous")[1].effects[0]
+    effect = effects.steps(ds, [counter], "previous")[1].effects[0]
     series = ds.vmstat.sel(counter=counter).isel(time=-1)
     assert effect.difference == pytest.approx(float((series[1] - series[0]).mean()))
-    assert comparison.costs(ds)[0] == "wall_time"
+    assert effects.costs(ds)[0] == "wall_time"
 
 
 def test_failed_runs_leave_their_pair_out(ds: xr.Dataset) -> None:
     broken = ds.copy(deep=True)
     broken["status"][1, 2] = 1
-    table = comparison.steps(broken, ["spb_tainted"], "previous")
+    table = effects.steps(broken, ["spb_tainted"], "previous")
     assert [s.effects[0].pairs for s in table] == [4, 3, 3, 4]
     broken["status"][:] = 1
-    nothing = comparison.steps(broken, ["spb_tainted"], "previous")[1]
+    nothing = effects.steps(broken, ["spb_tainted"], "previous")[1]
     assert nothing.effects[0].pairs == 0
     assert np.isnan(nothing.effects[0].difference)
     assert nothing.data()["effects"][0]["difference"] is None
-    assert "nan" in comparison.steps_text([nothing, nothing])
+    assert "none" in effects.steps_text([nothing, nothing])
 
 
 def test_names_of_points_with_several_parameters(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     found = open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory)
-    names = comparison.point_names(found)
+    names = effects.point_names(found)
     assert len(set(names)) == found.sizes["point"] == 5
     assert all("policy_slab_shrink_throttle=" in name for name in names)
 
@@ -97,14 +97,14 @@ def test_names_of_points_with_several_parameters(tmp_path: Path) -> None:
     [
         ({"against": "sideways"}, "'previous' or 'baseline', got 'sideways'"),
         ({"metrics": ["spb_taintd"]}, "did you mean 'spb_tainted'"),
-        ({"metrics": ["free_pages"]}, "only series and single values compare"),
+        ({"metrics": ["free_pages"]}, "pick labels with sel="),
     ],
 )
 def test_wrong_questions(ds: xr.Dataset, change: dict, message: str) -> None:
     with pytest.raises(ResultsError, match=message):
-        comparison.steps(ds, **{"metrics": ["spb_tainted"], **change})
+        effects.steps(ds, **{"metrics": ["spb_tainted"], **change})
     with pytest.raises(ResultsError, match="one point only"):
-        comparison.steps(ds.isel(point=[0]))
+        effects.steps(ds.isel(point=[0]))
 
 
 def test_compare_on_the_command_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
