@@ -35,7 +35,7 @@ def test_a_row_keeps_its_promise(row: series.Patch) -> None:
     assert row.how
 
 
-def test_patches_to_model_are_modelled_or_say_not_yet() -> None:
+def test_every_behavioural_patch_is_modelled() -> None:
     wrong = [row.patch for row in series.patches() if row.behavioural and row.status == series.OUT_OF_SCOPE]
     assert wrong == []
 

@@ -75,7 +75,7 @@ def leave_one_out() -> dict[str, dict[str, Any]]:
     out = {f"{FULL}+{key}={presets.text(without[key])}": {key: without[key]} for key in changed}
     for key, value in full.items():
         path = f"policy.{key}"
-        if value is False and key not in changed and series.patches_of(path) and not series.is_inert(path):
+        if value is False and key not in changed and series.patches_of(path):
             if key != MAINLINE_LISTS:
                 out[f"{FULL}+{key}=on"] = {need: True for need in (NEEDS.get(key), key) if need}
     return out

@@ -31,10 +31,6 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         *_counts(rows),
         "",
-        "## What is not there yet",
-        "",
-        *_not_yet([*rows, *series.v2_only()]),
-        "",
         "## Version 1",
         "",
         "M is to be modelled, A approximated, X out of scope. Known by: where the knowledge comes from.",
@@ -65,30 +61,7 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
 def _counts(rows: Sequence[series.Patch]) -> list[str]:
     counts = {status: sum(row.status == status for row in rows) for status in series.STATUSES}
     shown = ", ".join(f"{nr} {status}" for status, nr in counts.items() if nr)
-    return [f"Of {len(rows)} patches: {shown}."]
-
-
-def _not_yet(rows: Sequence[series.Patch]) -> list[str]:
-    open_ = [row for row in rows if row.status == series.NOT_YET]
-    if not open_:
-        return ["Every behavioural patch is modelled or approximated."]
-    named = {key for row in open_ for key in row.keys}
-    others = [f"policy.{key}" for key in series.certain_keys() if series.is_inert(f"policy.{key}")]
-    others = [key for key in others if key not in named]
-    lines = [f"- Other keys that change nothing so far: {_keys(others)}."] if others else []
-    return [
-        f"- {_name(row)}: {row.behaviour}. {row.how[0].upper()}{row.how[1:]}."
-        + (f" Keys that change nothing so far: {_keys(inert)}." if (inert := _inert(row)) else "")
-        for row in open_
-    ] + lines
-
-
-def _name(row: series.Patch) -> str:
-    return f"v1 {row.patch:02}" if row in series.patches() else f"v2 {row.patch}"
-
-
-def _inert(row: series.Patch) -> tuple[str, ...]:
-    return tuple(key for key in row.keys if series.is_inert(key))
+    return [f"Of {len(rows)} patches: {shown}. Every behavioural patch is modelled or approximated."]
 
 
 def _keys(keys: Sequence[str]) -> str:

@@ -186,8 +186,6 @@ def _from_the_series(path: str) -> list[str]:
         lines.append(f"  patches: {', '.join(patches)}")
     elif reason := series.keys_of_no_patch().get(path):
         lines.append(f"  patches: none; {reason}")
-    if series.is_inert(path):
-        lines.append("  note:    nothing acts on this key yet")
     if known := series.certainty(path):
         lines.append(f"  certainty: {known[0]}: {known[1]}")
     lines += [f"  open:    {u.point}" for u in series.uncertain_points() if path in u.keys]

@@ -1,8 +1,7 @@
 """The 45 patches of version 1, patch by patch: which keys model each, how, or why it is left out.
 
-Owns the table in series.json beside this file, and what is known about the certainty of every policy key.
-docs/series.md, `spbfast explain` and the tests read it; nothing simulates from it. A patch whose switch does
-not exist says so ("not yet"), so that the table cannot promise more than there is.
+Owns the table in series.json beside this file, and how certain the meaning of every policy key is.
+docs/series.md, `spbfast explain` and the tests read it; nothing simulates from it.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Any
 
 from spbfast.config import presets
 
-MODELLED, NOT_YET, OUT_OF_SCOPE = "modelled", "not yet", "out of scope"
-STATUSES = (MODELLED, NOT_YET, OUT_OF_SCOPE)
+MODELLED, OUT_OF_SCOPE = "modelled", "out of scope"
+STATUSES = (MODELLED, OUT_OF_SCOPE)
 NR_PATCHES = 45
 
 
@@ -28,30 +27,32 @@ class Patch:
     ----------
     patch : int
         Number in its version.
-    behaviour : str
-        What it does to the allocator, as far as that is known.
     sim : str
-        "M..." to be modelled, "A..." to be approximated, "X..." out of scope; else as it says.
+        "M..." modelled, "A..." approximated, "X..." out of scope; else what is done instead.
     known_by : str
         Where the knowledge comes from.
-    v2 : int or None
-        Number of the patch of version 2 that it became.
-    status : str
-        One of STATUSES.
-    keys : tuple of str
-        Dotted paths of the configuration that switch or tune it.
+    behaviour : str
+        What it does to the allocator, as far as that is known.
     how : str
         How it is modelled or approximated, or why it is not.
+    keys : tuple of str
+        Dotted paths of the configuration that switch or tune it.
+    v2 : int or None
+        Number of the patch of version 2 that it became.
     """
 
     patch: int
-    behaviour: str
     sim: str
     known_by: str
-    v2: int | None
-    status: str
-    keys: tuple[str, ...]
+    behaviour: str
     how: str
+    keys: tuple[str, ...] = ()
+    v2: int | None = None
+
+    @property
+    def status(self) -> str:
+        """One of STATUSES."""
+        return OUT_OF_SCOPE if self.sim.startswith("X") else MODELLED
 
     @property
     def behavioural(self) -> bool:
@@ -64,34 +65,42 @@ class Uncertain:
     """A point that the texts leave open: the keys that vary it, and what no key varies."""
 
     point: str
-    keys: tuple[str, ...]
-    open: str
+    keys: tuple[str, ...] = ()
+    open: str = ""
 
 
 @cache
-def _table() -> dict[str, Any]:
+def _series() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("series.json").read_text(encoding="utf-8"))
+
+
+def _rows(section: str) -> list[dict[str, Any]]:
+    return [{**row, "keys": tuple(row.get("keys", ()))} for row in _series()[section]]
 
 
 def patches() -> list[Patch]:
     """The 45 patches of version 1, in order."""
-    return [Patch(**{**row, "keys": tuple(row["keys"])}) for row in _table()["patches"]]
+    return [Patch(**row) for row in _rows("patches")]
 
 
 def v2_only() -> list[Patch]:
     """What version 2 adds beyond a regrouping of version 1."""
-    blank = {"sim": "M", "known_by": "text", "v2": None}
-    return [Patch(**{**blank, **row, "keys": tuple(row["keys"])}) for row in _table()["v2_only"]]
+    return [Patch(**row) for row in _rows("v2_only")]
 
 
 def uncertain_points() -> list[Uncertain]:
     """The least certain points of the model, the one with the greatest effect on results first."""
-    return [Uncertain(row["point"], tuple(row["keys"]), row["open"]) for row in _table()["uncertain"]]
+    return [Uncertain(**row) for row in _rows("uncertain")]
 
 
 def keys_of_no_patch() -> dict[str, str]:
     """Policy keys that belong to no single patch, and why they exist."""
-    return dict(_table()["no_patch"])
+    return dict(_series()["no_patch"])
+
+
+def certain_keys() -> dict[str, str]:
+    """Every policy key, without its section, and the word for its certainty."""
+    return {key: row["word"] for row in _series()["certainty"] for key in row["keys"]}
 
 
 def certainty(key: str) -> tuple[str, str] | None:
@@ -102,14 +111,8 @@ def certainty(key: str) -> tuple[str, str] | None:
     key : str
         Dotted path such as ``policy.borrow_nonmovable``.
     """
-    head, _, name = key.partition(".")
-    tag = _table()["certainty"].get(name) if head == "policy" else None
-    return None if tag is None else (tag, _table()["certainty_means"][tag])
-
-
-def certain_keys() -> dict[str, str]:
-    """Every policy key, without its section, and the word for its certainty."""
-    return dict(_table()["certainty"])
+    rows = (row for row in _series()["certainty"] if key in [f"policy.{name}" for name in row["keys"]])
+    return next(((row["word"], row["means"]) for row in rows), None)
 
 
 def patches_of(key: str) -> list[str]:
@@ -118,24 +121,8 @@ def patches_of(key: str) -> list[str]:
     return found + [f"v2 {row.patch}" for row in v2_only() if key in row.keys]
 
 
-def is_inert(key: str) -> bool:
-    """Whether a key is there although nothing acts on it yet: it says so, or all its patches wait."""
-    if key in _table()["inert"]:
-        return True
-    rows = [row for row in [*patches(), *v2_only()] if key in row.keys]
-    return bool(rows) and all(row.status == NOT_YET for row in rows)
-
-
 def steps_of(key: str) -> list[tuple[str, str]]:
     """The presets at which a policy key changes along the ladder, each with its value from there on."""
-    head, _, name = key.partition(".")
-    if head != "policy":
-        return []
-    out: list[tuple[str, str]] = []
-    before = None
-    for preset in presets.ladder():
-        value = presets.flat_values(preset).get(name)
-        if before is not None and value != before:
-            out.append((preset, presets.text(value)))
-        before = value
-    return out
+    values = presets.matrix(everything=True).get(key.removeprefix("policy."), {})
+    steps = [(name, presets.text(value)) for name, value in values.items()]
+    return [new for old, new in zip(steps, steps[1:], strict=False) if new[1] != old[1]]
