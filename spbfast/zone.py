@@ -29,7 +29,14 @@ from spbfast.constants import (
 )
 from spbfast.errors import ZoneError
 from spbfast.model.loop import replay
-from spbfast.model.lowering.arguments import FIRST_SLOTS, flags_of, integer, mt_of, order_of, zone_spec
+from spbfast.model.lowering.arguments import (
+    FIRST_SLOTS,
+    checked_flags,
+    checked_integer,
+    checked_mt,
+    checked_order,
+    spec_of_arguments,
+)
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state import picture as pictures
 from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
@@ -114,7 +121,7 @@ class Zone:
         cpus: int = 1,
     ) -> None:
         self._set_policy(policy_array(policy))
-        spec = zone_spec(size, spb_size, start_pfn, self.policy, pcp, cpus)
+        spec = spec_of_arguments(size, spb_size, start_pfn, self.policy, pcp, cpus)
         try:
             self.state, base = build_zone(spec)
         except ValueError as error:
@@ -205,10 +212,14 @@ class Zone:
             A negative number, an order outside 0..10, a migratetype that can't be asked for, unknown flags,
             a CPU that the zone does not have.
         """
-        n = integer(n, "n")
+        n = checked_integer(n, "n")
         row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
-        row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = replay.ALLOC, order_of(order), mt_of(mt)
-        row[replay.E_FLAGS], row[replay.E_CPU] = flags_of(flags), self._cpu_of(cpu)
+        row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = (
+            replay.ALLOC,
+            checked_order(order),
+            checked_mt(mt),
+        )
+        row[replay.E_FLAGS], row[replay.E_CPU] = checked_flags(flags), self._cpu_of(cpu)
         if n < 0:
             raise ZoneError(f"n must not be negative, got {n}")
         pfns = np.empty(n, np.int64)
@@ -263,8 +274,8 @@ class Zone:
         row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
         row[0, replay.E_OP], row[0, replay.E_ORDER], row[0, replay.E_MT] = (
             replay.EVACUATE,
-            order_of(order),
-            mt_of(mt),
+            checked_order(order),
+            checked_mt(mt),
         )
         if mt == Mt.MOVABLE:
             raise ZoneError("evacuation is for unmovable or reclaimable requests, got mt 1 (movable)")
@@ -272,7 +283,7 @@ class Zone:
 
     def defrag(self, spb: int) -> int:
         """Make room in one tainted superpageblock by moving pages out of it; number of pages moved."""
-        number = integer(spb, "spb")
+        number = checked_integer(spb, "spb")
         if not 0 <= number < self.state.geo.nr_spb:
             raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
         row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
@@ -298,14 +309,14 @@ class Zone:
         ZoneError
             There is no such superpageblock.
         """
-        number = integer(spb, "spb")
+        number = checked_integer(spb, "spb")
         if not 0 <= number < self.state.geo.nr_spb:
             raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
         row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
         row[0, replay.E_OP], row[0, replay.E_ARG] = replay.COMPACT, number
-        row[0, replay.E_ORDER] = integer(pageblocks, "pageblocks")
-        row[0, replay.E_MT] = integer(free_pageblocks, "free_pageblocks")
-        row[0, replay.E_FLAGS] = integer(fragments, "fragments")
+        row[0, replay.E_ORDER] = checked_integer(pageblocks, "pageblocks")
+        row[0, replay.E_MT] = checked_integer(free_pageblocks, "free_pageblocks")
+        row[0, replay.E_FLAGS] = checked_integer(fragments, "fragments")
         return int(self._run(row)[0, replay.R_OUTCOME])
 
     def contig(self) -> int:
@@ -330,7 +341,7 @@ class Zone:
             self._run(rows)
 
     def _cpu_of(self, cpu: int) -> int:
-        number = integer(cpu, "cpu")
+        number = checked_integer(cpu, "cpu")
         if not 0 <= number < self.nr_cpus:
             raise ZoneError(f"cpu must be 0..{self.nr_cpus - 1}, got {number}")
         return number
@@ -358,15 +369,15 @@ class Zone:
 
         With superpageblocks every one has its own list: `spb` names one; without it they follow each other.
         """
-        kind = integer(mt, "mt")
+        kind = checked_integer(mt, "mt")
         if not 0 <= kind < self.state.geo.nr_mt:
             raise ZoneError(f"mt must be 0..{self.state.geo.nr_mt - 1}, got {kind}")
         nr_sets = self.state.area.mask.size // NR_MT
-        if spb is not None and not 0 <= integer(spb, "spb") < nr_sets:
+        if spb is not None and not 0 <= checked_integer(spb, "spb") < nr_sets:
             raise ZoneError(f"spb must be 0..{nr_sets - 1}, got {spb}")
         parts = []
         for set_ in range(nr_sets) if spb is None else (spb,):
-            head = self.state.geo.list0 + (set_ * NR_ORDERS + order_of(order)) * NR_MT + kind
+            head = self.state.geo.list0 + (set_ * NR_ORDERS + checked_order(order)) * NR_MT + kind
             parts.append(read_lists(self.state, head, 1)[2])
         return np.concatenate(parts) + self.start_pfn
 

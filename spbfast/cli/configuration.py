@@ -15,8 +15,8 @@ import typer
 from spbfast.cli.options import JsonOpt, SetOpt, app
 
 
-@app.command()
-def validate(
+@app.command("validate")
+def validate_command(
     configs: Annotated[
         list[Path], typer.Argument(metavar="CFG...", help="configurations", show_default=False)
     ],
@@ -41,16 +41,16 @@ def validate(
     raise typer.Exit(ConfigError.exit_code if failed else 0)
 
 
-@app.command()
-def schema() -> None:
+@app.command("schema")
+def schema_command() -> None:
     """Print the JSON schema of configurations, for editors."""
     from spbfast.config.schema import schema_text
 
     typer.echo(schema_text(), nl=False)
 
 
-@app.command()
-def presets(
+@app.command("presets")
+def presets_command(
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option("--diff", metavar="A B", help="only the switches in which two presets differ"),
@@ -62,35 +62,34 @@ def presets(
     as_json: JsonOpt = False,
 ) -> None:
     """Show the policy presets: which switch has which value at which step of the series."""
-    from spbfast.config import presets as table
-    from spbfast.config import showpresets as show
+    from spbfast.config import presets, showpresets
 
     if diff is not None:
         try:
-            shown = show.difference_data(*diff) if as_json else show.difference_text(*diff)
+            shown = showpresets.difference_data(*diff) if as_json else showpresets.difference_text(*diff)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--diff") from None
     elif steps:
-        changes = table.preset_steps()
+        changes = presets.preset_steps()
         shown = dict(changes) if as_json else "\n".join(f"{name:<9} {text}" for name, text in changes)
     elif as_json:
-        shown = show.matrix_data(everything=everything)
+        shown = showpresets.matrix_data(everything=everything)
     else:
-        shown = show.matrix_text(shutil.get_terminal_size().columns, everything=everything)
+        shown = showpresets.matrix_text(shutil.get_terminal_size().columns, everything=everything)
     typer.echo(json.dumps(shown, indent=1) if as_json else shown)
 
 
-@app.command()
-def explain(
+@app.command("explain")
+def explain_command(
     key: Annotated[
         str | None, typer.Argument(metavar="KEY", help="e.g. policy.slab_shrink_throttle", show_default=False)
     ] = None,
 ) -> None:
     """Explain a configuration key: meaning, unit, default per preset, source."""
-    from spbfast.config import schema as schema_module
+    from spbfast.config import schema
 
     if key is None:
-        for doc in schema_module.key_docs():
+        for doc in schema.key_docs():
             typer.echo(f"{doc.path:<48} {doc.text}")
         return
-    typer.echo(schema_module.explain(key))
+    typer.echo(schema.explain(key))

@@ -163,7 +163,7 @@ class Guests(Actor):
                 f"memory: must be a multiple of 2MiB, e.g. {below}; got {format_size(self.memory)}"
             )
         for low, high in (("spacing_min", "spacing_max"), ("restart_min", "restart_max")):
-            _in_order(self, low, high)
+            _check_not_above(self, low, high)
         if self.restart and self.restart_min < SECOND:
             raise ValueError(
                 f"restart_min: must be at least 1s, got {format_duration(self.restart_min)}; "
@@ -330,7 +330,7 @@ class Kvmalloc(Actor):
         return self
 
 
-def _in_order(model: Any, low: str, high: str) -> None:
+def _check_not_above(model: Any, low: str, high: str) -> None:
     below, above = getattr(model, low), getattr(model, high)
     if below > above:
         raise ValueError(

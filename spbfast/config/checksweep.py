@@ -20,7 +20,7 @@ from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.config.ranges import Range, Span, read_range
 from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.tree import NO_SUCH_PLACE, YamlNode, lookup
-from spbfast.config.validate import assign, validate
+from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import Problem
 from spbfast.text import quote_value, suggest
 
@@ -235,7 +235,7 @@ class _Checker:
     def _unknown(self, path: str, node: YamlNode, shown: str) -> Problem | None:
         """The problem of a path that leads nowhere, found by writing nothing there."""
         found: list[Problem] = []
-        validate(self._with({path: YamlNode(None, node.source)}, found), found)
+        validate_tree(self._with({path: YamlNode(None, node.source)}, found), found)
         for problem in found:
             if problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message:
                 return node.problem(shown, problem.message, at_key=True)
@@ -288,7 +288,7 @@ class _Checker:
         self, leaves: Mapping[str, YamlNode], grid_paths: Sequence[str], table: RowTable | None, row: int
     ) -> list[Problem]:
         found: list[Problem] = []
-        validate(self._with(leaves, found), found)
+        validate_tree(self._with(leaves, found), found)
         out = []
         for problem in found:
             if (problem.path, problem.message) in self.known:
@@ -314,7 +314,7 @@ class _Checker:
     def _check_group(self, leaves: Mapping[str, YamlNode], shown: str, holder: YamlNode) -> bool:
         """Check one point; True if its key is unknown, so that other values need not be tried."""
         found: list[Problem] = []
-        validate(self._with(leaves, found), found)
+        validate_tree(self._with(leaves, found), found)
         unknown = False
         for problem in found:
             if (problem.path, problem.message) in self.known:

@@ -13,7 +13,7 @@ from spbfast.config.models import OutputSpec, Scenario, SweepSpec
 from spbfast.config.ranges import Range
 from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.tree import Source, YamlNode, from_plain
-from spbfast.config.validate import assign, validate
+from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
 
 
@@ -92,7 +92,7 @@ class Job:
         for path in sorted(values, key=lambda p: (p.count("."), p)):
             source = Source(f"{self.path}: value {path}={values[path]}")
             tree = assign(tree, path, from_plain(values[path], source), problems)
-        file = validate(tree, problems)
+        file = validate_tree(tree, problems)
         if problems or file is None:
             raise ConfigError(problems)
         return file.scenario()

@@ -16,7 +16,7 @@ from spbfast.config import policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.job import Job
 from spbfast.config.tree import Source, YamlNode, merge, parse, with_value
-from spbfast.config.validate import assign, validate
+from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
 from spbfast.text import quote_value, suggest
 
@@ -61,16 +61,16 @@ def load_config(
         stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).lstrip("._-")
         tree = with_value(tree, "name", YamlNode(stem or "job", tree.source, 1, 1))
     found: list[Problem] = []
-    file = validate(tree, found)
+    file = validate_tree(tree, found)
     if isinstance(tree.value, dict) and "presets" in tree.value:
-        userpresets.check_own_presets(tree, found, validate)
+        userpresets.check_own_presets(tree, found, validate_tree)
     parts = SweepParts()
     if isinstance(tree.value, dict) and "sweep" in tree.value:
         confine = functools.partial(_confined, path, instead=instead.get("points_file"))
         parts = check_sweep(tree, found, confine, main=str(path), one_point=one_point)
     problems += found
     if problems or file is None:
-        raise ConfigError(_in_order(problems, [str(path), *([texts[2]] if texts[2] else [])]))
+        raise ConfigError(_by_place(problems, [str(path), *([texts[2]] if texts[2] else [])]))
     return Job(
         name=file.name,
         seed=file.seed,
@@ -91,7 +91,7 @@ def load_config(
     )
 
 
-def _read(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNode | None, str]:
+def _read_file(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNode | None, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _read_layers(
     ConfigError
         When a file cannot be parsed at all.
     """
-    tree, text = _read(path, str(path), problems)
+    tree, text = _read_file(path, str(path), problems)
     if tree is None:
         raise ConfigError(problems)
     tree = policy.long_form(tree)
@@ -133,12 +133,12 @@ def _read_layers(
     if target is None:
         return tree, (text, "", "")
     below: list[Problem] = []
-    base, base_text = _read(target, str(target), below)
+    base, base_text = _read_file(target, str(target), below)
     if base is None and not base_text:
         below = [extends.problem("extends", f"{p.file}: {p.message}") for p in below]
     problems += below
     if base is None:
-        raise ConfigError(_in_order(problems, [str(path), str(target)]))
+        raise ConfigError(_by_place(problems, [str(path), str(target)]))
     if (again := base.value.get("extends")) is not None:
         message = f"an extended file cannot extend another one ({again.plain()!r}); keep one level"
         problems.append(again.problem("extends", message, at_key=True))
@@ -215,7 +215,7 @@ def _add_grid(tree: YamlNode, text: str, problems: list[Problem]) -> YamlNode:
     return merge(tree, patch)
 
 
-def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
+def _by_place(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
     """Unique problems by file (in the order read), line and column; overrides last."""
     rank = {name: i for i, name in enumerate(files)}
     return sorted(dict.fromkeys(problems), key=lambda p: (rank.get(p.file, len(rank)), p.line, p.col))

@@ -27,7 +27,7 @@ def _steps() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _columns() -> dict[str, dict[str, Any]]:
+def _in_full() -> dict[str, dict[str, Any]]:
     """Every preset in full: its keys are those of the first one, in the same order."""
     columns: dict[str, dict[str, Any]] = {}
     values: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def flat_values(name: str) -> dict[str, Any]:
     ValueError
         For an unknown name.
     """
-    return dict(_columns()[canonical_name(name)])
+    return dict(_in_full()[canonical_name(name)])
 
 
 def preset_values(name: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def matrix(*, everything: bool = False) -> dict[str, dict[str, Any]]:
     first, *later = _steps().values()
     changed = list(dict.fromkeys(key for step in later for key in first if key in step))
     constant = [key for key in first if key not in changed] if everything else []
-    return {key: {name: v[key] for name, v in _columns().items()} for key in [*changed, *constant]}
+    return {key: {name: v[key] for name, v in _in_full().items()} for key in [*changed, *constant]}
 
 
 def difference(one: str, other: str) -> dict[str, tuple[Any, Any]]:

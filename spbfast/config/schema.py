@@ -100,10 +100,10 @@ def key_docs() -> list[KeyDoc]:
 
     NAME in a path stands for an element of a list.
     """
-    return list(_walk(JobFile, ""))
+    return list(_docs_below(JobFile, ""))
 
 
-def _walk(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
+def _docs_below(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
     for name, info in model.model_fields.items():
         path = f"{prefix}{name}"
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -114,11 +114,11 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
             below = messages.strip(get_args(below)[1 if get_origin(below) is dict else 0])
             inner = f"{path}.NAME."
         if isinstance(below, type) and issubclass(below, BaseModel):
-            yield from _walk(below, inner)
+            yield from _docs_below(below, inner)
         for member in messages.union_models(below):
             tag = (messages.tags_of(member) or [member.__name__])[0]
             yield KeyDoc(f"{path}.{tag}", "section", (member.__doc__ or "").split("\n")[0], "", "")
-            yield from _walk(member, f"{path}.{tag}.")
+            yield from _docs_below(member, f"{path}.{tag}.")
 
 
 def _kind(info: Any) -> str:

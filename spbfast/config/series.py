@@ -74,23 +74,23 @@ def _series() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("series.json").read_text(encoding="utf-8"))
 
 
-def _rows(section: str) -> list[dict[str, Any]]:
+def _entries(section: str) -> list[dict[str, Any]]:
     return [{**row, "keys": tuple(row.get("keys", ()))} for row in _series()[section]]
 
 
 def patches() -> list[Patch]:
     """The 45 patches of version 1, in order."""
-    return [Patch(**row) for row in _rows("patches")]
+    return [Patch(**row) for row in _entries("patches")]
 
 
 def v2_only() -> list[Patch]:
     """What version 2 adds beyond a regrouping of version 1."""
-    return [Patch(**row) for row in _rows("v2_only")]
+    return [Patch(**row) for row in _entries("v2_only")]
 
 
 def uncertain_points() -> list[Uncertain]:
     """The least certain points of the model, the one with the greatest effect on results first."""
-    return [Uncertain(**row) for row in _rows("uncertain")]
+    return [Uncertain(**row) for row in _entries("uncertain")]
 
 
 def keys_of_no_patch() -> dict[str, str]:

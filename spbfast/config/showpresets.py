@@ -29,7 +29,7 @@ def matrix_text(width: int = 80, *, everything: bool = False) -> str:
     rows = presets.matrix(everything=everything)
     shown = {key: [presets.text(v) for v in row.values()] for key, row in rows.items()}
     label = max(len(key) for key in rows)
-    blocks = [_block(shown, first, last) for first, last in _groups(shown, width - label)]
+    blocks = [_block(shown, first, last) for first, last in _side_by_side(shown, width - label)]
     aliases = ", ".join(f"{short} is {long}" for short, long in presets.ALIASES.items())
     same = "" if everything else " Switches that are the same in every preset are left out (--all)."
     legend = f". the same as in the preset to its left. {aliases}.{same}"
@@ -67,7 +67,7 @@ def _cells(row: list[str], first: int, last: int) -> list[str]:
     return [row[i] if i == first or row[i] != row[i - 1] else "." for i in range(first, last + 1)]
 
 
-def _groups(shown: dict[str, list[str]], room: int) -> list[tuple[int, int]]:
+def _side_by_side(shown: dict[str, list[str]], room: int) -> list[tuple[int, int]]:
     """First and last preset of each group that fits side by side."""
     names, groups = presets.ladder(), [(0, 0)]
 

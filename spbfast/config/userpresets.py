@@ -39,7 +39,7 @@ def expand_own_preset(tree: YamlNode, problems: list[Problem]) -> YamlNode:
     return replace(tree, value={**tree.value, "policy": full})
 
 
-def check_own_presets(tree: YamlNode, problems: list[Problem], validate: Validate) -> None:
+def check_own_presets(tree: YamlNode, problems: list[Problem], validate_tree: Validate) -> None:
     """Append what is wrong with the section `presets`, whether or not a preset is used.
 
     Parameters
@@ -48,7 +48,7 @@ def check_own_presets(tree: YamlNode, problems: list[Problem], validate: Validat
         The whole file.
     problems : list of Problem
         Holds the file's own problems already; those are not repeated.
-    validate : callable
+    validate_tree : callable
         Checks a whole tree and appends what it finds.
     """
     known = {(p.path, p.message) for p in problems}
@@ -65,7 +65,7 @@ def check_own_presets(tree: YamlNode, problems: list[Problem], validate: Validat
                 continue
         found: list[Problem] = []
         policy = replace(node, value={"preset": YamlNode(name, node.source, node.line, node.col)}, whole=True)
-        validate(replace(tree, value={**rest, "policy": policy}), found)
+        validate_tree(replace(tree, value={**rest, "policy": policy}), found)
         for problem in found:
             if problem.path.split(".")[0] == "policy" and (problem.path, problem.message) not in known:
                 problems.append(replace(problem, path=path + problem.path.removeprefix("policy")))

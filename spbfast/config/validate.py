@@ -21,7 +21,7 @@ from spbfast.errors import Problem
 from spbfast.text import quote_value
 
 
-def validate(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
+def validate_tree(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
     """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
     before = len(problems)
     tree = userpresets.expand_own_preset(tree, problems)
@@ -50,7 +50,7 @@ def _without_echoes(found: list[tuple[Any, Problem]]) -> list[Problem]:
 def _located(error: Any, tree: YamlNode) -> Problem:
     """One of pydantic's errors with its place and our words."""
     loc = tuple(error["loc"])
-    node, parts = _walk(tree, loc)
+    node, parts = _nearest(tree, loc)
     path = ".".join(parts)
     if error["type"] == "extra_forbidden":
         return node.problem(path, messages.unknown_key(JobFile, loc), at_key=True)
@@ -67,7 +67,7 @@ def _located(error: Any, tree: YamlNode) -> Problem:
     return node.problem(path, message)
 
 
-def _walk(tree: YamlNode, loc: Sequence[int | str]) -> tuple[YamlNode, list[str]]:
+def _nearest(tree: YamlNode, loc: Sequence[int | str]) -> tuple[YamlNode, list[str]]:
     """The nearest written node of an error's location, and the path to show for it."""
     node, parts = tree, []
     for i, step in enumerate(loc):

@@ -1,6 +1,6 @@
-"""What a caller in Python passes to a Zone, checked and turned into plain integers and a ZoneSpec.
+"""The arguments of a Zone and its methods, checked and turned into plain integers and a ZoneSpec.
 
-Owns the messages of wrong sizes, orders, migratetypes and flags. Knows no state and runs nothing.
+Owns the messages about wrong sizes, orders, migratetypes and flags. Holds no state and runs nothing.
 """
 
 from __future__ import annotations
@@ -22,57 +22,55 @@ from spbfast.constants import (
 from spbfast.errors import ZoneError
 from spbfast.model.state.build import PcpConf, ZoneSpec
 
-KNOWN_FLAGS = 0
-for _flag in AllocFlag:
-    KNOWN_FLAGS |= int(_flag)
+KNOWN_FLAGS = sum(flag.value for flag in AllocFlag)
 _PCP_KEYS = {"batch", "high", "high_min", "high_max", "flags"}
 FIRST_SLOTS = 1 << 10
 MAX_CPUS = 8192
 
 
-def integer(value: SupportsIndex, name: str) -> int:
+def checked_integer(value: SupportsIndex, name: str) -> int:
     """A whole number, or a ZoneError that says what was expected to be one."""
     if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         raise ZoneError(f"{name} must be an integer, got {value!r}")
     return value.__index__()
 
 
-def order_of(value: SupportsIndex) -> int:
+def checked_order(value: SupportsIndex) -> int:
     """A block order, 0..10."""
-    order = integer(value, "order")
+    order = checked_integer(value, "order")
     if not 0 <= order <= MAX_ORDER:
         raise ZoneError(f"order must be 0..{MAX_ORDER}, got {order}")
     return order
 
 
-def mt_of(value: SupportsIndex) -> int:
+def checked_mt(value: SupportsIndex) -> int:
     """A migratetype that can be asked for."""
-    mt = integer(value, "mt")
+    mt = checked_integer(value, "mt")
     if not 0 <= mt < NR_REQUEST_MT:
         raise ZoneError(f"mt must be 0 (unmovable), 1 (movable) or 2 (reclaimable), got {mt}")
     return mt
 
 
-def flags_of(value: SupportsIndex) -> int:
+def checked_flags(value: SupportsIndex) -> int:
     """Alloc flags, by the numbers of AllocFlag."""
-    flags = integer(value, "flags")
+    flags = checked_integer(value, "flags")
     if flags < 0 or flags & ~KNOWN_FLAGS:
         names = ", ".join(f"{flag.name} {flag.value:#x}" for flag in AllocFlag)
         raise ZoneError(f"flags {flags:#x} has bits that mean nothing; AllocFlag has {names}")
     return flags
 
 
-def bytes_of(value: str | SupportsIndex, name: str) -> int:
+def checked_bytes(value: str | SupportsIndex, name: str) -> int:
     """A size: text with its unit, or a number of bytes."""
     if not isinstance(value, str):
-        return integer(value, name)
+        return checked_integer(value, name)
     try:
         return parse_size(value)
     except ValueError as error:
         raise ZoneError(f"{name}: {error}") from None
 
 
-def pcp_of(given: PcpConf | Mapping[str, int] | None) -> PcpConf | None:
+def checked_pcp(given: PcpConf | Mapping[str, int] | None) -> PcpConf | None:
     """Tunables of per-CPU lists."""
     if given is None or isinstance(given, PcpConf):
         conf = given
@@ -84,17 +82,20 @@ def pcp_of(given: PcpConf | Mapping[str, int] | None) -> PcpConf | None:
             raise ZoneError(f"pcp has no {unknown[0]!r}; it has {', '.join(sorted(_PCP_KEYS))}")
         if "batch" not in given or not {"high", "high_min"} & set(given):
             raise ZoneError("pcp needs batch, and high or high_min and high_max, in pages")
-        low = integer(given.get("high_min", given.get("high", 0)), "pcp.high_min")
-        high = integer(given.get("high_max", given.get("high", low)), "pcp.high_max")
+        low = checked_integer(given.get("high_min", given.get("high", 0)), "pcp.high_min")
+        high = checked_integer(given.get("high_max", given.get("high", low)), "pcp.high_max")
         conf = PcpConf(
-            integer(given["batch"], "pcp.batch"), low, high, integer(given.get("flags", 0), "pcp.flags")
+            checked_integer(given["batch"], "pcp.batch"),
+            low,
+            high,
+            checked_integer(given.get("flags", 0), "pcp.flags"),
         )
     if conf is not None and (conf.batch < 1 or not 0 <= conf.high_min <= conf.high_max or conf.flags & ~3):
         raise ZoneError(f"pcp needs batch >= 1 and 0 <= high_min <= high_max, got {conf}")
     return conf
 
 
-def zone_spec(
+def spec_of_arguments(
     size: str | int,
     spb_size: str | int,
     start_pfn: int,
@@ -109,7 +110,7 @@ def zone_spec(
     ZoneError
         A size, start, superpageblock size or number of CPUs that no zone has.
     """
-    nbytes, spb_bytes = bytes_of(size, "size"), bytes_of(spb_size, "spb_size")
+    nbytes, spb_bytes = checked_bytes(size, "size"), checked_bytes(spb_size, "spb_size")
     smallest = PAGE_SIZE << MAX_ORDER
     if spb_bytes < smallest or spb_bytes & (spb_bytes - 1):
         raise ZoneError(f"spb_size must be a power of two of at least 4 MiB, got {spb_bytes} bytes")
@@ -117,11 +118,11 @@ def zone_spec(
     whole = smallest if superpageblocks else PAGE_SIZE
     if nbytes <= 0 or nbytes % whole:
         raise ZoneError(f"size must be a multiple of {whole} bytes and not 0, got {nbytes}")
-    start = integer(start_pfn, "start_pfn")
+    start = checked_integer(start_pfn, "start_pfn")
     if start < 0 or start % (whole // PAGE_SIZE):
         raise ZoneError(f"start_pfn must be a multiple of {whole // PAGE_SIZE}, got {start}")
-    conf = pcp_of(pcp)
-    nr_cpus = integer(cpus, "cpus")
+    conf = checked_pcp(pcp)
+    nr_cpus = checked_integer(cpus, "cpus")
     if not 1 <= nr_cpus <= MAX_CPUS:
         raise ZoneError(f"cpus must be 1..{MAX_CPUS}, got {nr_cpus}")
     if nr_cpus > 1 and conf is None:
