@@ -169,26 +169,6 @@ class Err(enum.IntEnum):
     ROWS_FULL = 7
 
 
-# --- page state: one int8 a page ------------------------------------------------------------------
-# Bits 0-3 order of the block that the page heads (15: not a head), bits 4-6 code, sign: free.
-# A free block's code is the migratetype of its list; a used block's code says who may move it.
-STATE_FREE = -128
-STATE_TAIL = 0x0F
-CODE_UNMOVABLE = 0
-CODE_MOVABLE = 1  # on the LRU: counts as movable
-CODE_RECLAIMABLE = 2
-CODE_PINNED = 3  # asked for as movable, cannot be migrated
-CODE_CONTIG = 4  # part of a contiguous allocation
-CODE_OFF_LRU = 5  # movable, its bulk call has not returned yet
-CODE_HOLE = 6  # outside the zone or reserved; only with the low nibble of a page that heads nothing
-CODE_OWNED = 6  # at rest with the CPU that owns its pageblock, accounted as that pageblock's label
-CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
-STATE_HOLE = (CODE_HOLE << 4) | 0x0F
-ORDER_NIBBLE = 0x0F
-FREE_BIT = 0x80
-FREE_ORDER_MASK = 0x8F
-
-
 class P(enum.IntEnum):
     """Index of a policy switch or parameter in the int64 policy array; names of docs/spec/exact.md B.10."""
 
@@ -430,7 +410,6 @@ CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS
 CLS_KVMALLOC = 256
 CLS_EXTENT_BUFFER = 512
 
-assert STATE_TAIL & ORDER_NIBBLE > MAX_ORDER
 assert len(Mt) == NR_MT
 assert len(Outcome) == NR_OUTCOMES
 assert len(Ev) == NR_EV

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spbfast.constants import CODE_CONTIG, NR_ROW, ORDER_NIBBLE, C, Cls, Ev, Mt, Op
+from spbfast.constants import NR_ROW, C, Cls, Ev, Mt, Op
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.engine import boot
 from spbfast.model.holders.check_slab import check_slab
@@ -23,6 +23,7 @@ from spbfast.model.requests.request import World
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import VM_NAMES
+from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE
 from spbfast.model.state.slots import blocks_in
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.defer import execute_requests

@@ -8,14 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.constants import (
-    CODE_PCP,
-    NR_REQUEST_MT,
-    ORDER_NIBBLE,
-    STATE_HOLE,
-    C,
-    Pc,
-)
+from spbfast.constants import NR_REQUEST_MT, C, Pc
 from spbfast.errors import InvariantError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.loop.replay import boot_zone
@@ -23,6 +16,7 @@ from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
 from spbfast.model.state.check import check_zone, field_of
 from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, STATE_HOLE
 from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone as Interactive
 from tests.zone_tools import TINY, replay_of, run_to, steps

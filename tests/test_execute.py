@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spbfast.constants import CODE_PINNED, PB_PAGES, Err, Op
+from spbfast.constants import PB_PAGES, Err, Op
+from spbfast.model.state.page_state import CODE_PINNED
 from spbfast.model.state.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
 

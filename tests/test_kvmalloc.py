@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spbfast.constants import CODE_PINNED, Cls, Op
+from spbfast.constants import Cls, Op
+from spbfast.model.state.page_state import CODE_PINNED
 from tests.demand_tools import SlotBook, digest_of, plan_for, tick_rows
 from tests.machine_tools import USER, M, U, bare, held_pages
 

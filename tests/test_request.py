@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spbfast.constants import CODE_PINNED, PB_PAGES, Cls, Op
+from spbfast.constants import PB_PAGES, Cls, Op
 from spbfast.model.state.node import N
+from spbfast.model.state.page_state import CODE_PINNED
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare
 
 

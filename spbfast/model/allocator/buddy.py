@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CMA,
-    FREE_BIT,
-    FREE_ORDER_MASK,
-    HIGHATOMIC,
-    MAX_ORDER,
-    PB_ORDER,
-)
+from spbfast.constants import CMA, HIGHATOMIC, MAX_ORDER, PB_ORDER
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list, first_block
 from spbfast.model.allocator.owner import drop_owner
 from spbfast.model.allocator.spb import account_pages, clear_all_content
+from spbfast.model.state.page_state import is_free_of_order, state_at
 
 
 @inline_kernel
@@ -49,7 +43,7 @@ def take_first(z, set_, high, low, mt):
 @inline_kernel
 def is_free_buddy(z, pfn, order):
     """Whether `pfn` heads a free block of exactly `order`; holes never do."""
-    return np.int64(z.page.state[pfn]) & FREE_ORDER_MASK == FREE_BIT | order
+    return is_free_of_order(state_at(z.page, pfn), order)
 
 
 @inline_kernel

@@ -13,13 +13,9 @@ from spbfast.constants import (
     CLAIM_SCAN_LIMIT,
     CLAIMED_AT,
     CLAIMED_MOST,
-    CODE_MOVABLE,
-    CODE_PCP,
-    CODE_PINNED,
     MAX_ORDER,
     MOVABLE,
     NR_REQUEST_MT,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     REQ_BOOST,
@@ -38,28 +34,15 @@ from spbfast.model.allocator.record import trace_refused
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, category_of_list
+from spbfast.model.state.page_state import (
+    CODE_MOVABLE,
+    CODE_PINNED,
+    block_order,
+    code_of,
+    is_free,
+    state_at,
+)
 from spbfast.model.state.trace import Refused
-
-
-@inline_kernel
-def pcp_order(state):
-    """Order of a block on a per-CPU list, from its head's state."""
-    i = (state & ORDER_NIBBLE) // 3
-    return PB_ORDER if i == 4 else i
-
-
-@inline_kernel
-def code_of(state):
-    """Code of a head that is not free."""
-    return state >> 4
-
-
-@inline_kernel
-def block_order(state):
-    """Order of the block that a page with this state heads; -1 for a page that heads none."""
-    if state & ORDER_NIBBLE == ORDER_NIBBLE:
-        return -1
-    return pcp_order(state) if state >> 4 == CODE_PCP else state & ORDER_NIBBLE
 
 
 @kernel
@@ -69,12 +52,12 @@ def nr_lru(z, pb):
     end = pfn + PB_PAGES
     nr = 0
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
         if order < 0:
             pfn += 1
             continue
-        if state >= 0 and (code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED):
+        if not is_free(state) and (code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED):
             nr += 1 << order
         pfn += 1 << order
     return nr
@@ -153,12 +136,12 @@ def move_free_blocks(z, pb, from_mt, mt):
     pfn = pb << PB_ORDER
     end = pfn + PB_PAGES
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
         if order < 0:
             pfn += 1
             continue
-        if state < 0:
+        if is_free(state):
             del_from_free_list(z, pfn, order, from_mt)
             add_to_free_list(z, pfn, order, mt, True)
         pfn += 1 << order

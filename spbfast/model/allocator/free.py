@@ -6,36 +6,29 @@ and `slots` leads back to it. Frees go through `free_block`, which undoes the ac
 
 from __future__ import annotations
 
-import numpy as np
-
-from spbfast.constants import (
-    CODE_OFF_LRU,
-    CODE_PINNED,
-    MOVABLE,
-    ORDER_NIBBLE,
-    PB_ORDER,
-    STATE_TAIL,
-    P,
-)
+from spbfast.constants import PB_ORDER, P
 from spbfast.jit.decorators import bit_length, ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_one_page, free_piece
-from spbfast.model.allocator.claim import code_of
 from spbfast.model.allocator.pcp import free_to_owner
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import del_used
+from spbfast.model.state.page_state import (
+    CODE_PINNED,
+    code_of,
+    mt_of_code,
+    order_of,
+    set_head,
+    set_tail,
+    state_at,
+    used_state,
+)
 from spbfast.model.state.slots import block_in, put_block
-
-
-@inline_kernel
-def mt_of_code(code):
-    """Type that a block with this code was asked for as."""
-    return MOVABLE if code == CODE_PINNED or code == CODE_OFF_LRU else code
 
 
 @inline_kernel
 def hand_out(z, pfn, order, code, owner, slot):
     """Make `owner` hold the block in `slot`."""
-    z.page.state[pfn] = (code << 4) | order
+    set_head(z.page, pfn, used_state(code, order))
     z.page.next[pfn] = -(owner + 1)
     z.page.prev[pfn] = slot
     put_block(z.slots, z.slots.base[owner] + slot, pfn)
@@ -70,7 +63,7 @@ def free_block(z, policy, pfn, order, mt):
     """Return a block of type mt to the free lists, or its pageblock's owner; its head is no longer one."""
     if policy[P.pcp_owned_pageblocks] and free_to_owner(z, policy, pfn, order, mt):
         return
-    z.page.state[pfn] = STATE_TAIL
+    set_tail(z.page, pfn)
     if order > PB_ORDER:
         free_max_order(z, policy, pfn, mt)
         return
@@ -106,9 +99,9 @@ def take_slot(z, owner, slot):
 @inline_kernel
 def free_held(z, policy, pfn):
     """Free the in-use block headed by `pfn` whose slot was emptied."""
-    state = np.int64(z.page.state[pfn])
-    note_gone(z, pfn, state & ORDER_NIBBLE, code_of(state))
-    free_block(z, policy, pfn, state & ORDER_NIBBLE, mt_of_code(code_of(state)))
+    state = state_at(z.page, pfn)
+    note_gone(z, pfn, order_of(state), code_of(state))
+    free_block(z, policy, pfn, order_of(state), mt_of_code(code_of(state)))
 
 
 @kernel

@@ -9,18 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CMA,
-    HIGHATOMIC,
-    NR_MT,
-    PB_ORDER,
-    STATE_FREE,
-    STATE_TAIL,
-    C,
-)
+from spbfast.constants import CMA, HIGHATOMIC, NR_MT, PB_ORDER, C
 from spbfast.jit.decorators import inline_kernel, prefetch
 from spbfast.model.allocator.pfn import list_of, set_of
 from spbfast.model.allocator.spb import account_free_pb, note_mask
+from spbfast.model.state.page_state import free_state, set_head, set_tail
 
 
 @inline_kernel
@@ -73,7 +66,7 @@ def add_to_free_list(z, pfn, order, mt, to_tail):
     lst = list_of(set_, order, mt)
     head = z.geo.list0 + lst
     link_after(z.page, pfn, np.int64(z.page.prev[head]) if to_tail else head)
-    z.page.state[pfn] = STATE_FREE | (mt << 4) | order
+    set_head(z.page, pfn, free_state(order, mt))
     count_block(z, set_, order, mt, lst)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, 1 << (order - PB_ORDER))
@@ -86,7 +79,7 @@ def del_from_free_list(z, pfn, order, mt):
     """Unlink the free block headed by `pfn`; it is on list (order, mt). Its head becomes a tail."""
     set_ = set_of(z.geo, pfn)
     unlink(z.page, pfn)
-    z.page.state[pfn] = STATE_TAIL
+    set_tail(z.page, pfn)
     uncount_blocks(z, set_, order, mt, list_of(set_, order, mt), 1)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, -(1 << (order - PB_ORDER)))

@@ -8,25 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CLEAN,
-    CODE_MOVABLE,
-    CODE_PINNED,
-    EMPTY,
-    MAX_ORDER,
-    MOVABLE,
-    ORDER_NIBBLE,
-    PB_ORDER,
-    PB_PAGES,
-    STATE_TAIL,
-    Ev,
-    Noise,
-    P,
-)
+from spbfast.constants import CLEAN, EMPTY, MAX_ORDER, MOVABLE, PB_ORDER, PB_PAGES, Ev, Noise, P
 from spbfast.jit.decorators import ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import take_block, take_first
 from spbfast.model.allocator.choose import find_next
-from spbfast.model.allocator.claim import block_order, code_of
 from spbfast.model.allocator.free import free_block, free_run, hand_out
 from spbfast.model.allocator.freelist import has_block
 from spbfast.model.allocator.pfn import list_of, spb_of
@@ -36,6 +21,17 @@ from spbfast.model.allocator.record import record_move
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list, clear_content
+from spbfast.model.state.page_state import (
+    CODE_MOVABLE,
+    CODE_PINNED,
+    ORDER_NIBBLE,
+    block_order,
+    code_of,
+    is_free,
+    order_of,
+    set_tail,
+    state_at,
+)
 
 SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
 BUSY_PASSES = 3  # migrate_pages makes up to 10
@@ -194,8 +190,8 @@ def is_busy_for(z, comes_back):
 @inline_kernel
 def prefetch_owner(z, pfn):
     """Hint that the slot of the block headed by `pfn`, if it is in use, is needed soon."""
-    state = np.int64(z.page.state[pfn])
-    if state >= 0 and code_of(state) == CODE_MOVABLE and state & ORDER_NIBBLE != ORDER_NIBBLE:
+    state = state_at(z.page, pfn)
+    if not is_free(state) and code_of(state) == CODE_MOVABLE and order_of(state) != ORDER_NIBBLE:
         prefetch_slot(z.slots, -np.int64(z.page.next[pfn]) - 1, np.int64(z.page.prev[pfn]))
 
 
@@ -247,9 +243,10 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
     while pfn < end:
         if pfn + SLOT_AHEAD < end:
             prefetch_owner(z, pfn + SLOT_AHEAD)
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
-        verdict = rate_block(z, code_of(state), stop_at_pinned) if order >= 0 and state >= 0 else STAYS
+        is_used = order >= 0 and not is_free(state)
+        verdict = rate_block(z, code_of(state), stop_at_pinned) if is_used else STAYS
         if verdict == MOVES:
             new, last, least = find_new_place(z, policy, pfn, order, last, least)
             if new >= 0:
@@ -258,7 +255,7 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
                 z.ev[Ev.FAILED_MOVES] += 1
                 verdict = STOPS
         if verdict == MOVES and may_wait(policy, order):
-            z.page.state[pfn] = STATE_TAIL
+            set_tail(z.page, pfn)
             pfn += 1 << order
             continue
         free_run(z, policy, run, pfn, MOVABLE)

@@ -12,12 +12,10 @@ import numpy as np
 from spbfast.constants import (
     ALLOC_NOFRAGMENT,
     CLEAN,
-    CODE_PCP,
     LIST_TAINTED,
     MODE_NORMAL,
     MOVABLE,
     NR_BUCKETS,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     TAINTED,
@@ -42,6 +40,7 @@ from spbfast.model.allocator.resting import add_resting, count_pages, find_resti
 from spbfast.model.allocator.rmqueue import is_served_in_tainted, queue_high_water, rmqueue_in_mode
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, add_used
+from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, code_of, is_free, order_of, state_at
 
 
 @inline_kernel
@@ -66,12 +65,12 @@ def take_back_pageblock(z, pb, mt):
     pfn = pb << PB_ORDER
     end = pfn + PB_PAGES
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
-        order = state & ORDER_NIBBLE
-        if order == ORDER_NIBBLE or state >> 4 == CODE_PCP:
+        state = state_at(z.page, pfn)
+        order = order_of(state)
+        if order == ORDER_NIBBLE or code_of(state) == CODE_PCP:
             pfn += 1
             continue
-        if state < 0:
+        if is_free(state):
             del_from_free_list(z, pfn, order, mt)
             account_pages(z, pfn, -(1 << order))
             add_used(z, pfn, order, mt)
@@ -179,7 +178,7 @@ def adopt_pageblock(z, policy, cpu, order, mt):
     pfn = find_adoptable(z, order, mt)
     if pfn < 0:
         return 0
-    high = np.int64(z.page.state[pfn]) & ORDER_NIBBLE
+    high = order_of(state_at(z.page, pfn))
     pb = pfn >> PB_ORDER
     del_from_free_list(z, pfn, high, mt)
     account_pages(z, pfn, -(1 << high))

@@ -14,12 +14,10 @@ from spbfast.constants import (
     MOVABLE,
     NR_PCP_LISTS,
     NR_REQUEST_MT,
-    ORDER_NIBBLE,
     PB_ORDER,
     PCP_BATCH_SCALE_MAX,
     PCPF_FREE_HIGH_BATCH,
     PCPF_PREV_FREE_HIGH_ORDER,
-    STATE_TAIL,
     C,
     Ev,
     P,
@@ -44,6 +42,7 @@ from spbfast.model.allocator.resting import drain_resting, rest_freed, take_rest
 from spbfast.model.allocator.rmqueue import rmqueue_in_mode
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, del_used
+from spbfast.model.state.page_state import pcp_mt, set_tail, state_at
 from spbfast.model.state.trace import Cause
 
 
@@ -55,7 +54,7 @@ def take_from_pcp(z, policy, cpu, order, mt, i):
     prefetch(z.page.next, np.int64(z.page.next[pfn]))
     prefetch(z.page.state, np.int64(z.page.next[pfn]))
     del_from_pcp(z, cpu, i, pfn, order)
-    old = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
+    old = pcp_mt(state_at(z.page, pfn))
     if old != mt:
         cause = z.ev[Ev.CAUSE]
         z.ev[Ev.CAUSE] = Cause.PCP_RECYCLE
@@ -116,8 +115,8 @@ def drain_list(z, policy, cpu, i, nr):
         prefetch(z.page.prev, np.int64(z.page.prev[pfn]))
         prefetch(z.page.state, np.int64(z.page.prev[pfn]))
         del_from_pcp(z, cpu, i, pfn, order)
-        mt = (np.int64(z.page.state[pfn]) & ORDER_NIBBLE) % NR_REQUEST_MT
-        z.page.state[pfn] = STATE_TAIL
+        mt = pcp_mt(state_at(z.page, pfn))
+        set_tail(z.page, pfn)
         if traced:
             trace_drained(z, pfn, order, mt)
         del_used(z, policy, pfn, order, mt)

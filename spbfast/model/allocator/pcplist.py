@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CODE_PCP, MOVABLE, NR_PCP_LISTS, PB_ORDER, C, Pc
+from spbfast.constants import MOVABLE, NR_PCP_LISTS, PB_ORDER, C, Pc
 from spbfast.jit.decorators import inline_kernel
 from spbfast.model.allocator.freelist import link_after, unlink
+from spbfast.model.state.page_state import pcp_state, set_head
 
 
 @inline_kernel
@@ -42,8 +43,7 @@ def head_of(z, cpu, i):
 @inline_kernel
 def set_on_pcp(z, pfn, order, mt):
     """Mark the head of a block that rests on a per-CPU list, accounted as type mt."""
-    nibble = (4 if order == PB_ORDER else order) * 3 + mt
-    z.page.state[pfn] = (CODE_PCP << 4) | nibble
+    set_head(z.page, pfn, pcp_state(order, mt))
 
 
 @inline_kernel

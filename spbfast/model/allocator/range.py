@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    ALLOC_CMA,
-    CLEAN,
-    CODE_PINNED,
-    MODE_NORMAL,
-    MOVABLE,
-    ORDER_NIBBLE,
-    STATE_TAIL,
-    TAINTED,
-    Ev,
-    P,
-)
+from spbfast.constants import ALLOC_CMA, CLEAN, MODE_NORMAL, MOVABLE, TAINTED, Ev, P
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.allocator.claim import code_of
 from spbfast.model.allocator.fragments import fragments_for, is_from_fragments, take_fragment
-from spbfast.model.allocator.free import free_held, free_run, hand_out, mt_of_code, note_gone
+from spbfast.model.allocator.free import free_held, free_run, hand_out, note_gone
 from spbfast.model.allocator.ladder import find_preferred, remember_preferred
 from spbfast.model.allocator.rmqueue import rmqueue_in_mode
+from spbfast.model.state.page_state import (
+    CODE_PINNED,
+    code_of,
+    mt_of_code,
+    order_of,
+    set_head,
+    set_tail,
+    state_at,
+    used_state,
+)
 from spbfast.model.state.slots import block_in, put_block
 from spbfast.model.state.trace import Th
 
@@ -54,7 +52,7 @@ def hand_out_run(z, pfn, nr, code, owner, slot):
     if code == CODE_PINNED:
         z.spb.pinned[pfn >> z.geo.spb_shift] += nr
     for i in range(nr):
-        z.page.state[pfn + i] = code << 4
+        set_head(z.page, pfn + i, used_state(code, 0))
         z.page.next[pfn + i] = -(owner + 1)
         z.page.prev[pfn + i] = slot + i
         put_block(z.slots, at + i, pfn + i)
@@ -91,7 +89,7 @@ def alloc_range(z, policy, owner, slot, nr, mt, code, flags):
 def nr_in_run(z, at, end, pfn, state):
     """Slots from `at` on that hold the pages from `pfn` on, ascending, all with the same state."""
     nr = 1
-    while at + nr < end and block_in(z.slots, at + nr) == pfn + nr and z.page.state[pfn + nr] == state:
+    while at + nr < end and block_in(z.slots, at + nr) == pfn + nr and state_at(z.page, pfn + nr) == state:
         nr += 1
     return nr
 
@@ -100,7 +98,7 @@ def nr_in_run(z, at, end, pfn, state):
 def free_pages(z, policy, pfn, nr, code):
     """Free `nr` consecutive order-0 pages of one code."""
     for i in range(pfn, pfn + nr):
-        z.page.state[i] = STATE_TAIL
+        set_tail(z.page, i)
         note_gone(z, i, 0, code)
     free_run(z, policy, pfn, pfn + nr, mt_of_code(code))
 
@@ -115,8 +113,8 @@ def free_range(z, policy, owner, slot, nr):
         pfn = block_in(z.slots, at)
         run = 1
         if pfn >= 0:
-            state = np.int64(z.page.state[pfn])
-            if state & ORDER_NIBBLE:
+            state = state_at(z.page, pfn)
+            if order_of(state):
                 free_held(z, policy, pfn)
             else:
                 run = nr_in_run(z, at, end, pfn, state)

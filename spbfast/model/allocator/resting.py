@@ -12,21 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CODE_OWNED,
-    CODE_PCP,
-    MOVABLE,
-    NR_REQUEST_MT,
-    NR_RESTING_ORDERS,
-    ORDER_NIBBLE,
-    PB_ORDER,
-    PB_PAGES,
-    STATE_TAIL,
-    C,
-    Ev,
-    Pc,
-    Tp,
-)
+from spbfast.constants import MOVABLE, NR_REQUEST_MT, NR_RESTING_ORDERS, PB_ORDER, PB_PAGES, C, Ev, Pc, Tp
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_piece
 from spbfast.model.allocator.freelist import link_after, unlink
@@ -34,6 +20,19 @@ from spbfast.model.allocator.owner import drop_owner, note_fragments, set_owner
 from spbfast.model.allocator.record import is_traced, trace_drained
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, del_used
+from spbfast.model.state.page_state import (
+    CODE_OWNED,
+    CODE_PCP,
+    ORDER_NIBBLE,
+    code_of,
+    order_of,
+    pcp_mt,
+    pcp_state,
+    set_head,
+    set_tail,
+    state_at,
+    used_state,
+)
 from spbfast.model.state.trace import Cause
 
 
@@ -46,13 +45,13 @@ def resting_list(cpu, order, mt):
 @inline_kernel
 def owned_state(order):
     """State of the head of a block at rest with its pageblock's owner."""
-    return CODE_OWNED << 4 | order
+    return used_state(CODE_OWNED, order)
 
 
 @inline_kernel
 def unowned_state(order, mt):
     """State of the head of a block at rest, of order 0..3, that is accounted as type mt by itself."""
-    return CODE_PCP << 4 | (order * NR_REQUEST_MT + mt)
+    return pcp_state(order, mt)
 
 
 @inline_kernel
@@ -69,7 +68,7 @@ def add_resting(z, cpu, pfn, order, mt, state, to_tail):
     i = resting_list(cpu, order, mt)
     head = z.geo.resting0 + i
     link_after(z.page, pfn, np.int64(z.page.prev[head]) if to_tail else head)
-    z.page.state[pfn] = state
+    set_head(z.page, pfn, state)
     z.pcp.resting[i] += 1
 
 
@@ -77,7 +76,7 @@ def add_resting(z, cpu, pfn, order, mt, state, to_tail):
 def del_resting(z, cpu, pfn, order, mt):
     """Take a block off the list (order, mt) of a CPU; its head is no longer one."""
     unlink(z.page, pfn)
-    z.page.state[pfn] = STATE_TAIL
+    set_tail(z.page, pfn)
     z.pcp.resting[resting_list(cpu, order, mt)] -= 1
 
 
@@ -88,10 +87,10 @@ def rest_owned(z, pfn, order):
     cpu = np.int64(z.pb.owner[pb]) - 1
     mt = np.int64(z.pb.label[pb])
     count_pages(z, cpu, pfn, 1 << order)
-    z.page.state[pfn] = STATE_TAIL
+    set_tail(z.page, pfn)
     while order < PB_ORDER:
         buddy = pfn ^ (1 << order)
-        if z.page.state[buddy] != owned_state(order):
+        if state_at(z.page, buddy) != owned_state(order):
             break
         del_resting(z, cpu, buddy, order, mt)
         pfn = min(pfn, buddy)
@@ -119,7 +118,7 @@ def rest_freed(z, policy, cpu, pfn, order, mt):
         rest_owned(z, pfn, order)
         return owner
     if order == PB_ORDER:
-        z.page.state[pfn] = STATE_TAIL
+        set_tail(z.page, pfn)
         del_used(z, policy, pfn, order, mt)
         free_piece(z, pfn, order, False)
         settle(z, policy, pfn)
@@ -143,7 +142,7 @@ def find_resting(z, cpu, order, mt):
 @inline_kernel
 def mt_at_rest(state, mt):
     """Type that a block on a list of type mt is accounted as."""
-    return mt if state >> 4 == CODE_OWNED else (state & ORDER_NIBBLE) % NR_REQUEST_MT
+    return mt if code_of(state) == CODE_OWNED else pcp_mt(state)
 
 
 @kernel
@@ -153,8 +152,8 @@ def take_resting(z, policy, cpu, order, mt):
     if high < 0:
         return np.int64(-1)
     pfn = np.int64(z.page.next[z.geo.resting0 + resting_list(cpu, high, mt)])
-    state = np.int64(z.page.state[pfn])
-    is_owned = state >> 4 == CODE_OWNED
+    state = state_at(z.page, pfn)
+    is_owned = code_of(state) == CODE_OWNED
     old = mt_at_rest(state, mt)
     del_resting(z, cpu, pfn, high, mt)
     count_pages(z, cpu, pfn, -(1 << order))
@@ -172,7 +171,7 @@ def take_resting(z, policy, cpu, order, mt):
 @kernel
 def give_back(z, policy, cpu, pfn, order, mt):
     """Return a block from the list (order, mt) of a CPU to the free lists; the caller settles."""
-    old = mt_at_rest(np.int64(z.page.state[pfn]), mt)
+    old = mt_at_rest(state_at(z.page, pfn), mt)
     del_resting(z, cpu, pfn, order, mt)
     count_pages(z, cpu, pfn, -(1 << order))
     if is_traced(z, Tp.MM_PAGE_PCPU_DRAIN):
@@ -212,9 +211,9 @@ def release_pageblock(z, policy, pb):
     pfn = pb << PB_ORDER
     end = pfn + PB_PAGES
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
-        order = state & ORDER_NIBBLE
-        code = state >> 4
+        state = state_at(z.page, pfn)
+        order = order_of(state)
+        code = code_of(state)
         if order == ORDER_NIBBLE or code == CODE_PCP:
             pfn += 1
             continue

@@ -15,7 +15,6 @@ from spbfast.constants import (
     LIST_NONE,
     MAX_ORDER,
     MOVABLE,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     REQ_DEFRAG_LIST_CHANGE,
@@ -33,6 +32,7 @@ from spbfast.model.allocator.spb import (
     queue_defrag,
     rate_list,
 )
+from spbfast.model.state.page_state import is_free, order_of, state_at
 
 
 @kernel
@@ -47,14 +47,14 @@ def relabel_emptied(z, spb):
 @kernel
 def relabel_block(z, pfn):
     """Relabel the free block of whole pageblocks headed by `pfn`, if one is and it is not movable."""
-    state = np.int64(z.page.state[pfn])
-    if state >= 0:
+    state = state_at(z.page, pfn)
+    if not is_free(state):
         return
     pb = pfn >> PB_ORDER
     label = np.int64(z.pb.label[pb])
     if label == MOVABLE:
         return
-    order = state & ORDER_NIBBLE
+    order = order_of(state)
     del_from_free_list(z, pfn, order, label)
     for i in range(pb, pb + (1 << (order - PB_ORDER))):
         z.pb.label[i] = MOVABLE

@@ -13,6 +13,7 @@ import numpy as np
 
 from spbfast.errors import InvariantError
 from spbfast.model.primitives.fifo import chunks_of, directory_of, entries_of, free_chunks
+from spbfast.model.state.page_state import ORDER_NIBBLE
 from spbfast.model.state.slab_layout import (
     ATTACHED0,
     DENTRIES,
@@ -195,7 +196,7 @@ def _check_pages(slab: Slab, cache_of: np.ndarray, zone: Any) -> None:
     )
     for c, row in enumerate(slab.cache):
         mine = np.flatnonzero(cache_of == c)
-        orders = zone.page.state[pfn[mine]] & 0x0F
+        orders = zone.page.state[pfn[mine]] & ORDER_NIBBLE
         _expect_values("orders of slabs", mine, _orders(row, slab.state[mine]), orders)
         found = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
         _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], found)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CODE_MOVABLE, ORDER_NIBBLE, PB_ORDER, Ev
+from spbfast.constants import PB_ORDER, Ev
 from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
 from spbfast.model.allocator.prefetch import prefetch_page
 from spbfast.model.primitives.draws import below, chance, draw
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+from spbfast.model.state.page_state import CODE_MOVABLE, order_of, state_at
 from spbfast.model.state.slots import block_in, put_block
 from spbfast.model.state.trace import Cause
 
@@ -95,7 +96,7 @@ def take_folio(z, policy, node, owner, place):
         fill_gap(z, owner, slot, head)
     put_block(z.slots, z.slots.base[owner] + head, -1)
     move_head(z, node, owner)
-    pages = np.int64(1) << (np.int64(z.page.state[pfn]) & ORDER_NIBBLE)
+    pages = np.int64(1) << order_of(state_at(z.page, pfn))
     free_held(z, policy, pfn)
     node.cache[Ca.COLD_PAGES + owner] -= pages
     node.vm[V.PAGE_EVENTS] += 1

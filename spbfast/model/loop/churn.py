@@ -10,12 +10,12 @@ import numpy as np
 
 from spbfast.constants import MODE_NORMAL
 from spbfast.jit.decorators import entry_kernel, inline_kernel
-from spbfast.model.allocator.claim import code_of
-from spbfast.model.allocator.free import free_held, hand_out, mt_of_code, slot_pfn, take_slot
+from spbfast.model.allocator.free import free_held, hand_out, slot_pfn, take_slot
 from spbfast.model.allocator.pcp import pcp_alloc, pcp_free
 from spbfast.model.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.model.allocator.range import alloc_range, free_range
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
+from spbfast.model.state.page_state import code_of, mt_of_code, state_at
 
 
 @inline_kernel
@@ -36,7 +36,7 @@ def end_lifetime(z, policy, slot):
     """Free the page in owner 0's slot; 1 block freed."""
     pfn = take_slot(z, 0, slot)
     if z.geo.nr_cpus > 0:
-        pcp_free(z, policy, 0, pfn, 0, mt_of_code(code_of(np.int64(z.page.state[pfn]))))
+        pcp_free(z, policy, 0, pfn, 0, mt_of_code(code_of(state_at(z.page, pfn))))
     else:
         free_held(z, policy, pfn)
     return 1

@@ -15,9 +15,7 @@ from spbfast.constants import (
     CLS_NOMEMALLOC,
     CLS_NORETRY,
     CLS_NOWARN,
-    CODE_PINNED,
     MOVABLE,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
     RECLAIMABLE,
@@ -27,8 +25,7 @@ from spbfast.constants import (
     Row,
 )
 from spbfast.jit.decorators import inline_kernel, kernel, read_cycles
-from spbfast.model.allocator.claim import code_of
-from spbfast.model.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
+from spbfast.model.allocator.free import free_held, hand_out, note_gone, slot_pfn, take_slot
 from spbfast.model.allocator.pcp import pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
@@ -39,6 +36,7 @@ from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.requests.request import request, request_thp
 from spbfast.model.state.node import OWNER_COLD, N, Now, Ph, V
+from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
 from spbfast.model.state.slab_layout import Sc, Si, St
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
@@ -70,8 +68,8 @@ def put_page(w, policy, owner, slot, cpu):
     pfn = take_slot(z, owner, slot)
     if pfn < 0:
         return
-    state = np.int64(z.page.state[pfn])
-    order = state & ORDER_NIBBLE
+    state = state_at(z.page, pfn)
+    order = order_of(state)
     w.node.vm[V.PGFREE] += 1 << order
     w.node.vm[V.PAGE_EVENTS] += 1
     if z.geo.nr_cpus > 0 and is_pcp_order(order):

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CMA,
-    CODE_CONTIG,
-    CODE_MOVABLE,
-    CODE_OFF_LRU,
-    CODE_PINNED,
-    MODE_NORMAL,
-    MOVABLE,
-    ORDER_NIBBLE,
-    PB_ORDER,
-    C,
-    Ev,
-)
+from spbfast.constants import CMA, MODE_NORMAL, MOVABLE, PB_ORDER, C, Ev
 from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_pieces
-from spbfast.model.allocator.claim import code_of
-from spbfast.model.allocator.free import free_held, hand_out, mt_of_code, note_gone, slot_pfn, take_slot
+from spbfast.model.allocator.free import free_held, hand_out, note_gone, slot_pfn, take_slot
 from spbfast.model.allocator.pcp import decay, drain_all, pcp_alloc, pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import PAGE_AHEAD, SLOT_AHEAD, prefetch_page, prefetch_slot
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
 from spbfast.model.allocator.settle import settle_spb
+from spbfast.model.state.page_state import (
+    CODE_CONTIG,
+    CODE_MOVABLE,
+    CODE_OFF_LRU,
+    CODE_PINNED,
+    code_of,
+    mt_of_code,
+    order_of,
+    set_head,
+    state_at,
+    used_state,
+)
 from spbfast.model.workers.contig import alloc_contig, free_contig
 from spbfast.model.workers.defrag import defrag_spb
 from spbfast.model.workers.evacuate import evacuate_for_order
@@ -108,8 +107,8 @@ def run_free(z, policy, handle, cpu):
     pfn = slot_pfn(z, 0, handle)
     if pfn < 0:
         return
-    state = np.int64(z.page.state[pfn])
-    order = state & ORDER_NIBBLE
+    state = state_at(z.page, pfn)
+    order = order_of(state)
     code = code_of(state)
     take_slot(z, 0, handle)
     if code == CODE_CONTIG:
@@ -135,7 +134,7 @@ def run_bulk(z, policy, events, first, pins, out):
         out[i, R_PFN] = pfn - z.geo.lo if alive else -1
     for i in range(first, first + nr):
         if out[i, R_PFN] >= 0 and events[i, E_MT] == MOVABLE:
-            z.page.state[out[i, R_PFN] + z.geo.lo] = (CODE_MOVABLE << 4) | events[i, E_ORDER]
+            set_head(z.page, out[i, R_PFN] + z.geo.lo, used_state(CODE_MOVABLE, events[i, E_ORDER]))
     return nr
 
 

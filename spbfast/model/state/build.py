@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from spbfast.constants import (
-    CODE_HOLE,
     EMPTY,
     LIST_EMPTY,
     LIST_NONE,
@@ -34,12 +33,11 @@ from spbfast.constants import (
     PB_ORDER,
     PB_PAGES,
     RECORD_FIELDS,
-    STATE_HOLE,
-    STATE_TAIL,
     C,
     Pc,
 )
 from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, Zone
+from spbfast.model.state.page_state import STATE_HOLE, STATE_TAIL
 from spbfast.model.state.trace import NR_TALLY, NR_TH, NR_TP, NR_TRACE_FIELDS, Trace, nr_kinds
 
 HUGE_PAGE = 2 << 20
@@ -343,6 +341,3 @@ def copy_zone(zone: Zone) -> Zone:
         return part
 
     return clone(zone)  # type: ignore[no-any-return]
-
-
-assert (CODE_HOLE << 4 | 0x0F) == STATE_HOLE

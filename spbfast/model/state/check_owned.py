@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CODE_OWNED, NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS, PB_ORDER
+from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS, PB_ORDER
 from spbfast.jit.decorators import entry_kernel, kernel
 from spbfast.model.state.layout import FIELDS
+from spbfast.model.state.page_state import CODE_OWNED, code_of, state_at
 from spbfast.model.state.scan import LINK, OWNED, STATE, UNKNOWN, find
 
 PB_NEXT, PB_PREV, PB_OWNER = (
@@ -25,7 +26,7 @@ def check_block_of_owner(page, pb, pfn, cpu, order, mt, finding):
         return find(finding, OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
     if pb.owner[at] != cpu + 1:
         return find(finding, OWNED, PB_OWNER, at, cpu + 1, pb.owner[at])
-    if order < PB_ORDER and page.state[pfn ^ (1 << order)] == page.state[pfn]:
+    if order < PB_ORDER and state_at(page, pfn ^ (1 << order)) == state_at(page, pfn):
         return find(finding, OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
     return 0
 
@@ -40,7 +41,7 @@ def check_resting(page, pb, geo, nr_pages, finding):
         pfn = np.int64(page.next[head])
         while pfn != head:
             nr_pages[pfn >> geo.spb_shift] += 1 << (i % NR_RESTING_ORDERS)
-            if page.state[pfn] >> 4 == CODE_OWNED:
+            if code_of(state_at(page, pfn)) == CODE_OWNED:
                 if check_block_of_owner(page, pb, pfn, cpu, i % NR_RESTING_ORDERS, mt, finding):
                     return 1
             pfn = np.int64(page.next[pfn])

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CODE_CONTIG, CODE_OWNED, CODE_PCP, MAX_ORDER, ORDER_NIBBLE
+from spbfast.constants import MAX_ORDER
 from spbfast.errors import ZoneError
 from spbfast.model.state.layout import Zone
+from spbfast.model.state.page_state import CODE_CONTIG, CODE_OWNED, CODE_PCP, CODE_SHIFT, ORDER_NIBBLE
 
 
 def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
@@ -23,8 +24,11 @@ def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
         pfn = int(index[np.argmax(outside)]) + base
         raise ZoneError(f"pfn {pfn:#x} is outside the zone, {geo.lo + base:#x}..{geo.hi - 1 + base:#x}")
     state = z.page.state[index].astype(np.int64)
-    inside_grab = (state >> 4 == CODE_CONTIG) & (index & ((1 << geo.spb_shift) - 1) != 0)
-    wrong = (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (state >> 4 >= CODE_OWNED) | inside_grab
+    code = state >> CODE_SHIFT
+    inside_grab = (code == CODE_CONTIG) & (index & ((1 << geo.spb_shift) - 1) != 0)
+    wrong = (
+        (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (code >= CODE_OWNED) | inside_grab
+    )
     if wrong.any():
         raise ZoneError(describe_not_held(z, base, int(index[np.argmax(wrong)])))
     _, firsts = np.unique(index, return_index=True)
@@ -40,14 +44,14 @@ def describe_not_held(z: Zone, base: int, index: int) -> str:
     for order in range(MAX_ORDER + 1):
         head = index & -(1 << order)
         state = int(z.page.state[head])
-        on_cpu = state >> 4 in (CODE_OWNED, CODE_PCP) and state & ORDER_NIBBLE != ORDER_NIBBLE
+        on_cpu = state >> CODE_SHIFT in (CODE_OWNED, CODE_PCP) and state & ORDER_NIBBLE != ORDER_NIBBLE
         if on_cpu or not order <= state & ORDER_NIBBLE <= MAX_ORDER:
             if on_cpu and head == index:
                 return f"{pfn} is free, on a per-CPU list (freed twice?)"
             continue
         if state < 0:
             return f"{pfn} is free (freed twice?)"
-        if state >> 4 == CODE_CONTIG:
+        if state >> CODE_SHIFT == CODE_CONTIG:
             first = (index >> z.geo.spb_shift << z.geo.spb_shift) + base
             return f"{pfn} is inside a contiguous allocation; free its first page, {first:#x}"
         return f"{pfn} does not begin a block; {head + base:#x} does"

@@ -10,16 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    LIST_ISOLATED,
-    MOVABLE,
-    NR_REQUEST_MT,
-    PB_PAGES,
-    RECLAIMABLE,
-    STATE_HOLE,
-    UNMOVABLE,
-)
+from spbfast.constants import LIST_ISOLATED, MOVABLE, NR_REQUEST_MT, PB_PAGES, RECLAIMABLE, UNMOVABLE
 from spbfast.model.state.layout import Zone
+from spbfast.model.state.page_state import STATE_HOLE
 
 _U, _M, _R = 1 << UNMOVABLE, 1 << MOVABLE, 1 << RECLAIMABLE
 # Letter of a pageblock by its content bits; no bits: free, or edges of the zone that nothing used yet.

@@ -12,12 +12,6 @@ import numpy as np
 
 from spbfast.constants import (
     CMA,
-    CODE_CONTIG,
-    CODE_OWNED,
-    CODE_PCP,
-    CODE_PINNED,
-    FREE_BIT,
-    FREE_ORDER_MASK,
     HIGHATOMIC,
     MAX_ORDER,
     MOVABLE,
@@ -26,15 +20,30 @@ from spbfast.constants import (
     NR_PCP_LISTS,
     NR_REQUEST_MT,
     NR_RESTING_ORDERS,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
-    STATE_FREE,
-    STATE_HOLE,
-    STATE_TAIL,
 )
 from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
 from spbfast.model.state.layout import FIELDS
+from spbfast.model.state.page_state import (
+    CODE_CONTIG,
+    CODE_OWNED,
+    CODE_PCP,
+    CODE_PINNED,
+    STATE_HOLE,
+    STATE_TAIL,
+    block_order,
+    code_of,
+    free_mt,
+    free_state,
+    is_free,
+    is_free_of_order,
+    order_of,
+    pcp_mt,
+    pcp_order,
+    state_at,
+    used_state,
+)
 from spbfast.model.state.slots import block_in
 
 UNKNOWN = -(1 << 62)  # expected value that nothing tells
@@ -97,14 +106,14 @@ def is_state_of_list(state, i, kind):
     """Whether a block with this state belongs on the i-th list of a kind."""
     if kind == FREE_LISTS:
         order = (i // NR_MT) % NR_ORDERS
-        return state == STATE_FREE | (i % NR_MT) << 4 | order
+        return state == free_state(order, i % NR_MT)
     if kind == RESTING_LISTS:
         order = i % NR_RESTING_ORDERS
-        if state >> 4 == CODE_OWNED:
-            return state & ORDER_NIBBLE == order
-        return order <= 3 and state >> 4 == CODE_PCP and (state & ORDER_NIBBLE) // NR_REQUEST_MT == order
+        if code_of(state) == CODE_OWNED:
+            return order_of(state) == order
+        return order <= 3 and code_of(state) == CODE_PCP and pcp_order(state) == order
     place = i % NR_PCP_LISTS
-    return state >> 4 == CODE_PCP and (state & ORDER_NIBBLE) // 3 == (4 if place >= 12 else place // 3)
+    return code_of(state) == CODE_PCP and pcp_order(state) == (PB_ORDER if place >= 12 else place // 3)
 
 
 @kernel
@@ -116,7 +125,7 @@ def check_link(page, geo, at, i, head, kind, finding):
         return find(finding, LINK, NEXT, at, UNKNOWN, after)
     on_list = after == head
     if after < geo.nr_pages:
-        on_list = is_state_of_list(np.int64(page.state[after]), i, kind)
+        on_list = is_state_of_list(state_at(page, after), i, kind)
         if kind == FREE_LISTS and ((after >> geo.spb_shift) & geo.set_mask) != i // (NR_ORDERS * NR_MT):
             on_list = False
     before = np.int64(page.prev[after])
@@ -150,15 +159,6 @@ def check_lists(page, geo, head0, kind, lengths, finding):
             nr += 1
         lengths[i] = nr
     return 0
-
-
-@inline_kernel
-def block_order(state):
-    """Order of the block headed by a page with this state; above 10 for one that heads none."""
-    nibble = state & ORDER_NIBBLE
-    if state >> 4 == CODE_PCP and nibble != ORDER_NIBBLE:
-        return PB_ORDER if nibble >= 12 else nibble // 3
-    return nibble
 
 
 @kernel
@@ -204,7 +204,7 @@ def check_free_block(page, label, geo, pfn, order, mt, finding):
     if order == MAX_ORDER:
         return 0
     buddy = pfn ^ (1 << order)
-    if np.int64(page.state[buddy]) & FREE_ORDER_MASK != FREE_BIT | order:
+    if not is_free_of_order(state_at(page, buddy), order):
         return 0
     other = np.int64(label[buddy >> PB_ORDER])
     if mt == other or not (is_apart(mt) or is_apart(other)):
@@ -245,8 +245,8 @@ def check_owner(page, slots, geo, pfn, finding):
 def check_contig(page, slots, geo, pfn, order, finding):
     """A page of a contiguous allocation: a whole superpageblock that names one owner's slot."""
     first = pfn >> geo.spb_shift << geo.spb_shift
-    if order != MAX_ORDER or np.int64(page.state[first]) != CODE_CONTIG << 4 | MAX_ORDER:
-        return find(finding, CONTIG, STATE, pfn, CODE_CONTIG << 4 | MAX_ORDER, page.state[pfn])
+    if order != MAX_ORDER or state_at(page, first) != used_state(CODE_CONTIG, MAX_ORDER):
+        return find(finding, CONTIG, STATE, pfn, used_state(CODE_CONTIG, MAX_ORDER), page.state[pfn])
     if page.next[pfn] != page.next[first]:
         return find(finding, OWNER, NEXT, pfn, page.next[first], page.next[pfn])
     if page.prev[pfn] != page.prev[first]:
@@ -268,11 +268,11 @@ def tally_used(used, pfn, order, mt):
 @kernel
 def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     """A block that is not free: held by an owner, resting on a per-CPU list, or part of a grab."""
-    state = np.int64(page.state[pfn])
-    code = state >> 4
+    state = state_at(page, pfn)
+    code = code_of(state)
     if code == CODE_PCP:
         tally.on_cpu[0] += 1
-        tally_used(tally.used, pfn, order, (state & ORDER_NIBBLE) % NR_REQUEST_MT)
+        tally_used(tally.used, pfn, order, pcp_mt(state))
         return 0 if is_linked(page, pfn) else find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
     if code == CODE_OWNED:
         if order > PB_ORDER or label[pfn >> PB_ORDER] >= NR_REQUEST_MT:
@@ -308,14 +308,14 @@ def tally_free(geo, pfn, order, mt, tally):
 @kernel
 def check_block(page, label, slots, geo, pfn, tally, finding):
     """The block headed by a page of the zone; 1 if something is wrong with it."""
-    state = np.int64(page.state[pfn])
+    state = state_at(page, pfn)
     order = block_order(state)
-    if order > MAX_ORDER:
+    if order < 0 or order > MAX_ORDER:
         return find(finding, IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
     if check_extent(page, geo, pfn, order, finding):
         return 1
-    if state < 0:
-        mt = (state >> 4) & 7
+    if is_free(state):
+        mt = free_mt(state)
         if check_free_block(page, label, geo, pfn, order, mt, finding):
             return 1
         tally_free(geo, pfn, order, mt, tally)
@@ -328,7 +328,7 @@ def check_pages(page, label, slots, geo, tally, finding):
     """Every page, ascending: holes only outside or at the start, each other page in one sound block."""
     pfn = np.int64(0)
     while pfn < geo.nr_pages:
-        state = np.int64(page.state[pfn])
+        state = state_at(page, pfn)
         if state == STATE_HOLE:
             if geo.lo < pfn < geo.hi and page.state[pfn - 1] != STATE_HOLE:
                 return find(finding, OUTSIDE, STATE, pfn, UNKNOWN, state)
@@ -341,6 +341,12 @@ def check_pages(page, label, slots, geo, tally, finding):
             return 1
         pfn += 1 << block_order(state)
     return 0
+
+
+@inline_kernel
+def is_held(state):
+    """Whether a page with this state heads a block that an owner holds."""
+    return 0 <= code_of(state) <= CODE_CONTIG and 0 <= block_order(state) <= MAX_ORDER
 
 
 @entry_kernel
@@ -357,11 +363,7 @@ def check_slots(page, slots, geo, nr_held, finding):
         return 0
     for i in range(slots.link.shape[0]):
         pfn = block_in(slots, i)
-        held = (
-            pfn >= 0
-            and 0 <= page.state[pfn] >> 4 <= CODE_CONTIG
-            and block_order(np.int64(page.state[pfn])) <= MAX_ORDER
-        )
+        held = pfn >= 0 and is_held(state_at(page, pfn))
         if pfn >= 0 and (not held or slot_of(page, slots, pfn) != i):
             return find(finding, SLOT_BACK, SLOTS, i, 0, pfn + 1)
     return find(finding, SLOT_BACK, SLOTS, 0, nr_held, nr)

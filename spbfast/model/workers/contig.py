@@ -9,17 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import (
-    CODE_CONTIG,
     LIST_CLEAN,
     LIST_EMPTY,
     LIST_ISOLATED,
     MAX_EVACUATE_SPBS,
     MAX_ORDER,
     NR_BUCKETS,
-    ORDER_NIBBLE,
     PB_ORDER,
     PB_PAGES,
-    STATE_TAIL,
     Ev,
     Outcome,
     P,
@@ -34,6 +31,7 @@ from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.pfn import first_page
 from spbfast.model.allocator.settle import place_spb
 from spbfast.model.allocator.spb import account_pages, move_spb, rate_list
+from spbfast.model.state.page_state import CODE_CONTIG, order_of, set_tail, state_at
 from spbfast.model.state.trace import Cause
 
 CONTIG = int(Cause.CONTIG)
@@ -99,7 +97,7 @@ def grab_spb(z, spb, owner, slot):
     """Take all blocks of an empty superpageblock off the lists and isolate it; its first page."""
     start = first_page(z.geo, spb)
     for pfn in range(start, start + (1 << z.geo.spb_shift), 1 << MAX_ORDER):
-        order = np.int64(z.page.state[pfn]) & ORDER_NIBBLE
+        order = order_of(state_at(z.page, pfn))
         del_from_free_list(z, pfn, order, np.int64(z.pb.label[pfn >> PB_ORDER]))
         account_pages(z, pfn, -(1 << order))
         hand_out(z, pfn, order, CODE_CONTIG, owner, slot)
@@ -131,7 +129,7 @@ def alloc_contig(z, policy, owner, slot):
 def free_contig(z, policy, pfn):
     """Return a held superpageblock: pageblock by pageblock, ascending, then one settling."""
     for head in range(pfn, pfn + (1 << z.geo.spb_shift), 1 << MAX_ORDER):
-        z.page.state[head] = STATE_TAIL
+        set_tail(z.page, head)
     for head in range(pfn, pfn + (1 << z.geo.spb_shift), PB_PAGES):
         free_piece(z, head, PB_ORDER, False)
     z.ev[Ev.DIRTY] = 0

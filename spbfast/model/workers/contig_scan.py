@@ -10,16 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import (
-    CODE_CONTIG,
-    CODE_MOVABLE,
-    CODE_PINNED,
     LIST_ISOLATED,
     MAX_ORDER,
     MOVABLE,
     PB_ORDER,
     PB_PAGES,
     RECLAIMABLE,
-    STATE_TAIL,
     UNMOVABLE,
     Ev,
     Outcome,
@@ -27,7 +23,6 @@ from spbfast.constants import (
 from spbfast.jit.decorators import bit_length, ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_piece
 from spbfast.model.allocator.choose import count_visits
-from spbfast.model.allocator.claim import block_order, code_of
 from spbfast.model.allocator.free import hand_out
 from spbfast.model.allocator.freelist import del_from_free_list
 from spbfast.model.allocator.migrate import give_new_place, is_busy_thrice, take_target
@@ -35,6 +30,16 @@ from spbfast.model.allocator.owner import drop_owner
 from spbfast.model.allocator.pfn import first_page
 from spbfast.model.allocator.settle import settle_spb
 from spbfast.model.allocator.spb import account_pages, clear_all_content, del_used, move_spb
+from spbfast.model.state.page_state import (
+    CODE_CONTIG,
+    CODE_MOVABLE,
+    CODE_PINNED,
+    block_order,
+    code_of,
+    is_free,
+    set_tail,
+    state_at,
+)
 
 CONTIG_EMPTY = int(Outcome.CONTIG_EMPTY)
 CONTIG_EMPTIED = int(Outcome.CONTIG_EMPTIED)
@@ -66,9 +71,9 @@ def isolate_free(z, start, end):
     """Take all free blocks of a range off the lists: their pages belong to no block for now."""
     pfn = start
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
-        if order >= 0 and state < 0:
+        if order >= 0 and is_free(state):
             del_from_free_list(z, pfn, order, np.int64(z.pb.label[pfn >> PB_ORDER]))
             account_pages(z, pfn, -(1 << order))
         pfn += 1 if order < 0 else 1 << order
@@ -79,7 +84,7 @@ def empty_isolated(z, policy, start, end):
     """Migrate everything out of an isolated range; 1 if it all went. What it leaves stays off the lists."""
     pfn = start
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
         if order < 0:
             pfn += 1
@@ -94,7 +99,7 @@ def empty_isolated(z, policy, start, end):
             z.ev[Ev.FAILED_MOVES] += 1
             return 0
         give_new_place(z, pfn, order, new)
-        z.page.state[pfn] = STATE_TAIL
+        set_tail(z.page, pfn)
         for piece in range(pfn, pfn + (1 << order), PB_PAGES):
             del_used(z, policy, piece, min(order, PB_ORDER), MOVABLE)
         pfn += 1 << order
@@ -118,7 +123,7 @@ def give_back(z, policy, start, end):
     pfn = start
     run = start
     while pfn < end:
-        order = block_order(np.int64(z.page.state[pfn]))
+        order = block_order(state_at(z.page, pfn))
         if order < 0:
             pfn += 1
             # A pageblock becomes wholly free as one, not merged from a neighbour's run.

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import (
-    CLEAN,
-    CODE_MOVABLE,
-    CODE_PINNED,
-    MOVABLE,
-    PB_ORDER,
-    PB_PAGES,
-    Ev,
-    P,
-)
+from spbfast.constants import CLEAN, MOVABLE, PB_ORDER, PB_PAGES, Ev, P
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import take_block
-from spbfast.model.allocator.claim import block_order, code_of
 from spbfast.model.allocator.migrate import event_mark, is_busy_thrice, move_block
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list
+from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of, is_free, state_at
 
 TARGET, CURSOR = 0, 1  # in `z.scratch`: pageblock that is being filled, next page of it to look at
 
@@ -76,9 +67,9 @@ def take_in_target(z, order):
     pfn = z.scratch[CURSOR]
     end = (z.scratch[TARGET] + 1) << PB_ORDER
     while pfn < end:
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         high = block_order(state)
-        if high >= order and state < 0:
+        if high >= order and is_free(state):
             z.scratch[CURSOR] = pfn + (1 << order)
             z.ev[Ev.FREE_SCANNED] += 1 << high
             return take_block(z, pfn, high, order, MOVABLE)
@@ -116,9 +107,9 @@ def empty_into_fullest(z, policy, spb, source):
         settle(z, policy, pfn)
     while pfn < end:
         z.ev[Ev.MIGRATE_SCANNED] += 1
-        state = np.int64(z.page.state[pfn])
+        state = state_at(z.page, pfn)
         order = block_order(state)
-        if order < 0 or state < 0:
+        if order < 0 or is_free(state):
             pfn += 1 if order < 0 else 1 << order
             continue
         if code_of(state) == CODE_PINNED:
