@@ -21,7 +21,7 @@ from spbfast.model.engine import run_replicate
 from spbfast.model.loop.replay import run_events
 from spbfast.model.state.layout import Zone
 from spbfast.model.state.trace import ALL_TP, NR_TRACE_FIELDS, start_records
-from spbfast.outputs.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, mask_of
+from spbfast.outputs.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, record_mask
 from spbfast.results.records import line_of, lines_of, read_records
 from tests.demand_tools import CONFIGS, scenario
 from tests.reference import replay as twin
@@ -107,7 +107,7 @@ def test_a_full_buffer_drops_and_counts() -> None:
 
 
 def test_kinds_that_are_off_leave_nothing() -> None:
-    z = replayed(TINY[0], mask=mask_of(("spb_pb_taint",)))
+    z = replayed(TINY[0], mask=record_mask(("spb_pb_taint",)))
     assert z.trace.nr[Tp.SPB_PB_TAINT] > 0
     assert z.trace.nr.sum() == z.trace.nr[Tp.SPB_PB_TAINT]
     with pytest.raises(ValueError, match="2 kinds of records need as many buffers, there are 1"):
@@ -273,15 +273,15 @@ def config(folder: Path, records: str) -> Path:
 
 
 def test_wrong_names_are_corrected(tmp_path: Path, file: Path) -> None:
-    with pytest.raises(ValueError, match="did you mean spb_pb_taint"):
+    with pytest.raises(ValueError, match="did you mean 'spb_pb_taint'"):
         check_names(("spb_pb_tain",))
-    wrong = r"c\.yaml:\d+:\d+: error: output.records.*did you mean spb_alloc_walk"
+    wrong = r"c\.yaml:\d+:\d+: error: output.records.*did you mean 'spb_alloc_walk'"
     with pytest.raises(ConfigError, match=wrong):
         load_config(config(tmp_path, "[spb_aloc_walk]"))
     done = CliRunner().invoke(app, ["run", str(CONFIGS / "tiny.yaml"), "--records", "all"])
     assert done.exit_code == 2
     assert "records go to the file of -o FILE" in done.output
-    with pytest.raises(ResultsError, match="did you mean mm_page_pcpu_drain"):
+    with pytest.raises(ResultsError, match="did you mean 'mm_page_pcpu_drain'"):
         read_records(file, ["mm_page_pcp_drain"])
 
 

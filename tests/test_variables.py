@@ -15,8 +15,8 @@ from spbfast.outputs.variables import (
     add_summaries,
     annotate,
     at_level,
+    check_dataset,
     check_run,
-    validate,
 )
 
 
@@ -40,11 +40,11 @@ def test_headline_metrics_say_which_way_is_better() -> None:
 def test_register_refuses_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variables, "VARIABLES", dict(VARIABLES))
     var = Var("kswapd_runs", ("time",), "i8", "1", "kswapd runs", "times kswapd woke")
-    assert variables.register(var) is variables.register(var)
+    assert variables.add_variable(var) is variables.add_variable(var)
     with pytest.raises(ValueError, match="already registered"):
-        variables.register(Var("kswapd_runs", (), "i8", "1", "kswapd runs", "times kswapd woke"))
+        variables.add_variable(Var("kswapd_runs", (), "i8", "1", "kswapd runs", "times kswapd woke"))
     with pytest.raises(ValueError, match="unknown dimensions"):
-        variables.register(Var("x", ("galaxy",), "i8", "1", "x", "x"))
+        variables.add_variable(Var("x", ("galaxy",), "i8", "1", "x", "x"))
 
 
 def test_check_run_names_every_disagreement() -> None:
@@ -80,8 +80,8 @@ def test_annotate_and_validate() -> None:
     assert out.spb_tainted.attrs["direction"] == "lower is better"
     assert out.time.attrs["units"] == "s"
     assert ds.spb_tainted.attrs == {}
-    validate(out)
+    check_dataset(out)
     with pytest.raises(ResultsError, match="nonsense: no such output variable"):
-        validate(out.assign(nonsense=("time", [1, 2])))
+        check_dataset(out.assign(nonsense=("time", [1, 2])))
     with pytest.raises(ResultsError, match=r"spb_tainted: dimensions \('order',\)"):
-        validate(out.rename(time="order"))
+        check_dataset(out.rename(time="order"))

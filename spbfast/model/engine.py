@@ -25,7 +25,7 @@ from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import VM_NAMES, N, Now, Ph, V
 from spbfast.model.state.trace import start_records
 from spbfast.outputs.rundata import dataset_of
-from spbfast.outputs.tracepoints import columns_of, mask_of
+from spbfast.outputs.tracepoints import columns_of, record_mask
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -202,7 +202,7 @@ def run_replicate(
         With `check`: the first count that is wrong.
     """
     start = time.perf_counter()
-    mask = mask_of(records)
+    mask = record_mask(records)
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     stopped = not boot(run, scenario, seed, stop)
     boot_s = time.perf_counter() - start

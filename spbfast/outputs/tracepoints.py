@@ -1,19 +1,19 @@
-"""The kinds of event records: their fields, the kernel's names, and what the numbers mean.
+"""The kinds of event records: their fields, the kernel's names for them, and what the numbers mean.
 
-Owns names and words only, so that configurations can be checked without loading the simulator. The kernels'
-side is state/trace.py and allocator/record.py; files and text are records.py's. Field names are those of the
-kernel's tracepoints; `spb_slab_shrink_run` is this program's own, and so are the fields marked so.
+Owns names and words only, so that a configuration can be checked without loading the simulator. Records are
+written by model/state/trace.py and model/allocator/record.py, and stored and printed by results/records.py.
+Names are those of the kernel's tracepoints; `spb_slab_shrink_run` and the fields that say so are our own.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from spbfast.constants import AllocFlag, Cls, Mt, Outcome, Tp
+from spbfast.text import suggest
 
 MTS = tuple(mt.name.lower() for mt in Mt)
 REASONS = ("ISOLATE", "CMA", "ZONE_BOUNDARY", "CROSS_TYPE_NOT_FREE", "INSUFFICIENT_COMPAT")
@@ -37,7 +37,7 @@ assert len(OUTCOMES) == Outcome.BORROW_MOVABLE + 1
 
 
 @dataclass(frozen=True)
-class Field:
+class RecordField:
     """One column of a kind: name, type on disk, words; `names` of its values or `bits`, where it has them."""
 
     name: str
@@ -50,31 +50,31 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Kind:
+class RecordKind:
     """One kind of record."""
 
     name: str
     long_name: str
-    fields: tuple[Field, ...]
+    fields: tuple[RecordField, ...]
     has_zone: bool = False  # the kernel's own fields begin with the zone's name
 
 
-def _mt(name: str, long_name: str) -> Field:
-    return Field(name, "i1", long_name, names=MTS)
+def _mt(name: str, long_name: str) -> RecordField:
+    return RecordField(name, "i1", long_name, names=MTS)
 
 
-_PFN = Field("pfn", "i8", "page frame number", is_page=True)
-_ORDER = Field("order", "i1", "block order asked for")
+_PFN = RecordField("pfn", "i8", "page frame number", is_page=True)
+_ORDER = RecordField("order", "i1", "block order asked for")
 _MT = _mt("mt", "requested migrate type")
 _FLAGS = {int(flag): f"ALLOC_{flag.name}" for flag in AllocFlag}
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, RecordKind] = {}
 
 
-def _add(kind: Tp, long_name: str, *fields: Field) -> None:
+def _add(kind: Tp, long_name: str, *fields: RecordField) -> None:
     name = kind.name.lower()
     has_zone = fields[0].name == "order" and name.startswith("spb_")
-    KINDS[name] = Kind(name, long_name, fields, has_zone)
+    KINDS[name] = RecordKind(name, long_name, fields, has_zone)
 
 
 _add(
@@ -82,8 +82,8 @@ _add(
     "a content bit of a pageblock was set or cleared",
     _PFN,
     _mt("mt", "type of the content bit"),
-    Field("action", "i1", "what happened to the bit", names=("CLEAR", "SET")),
-    Field("first_or_last", "i1", "1: the superpageblock's count of such pageblocks left or reached 0"),
+    RecordField("action", "i1", "what happened to the bit", names=("CLEAR", "SET")),
+    RecordField("first_or_last", "i1", "1: the superpageblock's count of such pageblocks left or reached 0"),
 )
 _add(
     Tp.SPB_CLAIM_BLOCK_REFUSED,
@@ -91,55 +91,55 @@ _add(
     _PFN,
     _mt("start_mt", "requested migrate type"),
     _mt("block_mt", "migrate type of the pageblock"),
-    Field("reason", "i1", "why", names=REASONS),
+    RecordField("reason", "i1", "why", names=REASONS),
 )
 _add(
     Tp.SPB_EVACUATE_FOR_ORDER_DONE,
     "an evacuation of tainted superpageblocks ended",
     _ORDER,
     _MT,
-    Field("p1", "i4", "pageblocks of the requested type that were tried"),
-    Field("p2", "i4", "other pageblocks that were tried"),
-    Field("did_evac", "i1", "1: at least one block moved"),
+    RecordField("p1", "i4", "pageblocks of the requested type that were tried"),
+    RecordField("p2", "i4", "other pageblocks that were tried"),
+    RecordField("did_evac", "i1", "1: at least one block moved"),
 )
 _add(
     Tp.SPB_ALLOC_ATOMIC_RELAX,
     "a caller that cannot block gave up or relaxed its request",
     _ORDER,
     _MT,
-    Field("gfp", "i4", "what the caller may do", bits={int(k): v for k, v in GFP.items()}),
-    Field("step", "i1", "step of the relaxation", names=STEPS),
+    RecordField("gfp", "i4", "what the caller may do", bits={int(k): v for k, v in GFP.items()}),
+    RecordField("step", "i1", "step of the relaxation", names=STEPS),
 )
 _add(
     Tp.SPB_ALLOC_WALK,
     "the search of the superpageblocks for one request ended",
     _ORDER,
     _MT,
-    Field("alloc_flags", "i4", "allocation flags, numbered as in the golden traces", bits=_FLAGS),
-    Field("outcome", "i1", "pass that served it", names=OUTCOMES),
-    Field("n_spbs_visited", "i4", "superpageblocks stepped on"),
+    RecordField("alloc_flags", "i4", "allocation flags, numbered as in the golden traces", bits=_FLAGS),
+    RecordField("outcome", "i1", "pass that served it", names=OUTCOMES),
+    RecordField("n_spbs_visited", "i4", "superpageblocks stepped on"),
 )
 _add(
     Tp.SPB_ALLOC_FALL_THROUGH,
     "no tainted superpageblock could serve a request that is not movable",
     _ORDER,
     _MT,
-    Field("n_tainted", "i4", "tainted superpageblocks"),
-    Field("n_tainted_with_buddy", "i4", "tainted superpageblocks with an own-type block: missed if not 0"),
-    Field("fp", "i1", "1: the walk saw free pages"),
-    Field("fpb", "i1", "1: the walk saw a free pageblock"),
-    Field("below", "i1", "1: the walk saw a superpageblock below its reserve"),
+    RecordField("n_tainted", "i4", "tainted superpageblocks"),
+    RecordField("n_tainted_with_buddy", "i4", "those of them with an own-type block: missed if not 0"),
+    RecordField("fp", "i1", "1: the walk saw free pages"),
+    RecordField("fpb", "i1", "1: the walk saw a free pageblock"),
+    RecordField("below", "i1", "1: the walk saw a superpageblock below its reserve"),
 )
 _add(
     Tp.MM_PAGE_ALLOC_EXTFRAG,
     "a block was taken from another type's list",
     _PFN,
-    Field("alloc_order", "i1", "block order asked for"),
-    Field("fallback_order", "i1", "order of the block that was taken"),
+    RecordField("alloc_order", "i1", "block order asked for"),
+    RecordField("fallback_order", "i1", "order of the block that was taken"),
     _mt("alloc_migratetype", "requested migrate type"),
     _mt("fallback_migratetype", "migrate type of the list"),
-    Field("fragmenting", "i1", "1: the block was smaller than a pageblock"),
-    Field("change_ownership", "i1", "1: the pageblock changed its type"),
+    RecordField("fragmenting", "i1", "1: the block was smaller than a pageblock"),
+    RecordField("change_ownership", "i1", "1: the pageblock changed its type"),
 )
 _add(
     Tp.MM_PAGE_ALLOC_ZONE_LOCKED,
@@ -147,7 +147,7 @@ _add(
     _PFN,
     _ORDER,
     _mt("migratetype", "requested migrate type"),
-    Field("percpu_refill", "i1", "1: its order is kept on per-CPU lists"),
+    RecordField("percpu_refill", "i1", "1: its order is kept on per-CPU lists"),
 )
 _add(
     Tp.MM_PAGE_PCPU_DRAIN,
@@ -159,14 +159,14 @@ _add(
 _add(
     Tp.SPB_SLAB_SHRINK_RUN,
     "a run of the slab-shrink worker ended (this program's own record)",
-    Field("node", "i1", "memory node"),
-    Field("passes", "i4", "passes over all caches"),
-    Field("prio", "i1", "priority of the last pass, 12 is the gentlest"),
-    Field("scanned", "i8", "objects scanned"),
-    Field("freed", "i8", "objects freed"),
-    Field("slab_pages", "i8", "pages of slabs that became empty and went back"),
-    Field("pageblocks", "i4", "pageblocks that became wholly free by it"),
-    Field("cost", "f8", "simulated time that the run took", units="s"),
+    RecordField("node", "i1", "memory node"),
+    RecordField("passes", "i4", "passes over all caches"),
+    RecordField("prio", "i1", "priority of the last pass, 12 is the gentlest"),
+    RecordField("scanned", "i8", "objects scanned"),
+    RecordField("freed", "i8", "objects freed"),
+    RecordField("slab_pages", "i8", "pages of slabs that became empty and went back"),
+    RecordField("pageblocks", "i4", "pageblocks that became wholly free by it"),
+    RecordField("cost", "f8", "simulated time that the run took", units="s"),
 )
 NAMES = tuple(KINDS)
 
@@ -183,14 +183,14 @@ def check_names(names: tuple[str, ...] | str) -> tuple[str, ...]:
     wanted = set()
     for name in given:
         if name != "all" and name not in KINDS:
-            near = difflib.get_close_matches(str(name), [*NAMES, "all"], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: all, {', '.join(NAMES)}"
-            raise ValueError(f"no kind of record is named {name!r}; {hint}")
+            known = ["all", *NAMES]
+            hint = suggest(str(name), known, 0.5) or f"; known: {', '.join(known)}"
+            raise ValueError(f"no kind of record is named {name!r}{hint}")
         wanted |= set(NAMES) if name == "all" else {name}
     return tuple(name for name in NAMES if name in wanted)
 
 
-def mask_of(names: tuple[str, ...]) -> int:
+def record_mask(names: tuple[str, ...]) -> int:
     """Bit set of kinds, as kernels take it."""
     return sum(1 << Tp[name.upper()] for name in names)
 

@@ -71,7 +71,7 @@ VARIABLES: dict[str, Var] = {}
 COORDS: dict[str, Var] = {}
 
 
-def register(var: Var) -> Var:
+def add_variable(var: Var) -> Var:
     """Add `var` to the registry.
 
     Raises
@@ -391,7 +391,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
 
 _register_coords()
 for _row in _ROWS:
-    register(Var(*_row))
+    add_variable(Var(*_row))
 
 
 def check_run(data: Mapping[str, np.ndarray], coords: Mapping[str, np.ndarray]) -> list[str]:
@@ -444,7 +444,7 @@ def annotate(ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
-def validate(ds: xr.Dataset) -> None:
+def check_dataset(ds: xr.Dataset) -> None:
     """Compare the data variables of `ds` with the registry.
 
     Variables that belong to the sweep itself (status, seed and so on: those that only have the dimensions

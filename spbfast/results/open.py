@@ -14,7 +14,7 @@ from typing import Any
 import xarray as xr
 
 from spbfast.errors import ResultsError
-from spbfast.outputs.variables import annotate, validate
+from spbfast.outputs.variables import annotate, check_dataset
 from spbfast.sweep.store.consolidate import consolidate
 from spbfast.sweep.store.directory import Store
 
@@ -83,7 +83,7 @@ def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Datase
     if load or (load is None and chunks is None and ds.nbytes < LOAD_BYTES):
         with ds:
             ds = ds.load()
-    validate(ds)
+    check_dataset(ds)
     failed, missing = int(ds.attrs.get("n_failed", 0)), int(ds.attrs.get("n_missing", 0))
     if failed or missing:
         warnings.warn(

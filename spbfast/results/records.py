@@ -1,8 +1,8 @@
 """Event records in files and as text.
 
-Owns the layout of records in netCDF (one group `records/KIND` a kind, dimension `record`) and the text of a
-line, which is that of the kernel's trace files. What the fields are stands in tracepoints.py. Never runs a
-simulation.
+Owns their layout in netCDF (a group `records/KIND` for each kind, with the dimension `record`) and the text
+of a line, which is that of the kernel's trace files. The fields themselves are in outputs/tracepoints.py.
+Never runs a simulation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
-from spbfast.outputs.tracepoints import KINDS, Field, check_names
+from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
 from spbfast.sweep.store.shards import put
 
@@ -28,9 +28,9 @@ GROUP = "records"
 FILE_WIDE = ("dropped", "zones")  # of a kind as a whole, not of a record
 VMEMMAP, STRUCT_PAGE = 0xFFFFEA0000000000, 64  # x86-64 without KASLR
 COMMON = (
-    Field("time", "f8", "simulated time since the end of boot", units="s"),
-    Field("seq", "i8", "number of the record among those of all kinds: their order"),
-    Field("replicate", "i4", "replicate number"),
+    RecordField("time", "f8", "simulated time since the end of boot", units="s"),
+    RecordField("seq", "i8", "number of the record among those of all kinds: their order"),
+    RecordField("replicate", "i4", "replicate number"),
 )
 ZONES = ("Normal",)
 
@@ -56,11 +56,12 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
         dataset.to_netcdf(tmp, engine="netcdf4")
         if any(runs):
             zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
+            zone = RecordField("zone", "i1", "zone", names=tuple(zones))
             with NETCDF_LOCK, netCDF4.Dataset(str(tmp), "a") as nc:
-                _put_records(nc.createGroup(GROUP), runs, Field("zone", "i1", "zone", names=tuple(zones)))
+                _put_records(nc.createGroup(GROUP), runs, zone)
 
 
-def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: Field) -> None:
+def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: RecordField) -> None:
     root.setncatts({"title": "event records", "source": "one group per kind of event, see docs/records.md"})
     for name in KINDS:
         parts = [run[name] for run in runs if name in run]
@@ -80,7 +81,7 @@ def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: Field) 
             put(group, column.name, ("record",), values, dtype=column.dtype, attrs=_attrs(column))
 
 
-def _attrs(column: Field) -> dict[str, Any]:
+def _attrs(column: RecordField) -> dict[str, Any]:
     """CF attributes of a column."""
     attrs: dict[str, Any] = {"long_name": column.long_name, "units": column.units}
     if column.names:
@@ -171,7 +172,7 @@ def line_of(name: str, record: Mapping[str, Any], zones: Sequence[str] = ZONES) 
     return f"{'spbfast-0':>16}     [000] ..... {float(record['time']):12.6f}: {name}: {' '.join(shown)}"
 
 
-def _shown(column: Field, value: Any) -> str:
+def _shown(column: RecordField, value: Any) -> str:
     if column.is_page:
         return f"{column.name}=0x{int(value):x}"
     if column.units == "s":
@@ -184,5 +185,5 @@ def _shown(column: Field, value: Any) -> str:
     return f"{column.name}=0x{number:x}" if column.bits else f"{column.name}={number}"
 
 
-def _bits(column: Field, number: int) -> str:
+def _bits(column: RecordField, number: int) -> str:
     return "|".join(text for bit, text in sorted(column.bits.items()) if number & bit) or "0"
