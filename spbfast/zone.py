@@ -97,7 +97,7 @@ class Zone:
 
     Attributes
     ----------
-    state : spbfast.model.state.layout.Zone
+    state : spbfast.model.state.layout.ZoneState
         The arrays behind it, to look at.
     policy : ndarray
         The policy as the kernels take it.

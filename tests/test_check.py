@@ -15,10 +15,10 @@ from spbfast.model.loop.replay import boot_zone
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
 from spbfast.model.state.check import check_zone, field_of
-from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.layout import FIELDS, ZoneState
 from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, STATE_HOLE
 from spbfast.verify.replay_zone import Replay
-from spbfast.zone import Zone as Interactive
+from spbfast.zone import Zone
 from tests.zone_tools import TINY, replay_of, run_to, steps
 
 CHECKED = [field for field in FIELDS if field.checked]
@@ -90,7 +90,7 @@ def test_clean_throughout_larger_files(name: str, step: int) -> None:
         check_zone(replay.z, replay.policy)
 
 
-def heads(z: Zone) -> np.ndarray:
+def heads(z: ZoneState) -> np.ndarray:
     """Pages whose links mean something: heads of free, held and per-CPU blocks, and the list heads."""
     state = z.page.state.astype(np.int64)
     on_cpu = (state >> 4 == CODE_PCP) & (state & ORDER_NIBBLE != ORDER_NIBBLE)
@@ -98,7 +98,7 @@ def heads(z: Zone) -> np.ndarray:
     return np.concatenate([np.flatnonzero(head), np.arange(z.geo.nr_pages, z.page.next.size)])
 
 
-def candidates(z: Zone, path: str) -> np.ndarray:
+def candidates(z: ZoneState, path: str) -> np.ndarray:
     """Flat indices of elements of a field that some other state contradicts when they are wrong."""
     array = field_of(z, path)
     if path in ("page.next", "page.prev"):
@@ -119,7 +119,7 @@ def candidates(z: Zone, path: str) -> np.ndarray:
     return np.arange(array.size)
 
 
-def is_visible(z: Zone, path: str, flat: int, bit: int) -> bool:
+def is_visible(z: ZoneState, path: str, flat: int, bit: int) -> bool:
     """Whether the flip makes a state that the allocator could not have reached."""
     if path == "index.tail":  # gaps at the end are allowed
         live = np.unpackbits(z.index.live[flat].view(np.uint8), bitorder="little")
@@ -129,7 +129,7 @@ def is_visible(z: Zone, path: str, flat: int, bit: int) -> bool:
     return True
 
 
-def draw_faults(z: Zone, path: str, rng: np.random.Generator) -> list[tuple[int, int]]:
+def draw_faults(z: ZoneState, path: str, rng: np.random.Generator) -> list[tuple[int, int]]:
     array, among = field_of(z, path), candidates(z, path)
     faults: list[tuple[int, int]] = []
     for _ in range(60 * FAULTS_PER_FIELD if among.size else 0):
@@ -206,7 +206,7 @@ def test_fields_that_are_not_checked_are_scratch_or_history() -> None:
 
 
 def test_sticky_bits_depend_on_the_policy() -> None:
-    zone = Interactive.from_picture("M.M. ....", {"sticky_content": False})
+    zone = Zone.from_picture("M.M. ....", {"sticky_content": False})
     pb = int(np.flatnonzero(zone.state.pb.bits)[0])
     zone.state.pb.bits[pb] |= 1 << 2
     zone.state.spb.content[0, 2] += 1
@@ -216,7 +216,7 @@ def test_sticky_bits_depend_on_the_policy() -> None:
 
 
 def test_message_names_rule_place_and_values() -> None:
-    zone = Interactive.from_picture("MM.. ....")
+    zone = Zone.from_picture("MM.. ....")
     zone.state.spb.nr_free_pages[0] += 5
     with pytest.raises(InvariantError) as caught:
         zone.check()

@@ -12,7 +12,7 @@ from spbfast.model.loop.replay import boot_zone
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.layout import FIELDS, ZoneState
 from spbfast.model.state.slots import blocks_in
 
 PAGES = 32 * 512
@@ -34,14 +34,14 @@ POLICIES = {
 }
 
 
-def make_zone(policy: np.ndarray, superpageblocks: bool) -> Zone:
+def make_zone(policy: np.ndarray, superpageblocks: bool) -> ZoneState:
     """A booted zone of four superpageblocks, with three owners' worth of slots in one owner."""
     zone, _ = build_zone(ZoneSpec(PAGES, spb_pb=8, superpageblocks=superpageblocks, owner_slots=(3 * PAGES,)))
     boot_zone(zone, policy, boot_chunks(zone, zone.geo.lo, zone.geo.hi))
     return zone
 
 
-def lists_of(zone: Zone) -> list[list[int]]:
+def lists_of(zone: ZoneState) -> list[list[int]]:
     """Every free list, head to tail."""
     out = []
     for head in range(zone.geo.list0, zone.page.next.size):
@@ -53,7 +53,7 @@ def lists_of(zone: Zone) -> list[list[int]]:
     return out
 
 
-def assert_same(one: Zone, two: Zone) -> None:
+def assert_same(one: ZoneState, two: ZoneState) -> None:
     """Everything that later events can see is equal."""
     for field in FIELDS:
         if field.path in LEFT_OVER:
@@ -71,7 +71,7 @@ def assert_same(one: Zone, two: Zone) -> None:
     assert np.array_equal(one.page.prev[held], two.page.prev[held])
 
 
-def run_singly(zone: Zone, policy: np.ndarray, slots: np.ndarray, mt: int) -> tuple[int, int, int]:
+def run_singly(zone: ZoneState, policy: np.ndarray, slots: np.ndarray, mt: int) -> tuple[int, int, int]:
     """The same slots one event each: pages served or freed, superpageblocks stepped on, requests raised."""
     nr = visited = requests = 0
     for slot in slots:

@@ -19,7 +19,7 @@ from spbfast.errors import ConfigError, ResultsError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import run_replicate
 from spbfast.model.loop.replay import run_events
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.trace import ALL_TP, NR_TRACE_FIELDS, start_records
 from spbfast.outputs.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, record_mask
 from spbfast.results.records import line_of, lines_of, read_records
@@ -32,7 +32,7 @@ LARGER = ("spb_p_v1_31_borrow", "spb_p_v1_21_mixed", "spb_p_v2_gates_separate_by
 MORE = () if INTERPRETED else LARGER
 
 
-def traced(z: Zone, mask: int = ALL_TP, most: int = 100_000) -> Zone:
+def traced(z: ZoneState, mask: int = ALL_TP, most: int = 100_000) -> ZoneState:
     """The zone with buffers for records of some kinds, which begin now."""
     rows = np.zeros((mask.bit_count(), most, NR_TRACE_FIELDS), np.int64)
     z = z._replace(trace=z.trace._replace(rows=rows))
@@ -40,7 +40,7 @@ def traced(z: Zone, mask: int = ALL_TP, most: int = 100_000) -> Zone:
     return z
 
 
-def in_order(z: Zone) -> list[tuple]:
+def in_order(z: ZoneState) -> list[tuple]:
     """All records as the twin writes them: kind, then fields, pages relative to the zone."""
     found = []
     for name, kind in KINDS.items():
@@ -54,7 +54,7 @@ def in_order(z: Zone) -> list[tuple]:
     return [record for _, record in found]
 
 
-def replayed(name: str, **how: int) -> Zone:
+def replayed(name: str, **how: int) -> ZoneState:
     """A golden file's zone after all its events, with records."""
     run = replay_of(name)
     run.z = traced(run.z, **how)

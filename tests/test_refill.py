@@ -15,7 +15,7 @@ from spbfast.model.loop import replay
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.layout import FIELDS, ZoneState
 from spbfast.model.state.trace import Tp, start_records
 from tests.test_range import POLICIES
 
@@ -33,7 +33,7 @@ NEVER_EQUAL = {"trace.head", "trace.nr", "trace.where", "trace.rows", "trace.clo
 LINKS = {"page.next", "page.prev"}
 
 
-def make_zone(policy: np.ndarray, superpageblocks: bool, recording: bool) -> Zone:
+def make_zone(policy: np.ndarray, superpageblocks: bool, recording: bool) -> ZoneState:
     """A booted zone of four superpageblocks with per-CPU lists large enough for long refills."""
     zone, _ = build_zone(
         ZoneSpec(
@@ -77,7 +77,7 @@ def draw_events(rng: np.random.Generator, held: dict[int, int], nr: int) -> np.n
     return events
 
 
-def assert_same(one: Zone, two: Zone) -> None:
+def assert_same(one: ZoneState, two: ZoneState) -> None:
     """All state but the records and left-over links is equal."""
     heads = np.append(one.page.state & 0x0F != 0x0F, np.ones(one.page.next.size - one.geo.nr_pages, bool))
     for field in FIELDS:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spbfast.constants import NR_MT, NR_ORDERS, NR_REQUEST_MT, PAGE_SIZE, PB_PAGES
 from spbfast.model.loop.replay import BULK_NEXT, run_events
-from spbfast.model.state.layout import Zone as State
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.walk import read_free_lists, spb_lists
 from spbfast.verify.golden import load_golden
 from spbfast.verify.replay_zone import Replay
@@ -64,7 +64,7 @@ def compiled_zone(geometry: Geometry, policy: Policy) -> Zone:
     )
 
 
-def free_lists(z: State) -> dict[tuple[int, int, int], list[int]]:
+def free_lists(z: ZoneState) -> dict[tuple[int, int, int], list[int]]:
     """Every free list that is not empty, head to tail, relative pfns."""
     lengths, _, pfns = read_free_lists(z)
     ends = np.cumsum(lengths)
@@ -76,7 +76,7 @@ def free_lists(z: State) -> dict[tuple[int, int, int], list[int]]:
     return out
 
 
-def snapshot(z: State, superpageblocks: bool) -> dict[str, Any]:
+def snapshot(z: ZoneState, superpageblocks: bool) -> dict[str, Any]:
     """The zone as the twin's `snapshot` tells it."""
     first, last = z.geo.lo // PB_PAGES, -(-z.geo.hi // PB_PAGES)
     out: dict[str, Any] = {

@@ -32,7 +32,7 @@ from spbfast.constants import MOVABLE
 from spbfast.model.loop import churn, replay
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone, nbytes, zeros
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 
 SIZES = {"4GiB": 4 << 18, "32GiB": 32 << 18, "247GiB": 238 << 18}  # pages; 238 superpageblocks of 1 GiB
 PRESET = "v1@30"
@@ -101,7 +101,7 @@ class Population:
             pcp=pcp,
         )
         self.policy = policy_array(PRESET)
-        self.zone: Zone = build_zone(spec)[0]
+        self.zone: ZoneState = build_zone(spec)[0]
         self.rng = np.random.default_rng(7)
         replay.boot_zone(self.zone, self.policy, boot_chunks(self.zone, self.zone.geo.lo, self.zone.geo.hi))
         self.step = min(RANGE_PAGES[-1], pages // 64)

@@ -122,7 +122,7 @@ def _check_shapes(value: Any, declared: Shapes) -> None:
             raise TypeError(f"{type(value).__name__}.{attr} must have a stride of {stride} items or 1")
 
 
-def register(cls: type, shapes: Shapes) -> None:
+def register_reference(cls: type, shapes: Shapes) -> None:
     """Pass instances of a NamedTuple class to kernels by reference."""
     _DECLARED[cls] = shapes
 

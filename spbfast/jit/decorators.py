@@ -162,7 +162,7 @@ def by_reference(
 
     def decorate(cls: NT) -> NT:
         if not INTERPRETED:
-            _byref.register(cls, _byref.Shapes(inner or {}, strides or {}))
+            _byref.register_reference(cls, _byref.Shapes(inner or {}, strides or {}))
         return cls
 
     return decorate

@@ -44,7 +44,7 @@ from spbfast.model.loop.replay import (
 )
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.walk import read_free_lists, read_pcp_lists, read_places
 from spbfast.verify.golden import Golden, load_golden
 from spbfast.verify.replay_shrink import replay_shrink
@@ -209,7 +209,7 @@ def _policy(golden: Golden) -> np.ndarray:
     return switch_array(switches)
 
 
-def _boot(golden: Golden, z: Zone, policy: np.ndarray) -> None:
+def _boot(golden: Golden, z: ZoneState, policy: np.ndarray) -> None:
     lo, hi = z.geo.lo, z.geo.hi
     cma = golden.meta.get("cma")
     if not cma:

@@ -12,7 +12,7 @@ import numpy as np
 
 from spbfast.constants import WALK_SEARCHED, WALK_VISITED, Ev, P
 from spbfast.jit.decorators import ctz, inline_kernel, kernel
-from spbfast.model.allocator.pick import first_list, mask_of, nr_lists, rank_of, walk_first_fit
+from spbfast.model.allocator.pick import first_list, nr_lists, order_mask, rank_of, walk_first_fit
 
 LIST_SHIFT = 32
 SLOT_MASK = (1 << LIST_SHIFT) - 1
@@ -30,7 +30,7 @@ def find_by_address(z, category, mt_a, mt_b, order, spb):
         bits = z.index.in_category[category, word] & above
         while bits:
             found = (word << 6) + ctz(bits)
-            if (mask_of(z, found, mt_a) | mask_of(z, found, mt_b)) >> order:
+            if (order_mask(z, found, mt_a) | order_mask(z, found, mt_b)) >> order:
                 return found
             bits ^= np.int64(1) << (found & 63)
         above = np.int64(-1)

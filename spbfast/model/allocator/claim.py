@@ -29,7 +29,7 @@ from spbfast.jit.decorators import ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import expand, is_free_buddy, take_first
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list, first_block
 from spbfast.model.allocator.pfn import list_of, set_of, spb_of
-from spbfast.model.allocator.pick import mask_of, other_nonmovable
+from spbfast.model.allocator.pick import order_mask, other_nonmovable
 from spbfast.model.allocator.record import trace_refused
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
@@ -39,7 +39,7 @@ from spbfast.model.state.page_state import (
     CODE_PINNED,
     block_order,
     code_of,
-    is_free,
+    is_free_head,
     state_at,
 )
 from spbfast.model.state.trace import Refused
@@ -57,7 +57,7 @@ def nr_lru(z, pb):
         if order < 0:
             pfn += 1
             continue
-        if not is_free(state) and (code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED):
+        if not is_free_head(state) and (code_of(state) == CODE_MOVABLE or code_of(state) == CODE_PINNED):
             nr += 1 << order
         pfn += 1 << order
     return nr
@@ -141,7 +141,7 @@ def move_free_blocks(z, pb, from_mt, mt):
         if order < 0:
             pfn += 1
             continue
-        if is_free(state):
+        if is_free_head(state):
             del_from_free_list(z, pfn, order, from_mt)
             add_to_free_list(z, pfn, order, mt, True)
         pfn += 1 << order
@@ -232,7 +232,7 @@ def claim_partial(z, policy, pfn, low, mt):
     if policy[P.claim_evacuation] and mt != MOVABLE and label == MOVABLE and z.pb.used[pb, MOVABLE] > 0:
         name_claimed(z, pb)
     set_ = set_of(z.geo, pfn)
-    return take_first(z, set_, ctz(mask_of(z, set_, mt) >> low << low), low, mt)
+    return take_first(z, set_, ctz(order_mask(z, set_, mt) >> low << low), low, mt)
 
 
 @kernel

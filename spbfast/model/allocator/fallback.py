@@ -28,7 +28,7 @@ from spbfast.model.allocator.buddy import take_first
 from spbfast.model.allocator.choose import count_visits, find_next, nr_stepped
 from spbfast.model.allocator.claim import claim_block
 from spbfast.model.allocator.freelist import first_block
-from spbfast.model.allocator.pick import fallback_of, mask_of
+from spbfast.model.allocator.pick import fallback_of, order_mask
 from spbfast.model.allocator.record import tally_pollute, tally_steal, trace_extfrag
 from spbfast.model.allocator.spb import rate_reserve
 
@@ -52,7 +52,7 @@ def is_reserved(z, policy, category, mt, spb):
 
 
 @kernel
-def find_fallback(z, policy, category, order, mt, mt_a, mt_b, rung):
+def find_in_category(z, policy, category, order, mt, mt_a, mt_b, rung):
     """First superpageblock with a free block of exactly `order` of type mt_a, else mt_b.
 
     Returns (superpageblock or -1, the type found).
@@ -62,8 +62,8 @@ def find_fallback(z, policy, category, order, mt, mt_a, mt_b, rung):
     place, spb = find_next(z, policy, category, mt_a, mt_b, order, 0)
     while place >= 0:
         looked += 1
-        in_a = (mask_of(z, spb, mt_a) >> order) & 1
-        in_b = (mask_of(z, spb, mt_b) >> order) & 1
+        in_a = (order_mask(z, spb, mt_a) >> order) & 1
+        in_b = (order_mask(z, spb, mt_b) >> order) & 1
         if in_a | in_b and not is_reserved(z, policy, category, mt, spb):
             break
         place, spb = find_next(z, policy, category, mt_a, mt_b, order, place + 1)
@@ -105,7 +105,7 @@ def claim_in_category(z, policy, order, mt, flags, i):
             return -1
         mt_a, mt_b = fallback_of(mt, 0), fallback_of(mt, 1)
         rung = Outcome.CLAIM_FALLBACK_PREFERRED + i
-        spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, rung)
+        spb, other = find_in_category(z, policy, category, high, mt, mt_a, mt_b, rung)
         if spb < 0:
             continue
         if mt != MOVABLE and i > 0:
@@ -119,7 +119,7 @@ def claim_in_category(z, policy, order, mt, flags, i):
 
 
 @kernel
-def claim_fallback(z, policy, order, mt, flags):
+def claim_by_category(z, policy, order, mt, flags):
     """Turn a foreign pageblock in category order, or -1 (__rmqueue_claim)."""
     for i in range(3):
         pfn = claim_in_category(z, policy, order, mt, flags, i)
@@ -130,7 +130,7 @@ def claim_fallback(z, policy, order, mt, flags):
 
 
 @kernel
-def steal_fallback(z, policy, order, mt):
+def steal_by_category(z, policy, order, mt):
     """Take one block of another type in category order, the smallest first, or -1 (__rmqueue_steal)."""
     mt_a = fallback_of(mt, 0)
     mt_b = fallback_of(mt, 1)
@@ -140,7 +140,7 @@ def steal_fallback(z, policy, order, mt):
     for i in range(3):
         category = search_category(mt, i)
         for high in range(order, MAX_ORDER + 1):
-            spb, other = find_fallback(z, policy, category, high, mt, mt_a, mt_b, Outcome.STEAL_FALLBACK)
+            spb, other = find_in_category(z, policy, category, high, mt, mt_a, mt_b, Outcome.STEAL_FALLBACK)
             if spb >= 0:
                 z.ev[Ev.OUTCOME] = Outcome.STEAL_FALLBACK
                 tally_pollute(z, mt, other)

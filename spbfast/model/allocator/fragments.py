@@ -11,7 +11,7 @@ from __future__ import annotations
 from spbfast.constants import MOVABLE, PB_ORDER, Ev, Outcome
 from spbfast.jit.decorators import ctz, inline_kernel, kernel
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list, first_block
-from spbfast.model.allocator.pick import mask_of
+from spbfast.model.allocator.pick import order_mask
 from spbfast.model.allocator.rmqueue import queue_high_water
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, set_content
@@ -22,13 +22,13 @@ FRAGMENT_ORDERS = (1 << PB_ORDER) - 1
 @inline_kernel
 def fragments_for(z, set_, order, mt):
     """Bit set of the orders below a pageblock's from which a set can serve a request of this order."""
-    return (mask_of(z, set_, mt) & FRAGMENT_ORDERS) >> order << order
+    return (order_mask(z, set_, mt) & FRAGMENT_ORDERS) >> order << order
 
 
 @inline_kernel
 def is_from_fragments(z, spb, order, mt, whole_first):
     """Whether the superpageblock found for a request serves it from fragments."""
-    has_whole = mask_of(z, spb, mt) > FRAGMENT_ORDERS
+    has_whole = order_mask(z, spb, mt) > FRAGMENT_ORDERS
     return fragments_for(z, spb, order, mt) != 0 and not (whole_first and has_whole)
 
 

@@ -28,7 +28,7 @@ from spbfast.model.allocator.claim import move_free_blocks
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list, first_block, has_block
 from spbfast.model.allocator.ladder import take_own
 from spbfast.model.allocator.mainline import take_smallest
-from spbfast.model.allocator.pick import mask_of
+from spbfast.model.allocator.pick import order_mask
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, clear_content, set_content
@@ -48,7 +48,7 @@ def find_reserved(z, orders):
         for slot in range(z.index.tail[lst]):
             if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
                 spb = np.int64(z.index.spb[lst, slot])
-                if mask_of(z, spb, HIGHATOMIC) & orders:
+                if order_mask(z, spb, HIGHATOMIC) & orders:
                     return spb
     return np.int64(-1)
 

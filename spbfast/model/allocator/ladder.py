@@ -38,7 +38,7 @@ from spbfast.model.allocator.freelist import first_block, has_block
 from spbfast.model.allocator.pick import (
     BOTH,
     find_own_order,
-    mask_of,
+    order_mask,
     other_nonmovable,
 )
 from spbfast.model.allocator.record import tally_pollute, tally_steal, trace_fall_through
@@ -53,7 +53,7 @@ from spbfast.model.allocator.spb import (
 @inline_kernel
 def take_own(z, spb, order, mt, whole_first):
     """Take from a superpageblock's own-type lists, which can serve."""
-    high = find_own_order(mask_of(z, spb, mt), order, BOTH, whole_first)
+    high = find_own_order(order_mask(z, spb, mt), order, BOTH, whole_first)
     return take_first(z, spb, high, order, mt)
 
 
@@ -77,7 +77,7 @@ def find_hint(z, policy, order, mt, category):
     if not policy[P.preferred_hint]:
         return np.int64(-1)
     spb = np.int64(z.index.hint[order, mt])
-    if spb >= 0 and category_of_list(z.spb.list[spb]) == category and mask_of(z, spb, mt) >> order:
+    if spb >= 0 and category_of_list(z.spb.list[spb]) == category and order_mask(z, spb, mt) >> order:
         z.count[C.HINTS_USED] += 1
         return spb
     return np.int64(-1)
@@ -141,7 +141,7 @@ def claim_whole_in_tainted(z, policy, order, mt):
     count_visits(z, Outcome.CLAIM_WHOLE_PAGEBLOCK, visited, Ev.VISITED)
     if spb < 0:
         return -1
-    high = low + ctz(mask_of(z, spb, MOVABLE) >> low)
+    high = low + ctz(order_mask(z, spb, MOVABLE) >> low)
     return claim_whole(z, first_block(z, spb, high, MOVABLE), high, order, mt, MOVABLE)
 
 
@@ -182,7 +182,7 @@ def borrow_in_tainted(z, policy, order, mt, rung):
     place, spb = find_next(z, policy, TAINTED, mt, mt, order, 0)
     while place >= 0:
         looked += 1
-        orders = (mask_of(z, spb, mt) & below) >> order
+        orders = (order_mask(z, spb, mt) & below) >> order
         if orders:
             break
         place, spb = find_next(z, policy, TAINTED, mt, mt, order, place + 1)

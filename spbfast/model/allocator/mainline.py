@@ -27,21 +27,21 @@ from spbfast.jit.decorators import ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import take_first
 from spbfast.model.allocator.claim import claim_block, find_near_tainted
 from spbfast.model.allocator.freelist import first_block, has_block
-from spbfast.model.allocator.pick import fallback_of, mask_of
+from spbfast.model.allocator.pick import fallback_of, order_mask
 from spbfast.model.allocator.record import record_extfrag, tally_pollute, tally_steal
 
 
 @inline_kernel
 def take_smallest(z, order, mt):
     """Take the smallest block of a type that is big enough, or -1 (__rmqueue_smallest)."""
-    orders = mask_of(z, 0, mt) >> order
+    orders = order_mask(z, 0, mt) >> order
     if orders == 0:
         return -1
     return take_first(z, 0, order + ctz(orders), order, mt)
 
 
 @inline_kernel
-def find_fallback(z, order, mt):
+def find_suitable_fallback(z, order, mt):
     """First fallback type with a free block of exactly this order, or -1."""
     for i in range(2):
         other = fallback_of(mt, i)
@@ -51,13 +51,13 @@ def find_fallback(z, order, mt):
 
 
 @kernel
-def claim_fallback(z, policy, order, mt, flags):
+def rmqueue_claim(z, policy, order, mt, flags):
     """Turn a foreign pageblock, the largest block first, and take from it, or -1 (__rmqueue_claim)."""
     low = PB_ORDER if flags & ALLOC_NOFRAGMENT and order < PB_ORDER else order
     for high in range(MAX_ORDER, low - 1, -1):
         if mt == MOVABLE and high < PB_ORDER // 2:
             return -1
-        other = find_fallback(z, high, mt)
+        other = find_suitable_fallback(z, high, mt)
         if other < 0:
             continue
         if policy[P.claim_prefers_tainted] and mt != MOVABLE:
@@ -73,10 +73,10 @@ def claim_fallback(z, policy, order, mt, flags):
 
 
 @kernel
-def steal_fallback(z, order, mt):
+def rmqueue_steal(z, order, mt):
     """Take one block of another type, the smallest first, without relabelling, or -1."""
     for high in range(order, MAX_ORDER + 1):
-        other = find_fallback(z, high, mt)
+        other = find_suitable_fallback(z, high, mt)
         if other >= 0:
             pfn = take_first(z, 0, high, order, other)
             tally_pollute(z, mt, other)
@@ -89,14 +89,14 @@ def steal_fallback(z, order, mt):
 def rmqueue_fallback(z, policy, order, mt, flags):
     """Claim or steal by the mode so far; the mode of a bulk call lives in `Ev.MODE`."""
     if z.ev[Ev.MODE] != MODE_STEAL:
-        pfn = claim_fallback(z, policy, order, mt, flags)
+        pfn = rmqueue_claim(z, policy, order, mt, flags)
         if pfn >= 0:
             z.ev[Ev.MODE] = MODE_NORMAL
             z.ev[Ev.OUTCOME] = Outcome.CLAIM_FALLBACK_PREFERRED
             return pfn
     if flags & ALLOC_NOFRAGMENT:
         return -1
-    pfn = steal_fallback(z, order, mt)
+    pfn = rmqueue_steal(z, order, mt)
     if pfn >= 0:
         z.ev[Ev.MODE] = MODE_STEAL
         z.ev[Ev.OUTCOME] = Outcome.STEAL_FALLBACK

@@ -15,7 +15,7 @@ from spbfast.model.allocator.choose import find_next
 from spbfast.model.allocator.free import free_block, free_run, hand_out
 from spbfast.model.allocator.freelist import has_block
 from spbfast.model.allocator.pfn import list_of, spb_of
-from spbfast.model.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, mask_of
+from spbfast.model.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, order_mask
 from spbfast.model.allocator.prefetch import prefetch_slot
 from spbfast.model.allocator.record import record_move
 from spbfast.model.allocator.resting import release_pageblock
@@ -27,13 +27,13 @@ from spbfast.model.state.page_state import (
     ORDER_NIBBLE,
     block_order,
     code_of,
-    is_free,
+    is_free_head,
     order_of,
     set_tail,
     state_at,
 )
 
-SLOT_AHEAD = 8  # pages between asking for an owner's slot and writing it
+OWNER_AHEAD = 8  # pages between asking for an owner's slot and writing it
 BUSY_PASSES = 3  # migrate_pages makes up to 10
 MOVES, STAYS, STOPS = range(3)
 
@@ -44,7 +44,7 @@ def take_target_in_clean(z, policy, order, source, part):
     whole_first = policy[P.whole_pageblock_first]
     place, spb = find_next(z, policy, CLEAN, MOVABLE, MOVABLE, order, 0)
     while place >= 0:
-        high = find_own_order(mask_of(z, spb, MOVABLE), order, part, whole_first)
+        high = find_own_order(order_mask(z, spb, MOVABLE), order, part, whole_first)
         if spb != source and high >= 0:
             return take_first(z, spb, high, order, MOVABLE)
         place, spb = find_next(z, policy, CLEAN, MOVABLE, MOVABLE, order, place + 1)
@@ -70,7 +70,7 @@ def take_target_mainline(z, order, source):
     Model: the first of the smallest own-type blocks. The kernel's free scanner works from the zone's end
     instead (isolate_freepages); what the migration itself freed serves neither.
     """
-    orders = mask_of(z, 0, MOVABLE) >> order << order
+    orders = order_mask(z, 0, MOVABLE) >> order << order
     while orders:
         high = ctz(orders)
         orders &= orders - 1
@@ -118,7 +118,7 @@ def take_target_again(z, policy, order, spb, least):
     """
     if spb < 0 or order < least:
         return np.int64(-1)
-    high = find_own_order(mask_of(z, spb, MOVABLE), order, BOTH, policy[P.whole_pageblock_first])
+    high = find_own_order(order_mask(z, spb, MOVABLE), order, BOTH, policy[P.whole_pageblock_first])
     if high < 0:
         return np.int64(-1)
     return account_target(z, policy, take_first(z, spb, high, order, MOVABLE), order)
@@ -191,7 +191,7 @@ def is_busy_for(z, comes_back):
 def prefetch_owner(z, pfn):
     """Hint that the slot of the block headed by `pfn`, if it is in use, is needed soon."""
     state = state_at(z.page, pfn)
-    if not is_free(state) and code_of(state) == CODE_MOVABLE and order_of(state) != ORDER_NIBBLE:
+    if not is_free_head(state) and code_of(state) == CODE_MOVABLE and order_of(state) != ORDER_NIBBLE:
         prefetch_slot(z.slots, -np.int64(z.page.next[pfn]) - 1, np.int64(z.page.prev[pfn]))
 
 
@@ -241,11 +241,11 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
     run = pfn  # the pages from here to `pfn` were moved and wait to be freed
     last, least = np.int64(-1), np.int64(0)
     while pfn < end:
-        if pfn + SLOT_AHEAD < end:
-            prefetch_owner(z, pfn + SLOT_AHEAD)
+        if pfn + OWNER_AHEAD < end:
+            prefetch_owner(z, pfn + OWNER_AHEAD)
         state = state_at(z.page, pfn)
         order = block_order(state)
-        is_used = order >= 0 and not is_free(state)
+        is_used = order >= 0 and not is_free_head(state)
         verdict = rate_block(z, code_of(state), stop_at_pinned) if is_used else STAYS
         if verdict == MOVES:
             new, last, least = find_new_place(z, policy, pfn, order, last, least)

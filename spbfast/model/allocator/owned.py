@@ -40,7 +40,7 @@ from spbfast.model.allocator.resting import add_resting, count_pages, find_resti
 from spbfast.model.allocator.rmqueue import is_served_in_tainted, queue_high_water, rmqueue_in_mode
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, add_used
-from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, code_of, is_free, order_of, state_at
+from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, code_of, is_free_head, order_of, state_at
 
 
 @inline_kernel
@@ -70,7 +70,7 @@ def take_back_pageblock(z, pb, mt):
         if order == ORDER_NIBBLE or code_of(state) == CODE_PCP:
             pfn += 1
             continue
-        if is_free(state):
+        if is_free_head(state):
             del_from_free_list(z, pfn, order, mt)
             account_pages(z, pfn, -(1 << order))
             add_used(z, pfn, order, mt)

@@ -135,7 +135,7 @@ def find_own_order(mask, order, part, whole_first):
 
 
 @inline_kernel
-def mask_of(z, set_, mt):
+def order_mask(z, set_, mt):
     """Orders of type mt that have a free block in a set."""
     return np.int64(z.area.mask[set_ * NR_MT + mt])
 

@@ -25,7 +25,7 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.allocator.fallback import claim_fallback, steal_fallback
+from spbfast.model.allocator.fallback import claim_by_category, steal_by_category
 from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatomic
 from spbfast.model.allocator.ladder import find_preferred, rmqueue_beyond_preferred, take_found
 from spbfast.model.allocator.mainline import rmqueue_mainline
@@ -55,9 +55,9 @@ def rmqueue_after_ladder(z, policy, order, mt, flags):
     if optional and mt != MOVABLE and z.ev[Ev.SAW_FREE_PB]:
         z.ev[Ev.OUTCOME] = Outcome.REFUSED_OPTIONAL
         return -1
-    pfn = claim_fallback(z, policy, order, mt, flags)
+    pfn = claim_by_category(z, policy, order, mt, flags)
     if pfn < 0 and not flags & ALLOC_NOFRAGMENT:
-        pfn = steal_fallback(z, policy, order, mt)
+        pfn = steal_by_category(z, policy, order, mt)
     if pfn < 0:
         z.ev[Ev.OUTCOME] = Outcome.NO_PAGE
     return pfn

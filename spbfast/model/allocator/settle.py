@@ -32,7 +32,7 @@ from spbfast.model.allocator.spb import (
     queue_defrag,
     rate_list,
 )
-from spbfast.model.state.page_state import is_free, order_of, state_at
+from spbfast.model.state.page_state import is_free_head, order_of, state_at
 
 
 @kernel
@@ -48,7 +48,7 @@ def relabel_emptied(z, spb):
 def relabel_block(z, pfn):
     """Relabel the free block of whole pageblocks headed by `pfn`, if one is and it is not movable."""
     state = state_at(z.page, pfn)
-    if not is_free(state):
+    if not is_free_head(state):
         return
     pb = pfn >> PB_ORDER
     label = np.int64(z.pb.label[pb])

@@ -34,7 +34,7 @@ from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatom
 from spbfast.model.allocator.pcp import pcp_alloc
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
 from spbfast.model.state.shrink_layout import Shrink
 from spbfast.model.state.slab_layout import Slab
@@ -50,7 +50,7 @@ COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
 class World(NamedTuple):
     """Everything that a simulated machine is: what kernels above the allocator are handed as one."""
 
-    zone: Zone
+    zone: ZoneState
     node: Node
     slab: Slab
     standins: Standins

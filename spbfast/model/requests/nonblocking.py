@@ -21,7 +21,7 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.allocator.pick import mask_of
+from spbfast.model.allocator.pick import order_mask
 from spbfast.model.allocator.record import trace_relax
 from spbfast.model.requests.attempt import COSTLY_ORDER, add_reserves, try_page
 from spbfast.model.state.node import V
@@ -45,7 +45,7 @@ def has_lower_order(z, order):
             if z.spb.content[spb, MOVABLE] > 0:
                 return True
             for mt in range(NR_REQUEST_MT):
-                if mask_of(z, spb, mt) & below:
+                if order_mask(z, spb, mt) & below:
                     return True
     return False
 

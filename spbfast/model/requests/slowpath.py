@@ -30,7 +30,7 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import take_first
 from spbfast.model.allocator.highatomic import unreserve_highatomic
 from spbfast.model.allocator.pcp import drain_all
-from spbfast.model.allocator.pick import FRAGMENTS, find_fit, find_own_order, mask_of
+from spbfast.model.allocator.pick import FRAGMENTS, find_fit, find_own_order, order_mask
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used
@@ -62,7 +62,7 @@ def take_below_reserve(w, policy, order):
         slot = find_fit(z.index, lst, MOVABLE, order, 0)
         while slot >= 0:
             spb = np.int64(z.index.spb[lst, slot])
-            high = find_own_order(mask_of(z, spb, MOVABLE), order, FRAGMENTS, True)
+            high = find_own_order(order_mask(z, spb, MOVABLE), order, FRAGMENTS, True)
             if high >= 0:
                 pfn = take_first(z, spb, high, order, MOVABLE)
                 add_used(z, pfn, order, MOVABLE)
@@ -126,7 +126,7 @@ def has_free_block(z, order):
     """Whether any list of a type that can be asked for holds a block of at least `order`."""
     for set_ in range(z.area.mask.shape[0] // NR_MT):
         for mt in range(NR_REQUEST_MT):
-            if mask_of(z, set_, mt) >> order:
+            if order_mask(z, set_, mt) >> order:
                 return True
     return False
 

@@ -36,7 +36,7 @@ from spbfast.constants import (
     C,
     Pc,
 )
-from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, Zone
+from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, ZoneState
 from spbfast.model.state.page_state import STATE_HOLE, STATE_TAIL
 from spbfast.model.state.trace import NR_TALLY, NR_TH, NR_TP, NR_TRACE_FIELDS, Trace, nr_kinds
 
@@ -173,7 +173,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
     }
 
 
-def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
+def build_zone(spec: ZoneSpec) -> tuple[ZoneState, int]:
     """Allocate an unbooted zone: all pages holes or in use by nobody, all lists empty.
 
     Returns
@@ -196,7 +196,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
     def part(kind: Any, prefix: str) -> Any:
         return kind(*(arrays[f"{prefix}.{name}"] for name in kind._fields))
 
-    zone = Zone(
+    zone = ZoneState(
         geo=geo,
         page=part(Page, "page"),
         area=part(Area, "area"),
@@ -218,7 +218,7 @@ def build_zone(spec: ZoneSpec) -> tuple[Zone, int]:
     return zone, base
 
 
-def _fill(zone: Zone, spec: ZoneSpec) -> None:
+def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     geo = zone.geo
     first = geo.lo + _reserved(spec, geo.lo, geo.hi)
     zone.page.state[:] = STATE_TAIL
@@ -265,7 +265,7 @@ def _bit(i: int) -> np.int64:
     return np.uint64(1 << (i % 64)).astype(np.int64)  # type: ignore[no-any-return]
 
 
-def _fill_superpageblocks(zone: Zone, first: int) -> None:
+def _fill_superpageblocks(zone: ZoneState, first: int) -> None:
     """Every superpageblock with usable pageblocks joins EMPTY, ascending."""
     geo = zone.geo
     per_spb = 1 << (geo.spb_shift - PB_ORDER)
@@ -287,7 +287,7 @@ def _fill_superpageblocks(zone: Zone, first: int) -> None:
     zone.count[C.EMPTY_SPBS] = slot
 
 
-def boot_chunks(zone: Zone, start: int, end: int) -> np.ndarray:
+def boot_chunks(zone: ZoneState, start: int, end: int) -> np.ndarray:
     """Blocks in which boot releases [start, end): (n, 2) int64 of page index and order, ascending.
 
     Each chunk is as large as its alignment and the remaining length allow (__free_pages_memory).
@@ -302,7 +302,7 @@ def boot_chunks(zone: Zone, start: int, end: int) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def first_usable(zone: Zone) -> int:
+def first_usable(zone: ZoneState) -> int:
     """First page index that is neither outside the zone nor reserved."""
     state = zone.page.state
     holes = state == STATE_HOLE
@@ -316,7 +316,7 @@ def nbytes_of(spec: ZoneSpec) -> dict[str, int]:
     return {f.path: math.prod(sizes[d] for d in f.dims) * np.dtype(f.dtype).itemsize for f in FIELDS}
 
 
-def nbytes(zone: Zone) -> dict[str, int]:
+def nbytes(zone: ZoneState) -> dict[str, int]:
     """Bytes of state by field path."""
     total = {}
     for field in FIELDS:
@@ -327,7 +327,7 @@ def nbytes(zone: Zone) -> dict[str, int]:
     return total
 
 
-def copy_zone(zone: Zone) -> Zone:
+def copy_zone(zone: ZoneState) -> ZoneState:
     """Deep copy of every array; those that share memory lie side by side in the copy too."""
     links = np.stack([zone.page.next, zone.page.prev], axis=1)
 

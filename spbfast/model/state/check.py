@@ -41,7 +41,7 @@ from spbfast.constants import (
 )
 from spbfast.errors import InvariantError
 from spbfast.model.state.check_owned import check_owned
-from spbfast.model.state.layout import FIELDS, Zone
+from spbfast.model.state.layout import FIELDS, ZoneState
 from spbfast.model.state.scan import (
     FREE_LISTS,
     NR_FINDING,
@@ -86,12 +86,12 @@ class Tally(NamedTuple):
     nr_resting: np.ndarray  # pages on the lists of CPUs that own pageblocks, by superpageblock
 
 
-def check_zone(z: Zone, policy: np.ndarray | None = None) -> None:
+def check_zone(z: ZoneState, policy: np.ndarray | None = None) -> None:
     """Raise if the zone's state contradicts itself.
 
     Parameters
     ----------
-    z : Zone
+    z : ZoneState
         Between two events: nothing half done. About a second for 247 GiB.
     policy : int64 array, optional
         The policy that the zone was run with from its boot on; without it the rules of `sticky_content` and
@@ -124,7 +124,7 @@ def check_zone(z: Zone, policy: np.ndarray | None = None) -> None:
     _check_gauges(z, tally)
 
 
-def _new_tally(z: Zone) -> Tally:
+def _new_tally(z: ZoneState) -> Tally:
     nr_spb, nr_pb = z.geo.nr_spb, z.geo.nr_pb
     return Tally(
         nr=np.zeros(z.area.nr.size, np.int64),
@@ -140,7 +140,7 @@ def _new_tally(z: Zone) -> Tally:
     )
 
 
-def field_of(z: Zone, path: str) -> np.ndarray:
+def field_of(z: ZoneState, path: str) -> np.ndarray:
     """The array that a path of the field table names."""
     part: Any = z
     for name in path.split("."):
@@ -148,7 +148,7 @@ def field_of(z: Zone, path: str) -> np.ndarray:
     return part  # type: ignore[no-any-return]
 
 
-def _raise_if(z: Zone, found: int, finding: np.ndarray) -> None:
+def _raise_if(z: ZoneState, found: int, finding: np.ndarray) -> None:
     """Turn a kernel's finding into an exception."""
     if not found:
         return
@@ -163,7 +163,9 @@ def _place(array: np.ndarray, path: str, flat: int) -> str:
     return f"{path}[{', '.join(str(int(i)) for i in at)}]"
 
 
-def _compare(z: Zone, path: str, expected: np.ndarray, rule: str, where: np.ndarray | None = None) -> None:
+def _compare(
+    z: ZoneState, path: str, expected: np.ndarray, rule: str, where: np.ndarray | None = None
+) -> None:
     """Raise at the first element (of those chosen by `where`) that is not as expected."""
     array = field_of(z, path)
     differs = array != expected
@@ -175,7 +177,7 @@ def _compare(z: Zone, path: str, expected: np.ndarray, rule: str, where: np.ndar
         raise InvariantError(f"{path} {rule}", _place(array, path, flat), int(wanted), int(array.flat[flat]))
 
 
-def _demand(z: Zone, path: str, holds: np.ndarray, rule: str, expected: Any = "another value") -> None:
+def _demand(z: ZoneState, path: str, holds: np.ndarray, rule: str, expected: Any = "another value") -> None:
     """Raise at the first element of which `holds` is false."""
     if not holds.all():
         array = field_of(z, path)
@@ -183,13 +185,13 @@ def _demand(z: Zone, path: str, holds: np.ndarray, rule: str, expected: Any = "a
         raise InvariantError(f"{path} {rule}", _place(array, path, flat), expected, int(array.flat[flat]))
 
 
-def _check_masks(z: Zone, lengths: np.ndarray) -> None:
+def _check_masks(z: ZoneState, lengths: np.ndarray) -> None:
     filled = lengths.reshape(-1, NR_ORDERS, NR_MT) > 0
     mask = (filled << np.arange(NR_ORDERS)[None, :, None]).sum(axis=1)
     _compare(z, "area.mask", mask.reshape(-1), "must have a bit for every list that is not empty")
 
 
-def _check_owners(z: Zone, tally: Tally) -> None:
+def _check_owners(z: ZoneState, tally: Tally) -> None:
     owner = z.pb.owner.astype(np.int64)
     _demand(z, "pb.owner", (owner >= 0) & (owner <= z.geo.nr_cpus), "must be a CPU + 1, or 0 for none")
     label = z.pb.label.astype(np.int64)
@@ -201,7 +203,7 @@ def _check_owners(z: Zone, tally: Tally) -> None:
     _compare(z, "pcp.nr_owned", nr, "must be the pageblocks that the CPU owns, by label")
 
 
-def _check_pcp(z: Zone, lengths: np.ndarray, resting: np.ndarray, tally: Tally) -> None:
+def _check_pcp(z: ZoneState, lengths: np.ndarray, resting: np.ndarray, tally: Tally) -> None:
     _compare(z, "pcp.nr", lengths, "must be the length of its list")
     _compare(z, "pcp.resting", resting, "must be the length of its list")
     found = int(lengths.sum() + resting.sum())
@@ -224,7 +226,7 @@ def _check_pcp(z: Zone, lengths: np.ndarray, resting: np.ndarray, tally: Tally) 
     _compare(z, "pcp.cpu", expected, "must be the pages on the lists, or in its range")
 
 
-def _check_pageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> None:
+def _check_pageblocks(z: ZoneState, policy: np.ndarray | None, tally: Tally) -> None:
     _compare(z, "pb.used", tally.used, "must be the pages in use by requested type")
     label = z.pb.label.astype(np.int64)
     exists = (label >= 0) & (label < z.geo.nr_mt)
@@ -247,7 +249,7 @@ def _check_pageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> None:
         _demand(z, "pb.label", label != Mt.HIGHATOMIC, "must not be highatomic without a reserve")
 
 
-def _check_superpageblocks(z: Zone, policy: np.ndarray | None, tally: Tally) -> None:
+def _check_superpageblocks(z: ZoneState, policy: np.ndarray | None, tally: Tally) -> None:
     nr_spb = z.geo.nr_spb
     per_spb = z.geo.nr_pb // nr_spb
     total = (tally.holes < PB_PAGES).reshape(nr_spb, per_spb).sum(axis=1)
@@ -280,7 +282,7 @@ def _lists(total: np.ndarray, free: np.ndarray, content: np.ndarray, contig: np.
     return np.where(total == 0, LIST_NONE, lists)
 
 
-def _check_index(z: Zone) -> None:
+def _check_index(z: ZoneState) -> None:
     nr_lists, nr_slots = z.index.spb.shape
     spb = np.flatnonzero(z.spb.list >= 0)
     lst, slot = z.spb.list[spb], z.spb.slot[spb]
@@ -317,7 +319,7 @@ def _check_index(z: Zone) -> None:
     _check_bitmaps(z)
 
 
-def _check_bitmaps(z: Zone) -> None:
+def _check_bitmaps(z: ZoneState) -> None:
     """What the choice by bitmap reads: bits by superpageblock number."""
     spb = np.arange(z.geo.nr_spb)
     category = np.full(z.index.in_category.shape[1] * 64, -1)
@@ -342,7 +344,7 @@ def _pack(bits: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=-1, bitorder="little").view("<i8").astype(np.int64)
 
 
-def _check_gauges(z: Zone, tally: Tally) -> None:
+def _check_gauges(z: ZoneState, tally: Tally) -> None:
     nr = tally.nr.reshape(-1, NR_ORDERS, NR_MT)
     pages = (nr.sum(axis=0) << np.arange(NR_ORDERS)[:, None]).sum(axis=0)
     lists = np.bincount(z.spb.list[z.spb.list >= 0], minlength=LIST_ISOLATED + 1)

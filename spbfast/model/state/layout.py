@@ -135,7 +135,7 @@ class Slots(NamedTuple):
 
 
 @by_reference(inner={"records": (RECORD_FIELDS,), "walks": (NR_OUTCOMES,)})
-class Zone(NamedTuple):
+class ZoneState(NamedTuple):
     """One zone. Kernels take the whole of it or the part they need."""
 
     geo: Geo
@@ -156,7 +156,7 @@ class Zone(NamedTuple):
     trace: Trace
 
 
-class Field(NamedTuple):
+class ArrayField(NamedTuple):
     """One row of the field table. `dims` names sizes of `build.py`; `check` says if a flip must be found."""
 
     path: str
@@ -168,58 +168,84 @@ class Field(NamedTuple):
 
 
 FIELDS = (
-    Field(
+    ArrayField(
         "page.next", "int32", ("links",), "page index", "next block of its list; owner + 1, negated, in use"
     ),
-    Field("page.prev", "int32", ("links",), "page index", "previous block of its list; owner's slot in use"),
-    Field("page.state", "int8", ("pages",), "code", "free sign, code and order of the block headed here"),
-    Field("area.nr", "int32", ("set_order_mt",), "blocks", "length of each free list"),
-    Field("area.mask", "int32", ("set_mt",), "bit set", "orders whose list is not empty"),
-    Field("pb.label", "int8", ("pb",), "migratetype", "type of the pageblock"),
-    Field("pb.bits", "int8", ("pb",), "bit set", "types that live here or lived here (sticky); reserved"),
-    Field("pb.used", "int16", ("pb", "four"), "pages", "in-use pages by requested type"),
-    Field("pb.mark", "int32", ("pb",), "event", "last event that tried to evacuate it", False),
-    Field("spb.nr_free_pb", "int32", ("spb",), "pageblocks", "wholly free pageblocks"),
-    Field("spb.nr_free_pages", "int32", ("spb",), "pages", "pages on its free lists"),
-    Field("spb.total", "int32", ("spb",), "pageblocks", "usable pageblocks"),
-    Field("spb.full_length", "int8", ("spb",), "bool", "has its whole length of usable pageblocks"),
-    Field("spb.content", "int32", ("spb", "four"), "pageblocks", "pageblocks with the content bit, by type"),
-    Field("spb.pinned", "int32", ("spb",), "pages", "movable pages in use that cannot be migrated"),
-    Field("spb.list", "int32", ("spb",), "list", "list of category and fullness it is on"),
-    Field("spb.slot", "int32", ("spb",), "slot", "its place on that list"),
-    Field("spb.defrag_mark", "int64", ("spb",), "event", "last event that asked to defragment it", False),
-    Field("index.spb", "int32", ("lists", "slots"), "superpageblock", "list order, head first, with gaps"),
-    Field("index.live", "int64", ("lists", "words"), "bit set", "slots in use"),
-    Field("index.fit", "int64", ("lists", "three", "orders", "words"), "bit set", "slots that can serve"),
-    Field("index.tail", "int32", ("lists",), "slot", "next slot to use"),
-    Field("index.len", "int32", ("lists",), "superpageblocks", "length of each list"),
-    Field("index.hint", "int32", ("orders", "three"), "superpageblock", "last good one, or -1", False),
-    Field("index.in_category", "int64", ("four", "spb_words"), "bit set", "superpageblocks of each category"),
-    Field("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
-    Field("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
-    Field("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
-    Field("pb.owner", "int16", ("pb",), "CPU + 1", "CPU that owns the pageblock, 0 none"),
-    Field("pb.next", "int32", ("pb_links",), "pageblock", "next with fragments to take back; -1 on no list"),
-    Field("pb.prev", "int32", ("pb_links",), "pageblock", "previous one of that list"),
-    Field("spb.nr_resting_pages", "int32", ("spb",), "pages", "pages at rest with owning CPUs"),
-    Field("pcp.resting", "int32", ("resting_lists",), "blocks", "length of each list of an owning CPU"),
-    Field("pcp.nr_owned", "int32", ("cpu_types",), "pageblocks", "pageblocks owned, by CPU and label"),
-    Field("slots.link", "int32", ("slots_pool",), "page index + 1", "block in each owner's slot, 0 empty"),
-    Field("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
-    Field("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
-    Field("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
-    Field("ev", "int64", ("ev",), "mixed", "what the running event did", False),
-    Field("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),
-    Field("noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False),
-    Field("records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False),
-    Field("walks", "int64", ("two", "outcomes"), "superpageblocks", "searches and visits by rung", False),
-    Field("tally", "int64", ("tally",), "events", "causes that counters are made of", False),
-    Field("trace.head", "int64", ("trace_head",), "mixed", "kinds of records kept, their number", False),
-    Field("trace.nr", "int64", ("trace_kinds",), "records", "records met, by kind", False),
-    Field("trace.where", "int64", ("trace_kinds",), "buffer", "buffer of each kind", False),
-    Field(
+    ArrayField(
+        "page.prev", "int32", ("links",), "page index", "previous block of its list; owner's slot in use"
+    ),
+    ArrayField(
+        "page.state", "int8", ("pages",), "code", "free sign, code and order of the block headed here"
+    ),
+    ArrayField("area.nr", "int32", ("set_order_mt",), "blocks", "length of each free list"),
+    ArrayField("area.mask", "int32", ("set_mt",), "bit set", "orders whose list is not empty"),
+    ArrayField("pb.label", "int8", ("pb",), "migratetype", "type of the pageblock"),
+    ArrayField(
+        "pb.bits", "int8", ("pb",), "bit set", "types that live here or lived here (sticky); reserved"
+    ),
+    ArrayField("pb.used", "int16", ("pb", "four"), "pages", "in-use pages by requested type"),
+    ArrayField("pb.mark", "int32", ("pb",), "event", "last event that tried to evacuate it", False),
+    ArrayField("spb.nr_free_pb", "int32", ("spb",), "pageblocks", "wholly free pageblocks"),
+    ArrayField("spb.nr_free_pages", "int32", ("spb",), "pages", "pages on its free lists"),
+    ArrayField("spb.total", "int32", ("spb",), "pageblocks", "usable pageblocks"),
+    ArrayField("spb.full_length", "int8", ("spb",), "bool", "has its whole length of usable pageblocks"),
+    ArrayField(
+        "spb.content", "int32", ("spb", "four"), "pageblocks", "pageblocks with the content bit, by type"
+    ),
+    ArrayField("spb.pinned", "int32", ("spb",), "pages", "movable pages in use that cannot be migrated"),
+    ArrayField("spb.list", "int32", ("spb",), "list", "list of category and fullness it is on"),
+    ArrayField("spb.slot", "int32", ("spb",), "slot", "its place on that list"),
+    ArrayField(
+        "spb.defrag_mark", "int64", ("spb",), "event", "last event that asked to defragment it", False
+    ),
+    ArrayField(
+        "index.spb", "int32", ("lists", "slots"), "superpageblock", "list order, head first, with gaps"
+    ),
+    ArrayField("index.live", "int64", ("lists", "words"), "bit set", "slots in use"),
+    ArrayField(
+        "index.fit", "int64", ("lists", "three", "orders", "words"), "bit set", "slots that can serve"
+    ),
+    ArrayField("index.tail", "int32", ("lists",), "slot", "next slot to use"),
+    ArrayField("index.len", "int32", ("lists",), "superpageblocks", "length of each list"),
+    ArrayField("index.hint", "int32", ("orders", "three"), "superpageblock", "last good one, or -1", False),
+    ArrayField(
+        "index.in_category", "int64", ("four", "spb_words"), "bit set", "superpageblocks of each category"
+    ),
+    ArrayField("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
+    ArrayField("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
+    ArrayField("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
+    ArrayField("pb.owner", "int16", ("pb",), "CPU + 1", "CPU that owns the pageblock, 0 none"),
+    ArrayField(
+        "pb.next", "int32", ("pb_links",), "pageblock", "next with fragments to take back; -1 on no list"
+    ),
+    ArrayField("pb.prev", "int32", ("pb_links",), "pageblock", "previous one of that list"),
+    ArrayField("spb.nr_resting_pages", "int32", ("spb",), "pages", "pages at rest with owning CPUs"),
+    ArrayField("pcp.resting", "int32", ("resting_lists",), "blocks", "length of each list of an owning CPU"),
+    ArrayField("pcp.nr_owned", "int32", ("cpu_types",), "pageblocks", "pageblocks owned, by CPU and label"),
+    ArrayField(
+        "slots.link", "int32", ("slots_pool",), "page index + 1", "block in each owner's slot, 0 empty"
+    ),
+    ArrayField("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
+    ArrayField("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
+    ArrayField("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
+    ArrayField("ev", "int64", ("ev",), "mixed", "what the running event did", False),
+    ArrayField("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),
+    ArrayField(
+        "noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False
+    ),
+    ArrayField(
+        "records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False
+    ),
+    ArrayField(
+        "walks", "int64", ("two", "outcomes"), "superpageblocks", "searches and visits by rung", False
+    ),
+    ArrayField("tally", "int64", ("tally",), "events", "causes that counters are made of", False),
+    ArrayField("trace.head", "int64", ("trace_head",), "mixed", "kinds of records kept, their number", False),
+    ArrayField("trace.nr", "int64", ("trace_kinds",), "records", "records met, by kind", False),
+    ArrayField("trace.where", "int64", ("trace_kinds",), "buffer", "buffer of each kind", False),
+    ArrayField(
         "trace.rows", "int64", ("trace_bufs", "trace_rows", "trace_fields"), "mixed", "records by kind", False
     ),
-    Field("trace.clock", "int64", ("one",), "ns", "simulated time", False),
-    Field("trace.zone", "int64", ("one",), "zone", "number of the zone", False),
+    ArrayField("trace.clock", "int64", ("one",), "ns", "simulated time", False),
+    ArrayField("trace.zone", "int64", ("one",), "zone", "number of the zone", False),
 )

@@ -9,11 +9,11 @@ import numpy as np
 
 from spbfast.constants import MAX_ORDER
 from spbfast.errors import ZoneError
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.page_state import CODE_CONTIG, CODE_OWNED, CODE_PCP, CODE_SHIFT, ORDER_NIBBLE
 
 
-def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
+def must_be_held(z: ZoneState, base: int, index: np.ndarray) -> None:
     """Raise ZoneError for the first page index that no held block begins at, or that is named twice.
 
     `base` is the absolute pfn of page index 0; `index` is int64, one-dimensional.
@@ -26,9 +26,7 @@ def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
     state = z.page.state[index].astype(np.int64)
     code = state >> CODE_SHIFT
     inside_grab = (code == CODE_CONTIG) & (index & ((1 << geo.spb_shift) - 1) != 0)
-    wrong = (
-        (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (code >= CODE_OWNED) | inside_grab
-    )
+    wrong = (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (code >= CODE_OWNED) | inside_grab
     if wrong.any():
         raise ZoneError(describe_not_held(z, base, int(index[np.argmax(wrong)])))
     _, firsts = np.unique(index, return_index=True)
@@ -38,7 +36,7 @@ def must_be_held(z: Zone, base: int, index: np.ndarray) -> None:
         raise ZoneError(f"pfn {int(index[np.argmax(again)]) + base:#x} is named twice")
 
 
-def describe_not_held(z: Zone, base: int, index: int) -> str:
+def describe_not_held(z: ZoneState, base: int, index: int) -> str:
     """Why no held block begins at a page of the zone."""
     pfn = f"pfn {index + base:#x}"
     for order in range(MAX_ORDER + 1):

@@ -75,7 +75,7 @@ def pcp_state(order, mt):
 
 
 @inline_kernel
-def is_free(state):
+def is_free_head(state):
     """Whether the page heads a free block."""
     return state < 0
 

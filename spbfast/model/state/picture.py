@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import LIST_ISOLATED, MOVABLE, NR_REQUEST_MT, PB_PAGES, RECLAIMABLE, UNMOVABLE
-from spbfast.model.state.layout import Zone
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.page_state import STATE_HOLE
 
 _U, _M, _R = 1 << UNMOVABLE, 1 << MOVABLE, 1 << RECLAIMABLE
@@ -36,7 +36,7 @@ BUILDABLE = ".MURTXmurtx"
 MAX_COLUMNS = 110  # longer pictures have a line for each superpageblock
 
 
-def pageblock_letters(z: Zone) -> list[str]:
+def pageblock_letters(z: ZoneState) -> list[str]:
     """The letter of every pageblock of the arrays, those without memory included."""
     nr_pb, geo = z.geo.nr_pb, z.geo
     first = np.arange(nr_pb) * PB_PAGES
@@ -53,7 +53,7 @@ def pageblock_letters(z: Zone) -> list[str]:
     return out
 
 
-def picture(z: Zone) -> str:
+def picture(z: ZoneState) -> str:
     """Text picture of a zone, e.g. ``MMMM.... UM...... ........``."""
     letters = pageblock_letters(z)
     per_spb = z.geo.nr_pb // z.geo.nr_spb

@@ -36,7 +36,7 @@ from spbfast.model.state.page_state import (
     code_of,
     free_mt,
     free_state,
-    is_free,
+    is_free_head,
     is_free_of_order,
     order_of,
     pcp_mt,
@@ -314,7 +314,7 @@ def check_block(page, label, slots, geo, pfn, tally, finding):
         return find(finding, IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
     if check_extent(page, geo, pfn, order, finding):
         return 1
-    if is_free(state):
+    if is_free_head(state):
         mt = free_mt(state)
         if check_free_block(page, label, geo, pfn, order, mt, finding):
             return 1

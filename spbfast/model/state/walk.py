@@ -21,7 +21,7 @@ from spbfast.constants import (
 from spbfast.jit.decorators import entry_kernel
 
 if TYPE_CHECKING:
-    from spbfast.model.state.layout import Zone
+    from spbfast.model.state.layout import ZoneState
 
 _LOW = 0xFFFFFFFF
 _FNV_PRIME_LOW = 0x1B3  # the prime is 2**40 + 0x1b3
@@ -58,7 +58,7 @@ def walk_lists(links, head0, lo, lengths, high, low, pfns):
         low[i] = b
 
 
-def read_lists(z: Zone, head0: int, nr: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_lists(z: ZoneState, head0: int, nr: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Contents of `nr` lists whose heads follow each other from link `head0`.
 
     Returns
@@ -80,24 +80,24 @@ def read_lists(z: Zone, head0: int, nr: int) -> tuple[np.ndarray, np.ndarray, np
     return lengths, hashes, pfns[:total]
 
 
-def nr_sets(z: Zone) -> int:
+def nr_sets(z: ZoneState) -> int:
     """Sets of free lists: one a superpageblock, or one for the zone in mainline mode."""
     return z.area.mask.size // NR_MT
 
 
-def read_free_lists(z: Zone) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_free_lists(z: ZoneState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Free lists of all sets: lengths and hashes as [sets, orders, migratetypes], pages concatenated."""
     shape = (nr_sets(z), NR_ORDERS, NR_MT)
     lengths, hashes, pfns = read_lists(z, z.geo.list0, int(np.prod(shape)))
     return lengths.reshape(shape), hashes.reshape(shape), pfns
 
 
-def read_pcp_lists(z: Zone, cpu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_pcp_lists(z: ZoneState, cpu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The per-CPU lists of one CPU: lengths, hashes, pages concatenated."""
     return read_lists(z, z.geo.pcp0 + cpu * NR_PCP_LISTS, NR_PCP_LISTS)
 
 
-def spb_lists(z: Zone) -> list[list[int]]:
+def spb_lists(z: ZoneState) -> list[list[int]]:
     """Members of every superpageblock list, head to tail."""
     out = []
     for lst in range(z.index.live.shape[0]):
@@ -106,7 +106,7 @@ def spb_lists(z: Zone) -> list[list[int]]:
     return out
 
 
-def read_places(z: Zone) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_places(z: ZoneState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Category, bucket and position of every superpageblock, by the lists themselves; -1: on none."""
     category, bucket, pos = (np.full(z.geo.nr_spb, -1) for _ in range(3))
     for lst, members in enumerate(spb_lists(z)):

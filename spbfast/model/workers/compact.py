@@ -26,7 +26,7 @@ from spbfast.constants import (
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.choose import find_by_address
 from spbfast.model.allocator.migrate import evacuate_pageblock
-from spbfast.model.allocator.pick import mask_of
+from spbfast.model.allocator.pick import order_mask
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.state.node import NEVER, N, Now, V, Wk
@@ -152,7 +152,7 @@ def wake_compaction(node, order):
 def has_movable_block(z, order):
     """Whether a movable request of that order could be served from free lists."""
     if z.geo.set_mask == 0:
-        return mask_of(z, 0, MOVABLE) >> order != 0
+        return order_mask(z, 0, MOVABLE) >> order != 0
     in_clean = find_by_address(z, CLEAN, MOVABLE, MOVABLE, order, 0)
     return in_clean >= 0 or find_by_address(z, EMPTY, MOVABLE, MOVABLE, order, 0) >= 0
 

@@ -36,7 +36,7 @@ from spbfast.model.state.page_state import (
     CODE_PINNED,
     block_order,
     code_of,
-    is_free,
+    is_free_head,
     set_tail,
     state_at,
 )
@@ -73,7 +73,7 @@ def isolate_free(z, start, end):
     while pfn < end:
         state = state_at(z.page, pfn)
         order = block_order(state)
-        if order >= 0 and is_free(state):
+        if order >= 0 and is_free_head(state):
             del_from_free_list(z, pfn, order, np.int64(z.pb.label[pfn >> PB_ORDER]))
             account_pages(z, pfn, -(1 << order))
         pfn += 1 if order < 0 else 1 << order

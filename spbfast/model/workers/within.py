@@ -17,7 +17,14 @@ from spbfast.model.allocator.migrate import event_mark, is_busy_thrice, move_blo
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list
-from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of, is_free, state_at
+from spbfast.model.state.page_state import (
+    CODE_MOVABLE,
+    CODE_PINNED,
+    block_order,
+    code_of,
+    is_free_head,
+    state_at,
+)
 
 TARGET, CURSOR = 0, 1  # in `z.scratch`: pageblock that is being filled, next page of it to look at
 
@@ -69,7 +76,7 @@ def take_in_target(z, order):
     while pfn < end:
         state = state_at(z.page, pfn)
         high = block_order(state)
-        if high >= order and is_free(state):
+        if high >= order and is_free_head(state):
             z.scratch[CURSOR] = pfn + (1 << order)
             z.ev[Ev.FREE_SCANNED] += 1 << high
             return take_block(z, pfn, high, order, MOVABLE)
@@ -109,7 +116,7 @@ def empty_into_fullest(z, policy, spb, source):
         z.ev[Ev.MIGRATE_SCANNED] += 1
         state = state_at(z.page, pfn)
         order = block_order(state)
-        if order < 0 or is_free(state):
+        if order < 0 or is_free_head(state):
             pfn += 1 if order < 0 else 1 << order
             continue
         if code_of(state) == CODE_PINNED:
