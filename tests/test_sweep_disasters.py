@@ -166,7 +166,7 @@ def test_a_worker_that_starts_again_slowly_is_waited_for(
 def test_a_sweep_ends_when_no_worker_process_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spbfast.errors import SetupError
     from spbfast.sweep.pools import pool as executor
-    from spbfast.sweep.pools.request import Request
+    from spbfast.sweep.pools.contract import Request
 
     class Client:
         status = "running"

@@ -110,7 +110,7 @@ def resume_command(
     quiet: QuietOpt = False,
 ) -> None:
     """Continue a sweep from its results directory alone."""
-    from spbfast.sweep.run.options import SweepOptions
+    from spbfast.sweep.run.sweepoptions import SweepOptions
     from spbfast.sweep.store.inputs import load_stored
 
     job = load_stored(directory, extra=set_ or ())

@@ -102,7 +102,7 @@ def sweep_command(
 
         typer.echo(job_script(job.executor, outdir))
         return
-    from spbfast.sweep.run import options as texts
+    from spbfast.sweep.run import sweepoptions as texts
 
     options = texts.SweepOptions(
         retry_failed=retry_failed,

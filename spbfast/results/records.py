@@ -17,7 +17,7 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
-from spbfast.sweep.store.shards import put
+from spbfast.sweep.store.shards import put_variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,7 +78,7 @@ def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: RecordF
                 values = np.repeat(np.arange(len(parts), dtype="i4"), lengths)
             else:
                 values = np.concatenate([part.columns[column.name] for part in parts])
-            put(group, column.name, ("record",), values, dtype=column.dtype, attrs=_attrs(column))
+            put_variable(group, column.name, ("record",), values, dtype=column.dtype, attrs=_attrs(column))
 
 
 def _attrs(column: RecordField) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from spbfast.sweep.points.plan import Plan, make_plan
 from spbfast.sweep.run.driver import run_sweep
-from spbfast.sweep.run.options import SweepOptions
 from spbfast.sweep.run.outcome import SweepOutcome
+from spbfast.sweep.run.sweepoptions import SweepOptions
 from spbfast.sweep.store.consolidate import consolidate, results_digest
 
 __all__ = [

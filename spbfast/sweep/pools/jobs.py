@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
+from spbfast.sweep.pools.contract import Request
 from spbfast.sweep.pools.limits import MIB, worker_budget
 from spbfast.sweep.pools.local import LOOPBACK, dask_settings, tell_dashboard
-from spbfast.sweep.pools.request import Request
 from spbfast.sweep.pools.security import INSECURE_WARNING, shared_credentials
 
 

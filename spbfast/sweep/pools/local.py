@@ -20,7 +20,7 @@ from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
 from spbfast.sweep.pools.clock import install
-from spbfast.sweep.pools.request import Request
+from spbfast.sweep.pools.contract import Request
 from spbfast.sweep.pools.security import (
     INSECURE_WARNING,
     check_address,

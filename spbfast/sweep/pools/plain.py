@@ -15,8 +15,8 @@ from typing import Any
 
 from spbfast.sweep.points.plan import Batch
 from spbfast.sweep.pools import worker
+from spbfast.sweep.pools.contract import Outcome, Pool, Request
 from spbfast.sweep.pools.limits import choose_workers, memory_for_runs
-from spbfast.sweep.pools.request import Outcome, Pool, Request
 
 
 class SerialPool:

@@ -19,11 +19,11 @@ from typing import Any
 from spbfast.errors import SetupError
 from spbfast.sweep.points.plan import Batch
 from spbfast.sweep.pools import worker
+from spbfast.sweep.pools.contract import Outcome, Pool, Request
 from spbfast.sweep.pools.jobs import job_client
 from spbfast.sweep.pools.limits import MIB, PROCESS_BYTES, local_workers, worker_budget
 from spbfast.sweep.pools.local import address_client, local_client
 from spbfast.sweep.pools.plain import SerialPool
-from spbfast.sweep.pools.request import Outcome, Pool, Request
 
 ROLL_CALL_S = 5.0
 FIRST_WORD_S, NEXT_WORD_S = 20.0, 600.0

@@ -29,7 +29,7 @@ from spbfast.outputs.variables import VARIABLES, add_summaries, at_level, check_
 from spbfast.sweep.points.plan import Batch, Task
 from spbfast.sweep.store.atomic import hostname, write_json
 from spbfast.sweep.store.directory import Store, quarantine
-from spbfast.sweep.store.notes import note
+from spbfast.sweep.store.notes import notebook
 from spbfast.sweep.store.shards import (
     FAILED,
     INTERRUPTED,
@@ -114,7 +114,7 @@ def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict
         if account is not None and len(said) < SAID:
             said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
         if result.status == FAILED:
-            rerun = rerun_command(task, str(store.dir))
+            rerun = how_to_rerun(task, str(store.dir))
             write_json(store.failure_path(task.cell), {**(account or {}), "rerun": rerun})
     return said
 
@@ -169,14 +169,14 @@ def run_batch(
     run = prepare(engine).run_replicate
     flag = stop_flag(sweep)
     start = time.perf_counter()
-    at = note(store.running)
+    notes = notebook(store.running)
     results = []
     for task in batch.tasks:
-        at.put(batch_id, task.cell)
+        notes.put(batch_id, task.cell)
         results.append(run_cell(task, run, level, flag.is_set, timeout_s))
     said = _say_failures(store, batch, results)
     shard_id = _write_ended(store, batch, results)
-    at.put(batch_id, None)
+    notes.put(batch_id, None)
     return _receipt(shard_id, results, time.perf_counter() - start, said)
 
 
@@ -277,7 +277,7 @@ def signature(error: BaseException) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def rerun_command(task: Task, directory: str | Path) -> str:
+def how_to_rerun(task: Task, directory: str | Path) -> str:
     """The command that runs a point of a results directory again."""
     return shlex.join(["spbfast", "rerun", str(directory), f"{task.cell.point_id:016x}"])
 

@@ -1,4 +1,4 @@
-"""The loop of a sweep: a bounded window of batches on their way, receipts coming back.
+"""The loop of a sweep: batches go out, a bounded number at a time, and receipts come back.
 
 Owns what is still to do, what has been learnt about costs and losses, and the reasons to stop. Bulk data
 never comes here: workers write shards and send receipts. Setting up and ending are in driver.py.
@@ -13,8 +13,8 @@ from typing import Any
 from spbfast.errors import ResultsError, SetupError, StorageError
 from spbfast.sweep.points.plan import Batch, Cell, Plan, Task, auto_batch_size
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.request import Outcome, Pool
-from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Verdict
+from spbfast.sweep.pools.contract import Outcome, Pool
+from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Retries
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.progress import Progress
 from spbfast.sweep.run.signals import StopRequest
@@ -64,8 +64,7 @@ class Conductor:
     ) -> None:
         self.plan, self.store, self.status, self.attempts = plan, store, status, attempts
         self.display, self.stop, self.policy, self.batch = display, stop, policy, batch
-        self.deadline: float | None = None
-        self.deadline_name = ""
+        self.deadline, self.deadline_name = float("inf"), ""
         self.usurped = False
         self.todo: deque[Cell] = deque()
         self.alone: deque[Cell] = deque()
@@ -87,8 +86,7 @@ class Conductor:
             return self.stop.name
         if self.policy.reason:
             return self.policy.reason
-        late = self.deadline is not None and time.monotonic() >= self.deadline
-        return self.deadline_name if late else ""
+        return self.deadline_name if time.monotonic() >= self.deadline else ""
 
     def run(self, todo: list[Cell], pool: Pool, needs: Needs) -> None:
         """Run these cells, or as many as there is time for."""
@@ -99,10 +97,7 @@ class Conductor:
         while self.todo or self.alone or self.flying:
             if end is None and (reason := self.stopped_by):
                 end = time.monotonic() + GRACE_S
-                self.todo.clear()
-                self.alone.clear()
-                pool.stop()
-                self.display.message(f"stopping ({reason}): running batches end at the next quantum")
+                self._stop(pool, reason)
             while self.flying < pool.window and (batch := self._next_batch(pool)) is not None:
                 pool.submit(batch, needs.of(batch))
                 self.flying += 1
@@ -115,6 +110,12 @@ class Conductor:
             elif time.monotonic() > end:
                 break
         pool.settle(SETTLE_S if end is None else STOPPED_SETTLE_S)
+
+    def _stop(self, pool: Pool, reason: str) -> None:
+        self.todo.clear()
+        self.alone.clear()
+        pool.stop()
+        self.display.message(f"stopping ({reason}): running batches end at the next quantum")
 
     def _next_batch(self, pool: Pool) -> Batch | None:
         """The next cells, as many as make about five seconds; a suspect goes alone."""
@@ -141,15 +142,17 @@ class Conductor:
             raise receipt
         if isinstance(receipt, BaseException):
             self._take_loss(batch, receipt)
-            return
+        else:
+            self._take_receipt(batch, receipt)
+
+    def _take_receipt(self, batch: Batch, receipt: dict[str, Any]) -> None:
         codes = [int(c) for c in receipt["statuses"]]
         found = list(zip(batch.tasks, codes, strict=True))
         ended = [(t.cell, c) for t, c in found if c in (OK, FAILED)]
         if ended:
             self._see(str(receipt["batch"]))
-            self.store.append(
-                {**receipt, "statuses": "".join(str(c) for _, c in ended)}, [cell for cell, _ in ended]
-            )
+            line = {**receipt, "statuses": "".join(str(c) for _, c in ended)}
+            self.store.append(line, [cell for cell, _ in ended])
         said = receipt.get("said", {})
         for i, (task, code) in enumerate(found):
             what = said.get(i, {})
@@ -157,11 +160,17 @@ class Conductor:
                 self._settle(task.cell, code)
                 self.policy.take(code == OK, what.get("sign", ""), what.get("text", ""))
             elif code != INTERRUPTED and not self.stopped_by:
-                verdict = self.losses.convict([task], {task.cell})
-                self._sentence(verdict, code, str(what.get("text", "")))
+                self._try_again(self.losses.retry([task], {task.cell}), code, str(what.get("text", "")))
         self.n_new += len(ended)
         self.events += int(receipt["events"])
         self.busy_s += float(receipt["wall_s"])
+
+    def _take_loss(self, batch: Batch, error: BaseException) -> None:
+        """A worker died or could not be reached: try again what was not at fault, and the suspect alone."""
+        if self.stopped_by:
+            return
+        retries = self.losses.explain(batch, read_notes(self.store.running))
+        self._try_again(retries, LOST, str(error) or type(error).__name__)
 
     def _settle(self, cell: Cell, code: int) -> None:
         old = self.status.get(cell)
@@ -173,7 +182,7 @@ class Conductor:
             self.store.failure_path(cell).unlink(missing_ok=True)
 
     def _see(self, batch_id: str) -> None:
-        """Make sure that a shard of which a receipt came is there for us too."""
+        """Wait until the shard of a receipt is visible here too."""
         path = self.store.shard_path(batch_id)
         end = time.monotonic() + VISIBLE_S
         while not path.is_file():
@@ -185,36 +194,28 @@ class Conductor:
                 )
             time.sleep(POLL_S)
 
-    def _take_loss(self, batch: Batch, error: BaseException) -> None:
-        """A worker died or could not be reached: try again what was not at fault, and the suspect alone."""
-        if self.stopped_by:
-            return
-        verdict = self.losses.judge(batch, read_notes(self.store.running))
-        self._sentence(verdict, LOST, str(error) or type(error).__name__)
-
-    def _sentence(self, verdict: Verdict, code: int, text: str) -> None:
-        self.todo.extendleft(reversed(verdict.again))
-        self.alone.extend(verdict.alone)
-        for cell in verdict.alone:
+    def _try_again(self, retries: Retries, code: int, text: str) -> None:
+        self.todo.extendleft(reversed(retries.again))
+        self.alone.extend(retries.alone)
+        for cell in retries.alone:
             self.n_losses += 1
             if self.n_losses <= LOSSES_TOLD:
                 self.display.message(
                     f"point {cell.point_id:016x} replicate {cell.replicate}: {text}; try "
                     f"{self.losses.blame[cell] + 1} of {TRIES} will be alone"
                 )
-        if verdict.given_up:
-            self._give_up(verdict.given_up, code, text)
+        if retries.given_up:
+            self._give_up(retries.given_up, code, text)
 
     def _give_up(self, tasks: list[Task], code: int, text: str) -> None:
         self.display.message(f"gave up after {TRIES} tries: {len(tasks)} runs, {text}")
         shard = Batch(tuple(tasks))
-        write_shard(
-            self.store.shard_path(shard.batch_id), [CellResult(t.cell, code, {"seed": t.seed}) for t in tasks]
-        )
+        lost = [CellResult(t.cell, code, {"seed": t.seed}) for t in tasks]
+        write_shard(self.store.shard_path(shard.batch_id), lost)
         error = worker.RunTimeoutError(text) if code == TIMEOUT else worker.WorkerLostError(text)
         for task in tasks:
             account = worker.failure_account(task, error)
-            account["rerun"] = worker.rerun_command(task, self.store.dir)
+            account["rerun"] = worker.how_to_rerun(task, self.store.dir)
             write_json(self.store.failure_path(task.cell), account)
             self._settle(task.cell, code)
             self.policy.take(False, account["signature"], text)
@@ -229,10 +230,6 @@ class Conductor:
         if elapsed - self.last_status > STATUS_EVERY_S:
             self.last_status = elapsed
             self.write_status("running", eta)
-
-    def forget(self) -> None:
-        """Give back the memory that grows with the sweep; its counts stay."""
-        self.status, self.attempts = {}, {}
 
     def write_status(self, state: str, eta_s: float | None = None) -> None:
         """Rewrite status.json."""

@@ -19,18 +19,18 @@ from typing import Any
 from spbfast.errors import ConfigError, ResultsError
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.pools import worker
+from spbfast.sweep.pools.contract import Request, Run
 from spbfast.sweep.pools.limits import seconds_to_use
 from spbfast.sweep.pools.plain import open_plain
 from spbfast.sweep.pools.pool import open_pool
-from spbfast.sweep.pools.request import Request, Run
 from spbfast.sweep.pools.security import remove_stale
 from spbfast.sweep.run.conduct import POLL_S, Conductor
 from spbfast.sweep.run.failures import FailurePolicy
 from spbfast.sweep.run.needs import Needs
-from spbfast.sweep.run.options import SweepOptions
 from spbfast.sweep.run.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_words, make_outcome
-from spbfast.sweep.run.progress import Logged, Progress, Quiet, make_progress
+from spbfast.sweep.run.progress import Logged, Progress, make_progress
 from spbfast.sweep.run.signals import StopRequest
+from spbfast.sweep.run.sweepoptions import SweepOptions
 from spbfast.sweep.store.consolidate import consolidate
 from spbfast.sweep.store.directory import Store, settled
 from spbfast.sweep.store.lock import DirectoryLock
@@ -117,7 +117,7 @@ class _Sweep:
         self.store = Store(outdir, options.share)
         self.key = uuid.uuid4().hex
         self.stop = StopRequest(lambda: worker.request_stop(self.key))
-        self.display: Progress = Quiet()
+        self.display: Progress = Progress()
         self.conductor: Conductor | None = None
         self.moved: Path | None = None
 
@@ -153,7 +153,8 @@ class _Sweep:
             self.plan, store, status, attempts, display, self.stop, self.policy, executor.batch
         )
         limit_s, conductor.deadline_name = seconds_to_use(self.options.time_limit_s)
-        conductor.deadline = None if limit_s is None else self.started + limit_s
+        if limit_s is not None:
+            conductor.deadline = self.started + limit_s
         self.conductor = conductor
         return conductor
 
@@ -248,7 +249,8 @@ class _Sweep:
         """Write results.nc and status.json, and say how it went."""
         outcome = make_outcome(self.job, self.store, self.plan, conductor, self.options.shard_of)
         hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
-        conductor.forget()
+        conductor.status.clear()
+        conductor.attempts.clear()
         if not self.store.share and not hurry:
             consolidate(self.store.dir)
         conductor.write_status("stopped" if conductor.stopped_by else "finished")

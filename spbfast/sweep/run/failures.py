@@ -1,8 +1,8 @@
 """What a sweep does about runs that fail, and about runs whose worker was lost.
 
-Owns the two policies: when failing runs end the sweep early, and which run is blamed when a worker dies. A
-simulation error is deterministic and final; a lost worker, missing memory or a timeout is not, so the run
-that was being worked on is tried twice more, alone. Touches no files; the notes of running.py are handed in.
+Owns two policies: when failing runs end the sweep early, and which run is blamed when a worker dies. A
+simulation error is deterministic and final. A lost worker, missing memory or a timeout is not, so the run that
+was being worked on is tried twice more, alone. Touches no files; the notes of notes.py are handed in.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from spbfast.sweep.points.plan import Batch, Cell, Task
-from spbfast.sweep.store.notes import Found
+from spbfast.sweep.store.notes import RunNote
 
 TRIES = 3
 ALIKE = 3
-# A batch that dies again and again without having begun says that notes cannot be read here.
+# A batch that dies again and again without having begun shows that notes cannot be read here.
 UNEXPLAINED = 4
-FAIL_FAST = "fail-fast"
 
 
 class FailurePolicy:
@@ -30,6 +29,11 @@ class FailurePolicy:
         At the first one.
     allowed : int, optional
         When more than this have failed; None is any number.
+
+    Attributes
+    ----------
+    reason : str
+        Why the sweep ends, "" while it does not.
     """
 
     def __init__(self, fail_fast: bool = False, allowed: int | None = None) -> None:
@@ -37,7 +41,7 @@ class FailurePolicy:
         self.failed = 0
         self.reason = ""
         self._seen = 0
-        self._signs: list[str] = []
+        self._signs: set[str] = set()
 
     def take(self, ok: bool, sign: str = "", text: str = "") -> None:
         """One run has ended; `sign` is equal for errors that are alike, `text` is the error's message."""
@@ -45,19 +49,18 @@ class FailurePolicy:
         if ok:
             return
         self.failed += 1
-        self._signs.append(sign)
-        alike = self._seen == self.failed == ALIKE and len(set(self._signs)) == 1 and sign != ""
+        self._signs.add(sign)
         if self.fail_fast:
-            self.reason = self.reason or FAIL_FAST
-        elif alike:
+            self.reason = self.reason or "fail-fast"
+        elif self._seen == self.failed == ALIKE and len(self._signs) == 1 and sign:
             self.reason = f"the first {ALIKE} runs all failing with: {text}"
         elif self.allowed is not None and self.failed > self.allowed:
             self.reason = self.reason or f"max_failures: {self.failed} runs failed, {self.allowed} may"
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What becomes of the runs of a batch that was lost."""
+class Retries:
+    """What happens next to the runs of a batch that was lost."""
 
     again: list[Cell] = field(default_factory=list)
     alone: list[Cell] = field(default_factory=list)
@@ -65,40 +68,37 @@ class Verdict:
 
 
 class Losses:
-    """Who is blamed for lost workers, and how often."""
+    """Which runs are blamed for lost workers, and how often."""
 
     def __init__(self) -> None:
         self.blame: Counter[Cell] = Counter()
         self._unexplained: Counter[Cell] = Counter()
 
-    def judge(self, batch: Batch, notes: Sequence[Found]) -> Verdict:
-        """The runs of a lost batch, by what happens to them next.
+    def explain(self, batch: Batch, notes: Sequence[RunNote]) -> Retries:
+        """Blame the run of a lost batch that was being worked on.
 
-        Blamed is the run that was being worked on. If a suspect from an earlier loss was at work in the same
-        process, it alone is blamed.
+        If a suspect from an earlier loss was at work in the same process, it alone is blamed.
         """
         own = {t.cell for t in batch.tasks}
         here = [n for n in notes if n.batch_id == batch.batch_id and n.cell in own]
-        blamed = {n.cell for n in here if self.blame[n.cell] or not self._suspect_beside(n, notes, own)}
-        if not here:
-            for cell in own:
-                self._unexplained[cell] += 1
-            blamed = {c for c in own if self._unexplained[c] >= UNEXPLAINED}
-        return self.convict(batch.tasks, blamed)
+        if here:
+            return self.retry(batch.tasks, {n.cell for n in here if not self._excused(n, notes, own)})
+        self._unexplained.update(own)
+        return self.retry(batch.tasks, {c for c in own if self._unexplained[c] >= UNEXPLAINED})
 
-    def convict(self, tasks: Iterable[Task], blamed: set[Cell]) -> Verdict:
+    def _excused(self, note: RunNote, notes: Sequence[RunNote], own: set[Cell]) -> bool:
+        beside = (n.cell for n in notes if n.process == note.process and n.cell not in own)
+        return not self.blame[note.cell] and any(self.blame[c] for c in beside)
+
+    def retry(self, tasks: Iterable[Task], blamed: set[Cell]) -> Retries:
         """Blame some of these runs; the others run again as if nothing had happened."""
-        verdict = Verdict()
+        retries = Retries()
+        self.blame.update(blamed)
         for task in tasks:
-            if task.cell in blamed:
-                self.blame[task.cell] += 1
             if self.blame[task.cell] >= TRIES:
-                verdict.given_up.append(task)
+                retries.given_up.append(task)
             elif self.blame[task.cell]:
-                verdict.alone.append(task.cell)
+                retries.alone.append(task.cell)
             else:
-                verdict.again.append(task.cell)
-        return verdict
-
-    def _suspect_beside(self, note: Found, notes: Sequence[Found], own: set[Cell]) -> bool:
-        return any(n.process == note.process and n.cell not in own and 0 < self.blame[n.cell] for n in notes)
+                retries.again.append(task.cell)
+        return retries

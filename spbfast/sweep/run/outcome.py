@@ -80,11 +80,11 @@ def make_outcome(
         n_new=conductor.n_new,
         wall_s=0.0,
         stopped_by=reason,
-        resume_command=resume_command(job, store.dir, shard_of),
+        resume_command=how_to_resume(job, store.dir, shard_of),
     )
 
 
-def resume_command(job: Any, directory: Path, shard_of: tuple[int, int] | None = None) -> str:
+def how_to_resume(job: Any, directory: Path, shard_of: tuple[int, int] | None = None) -> str:
     """The command that continues a sweep: the one that started it, or the directory alone."""
     if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] in (["sweep"], ["resume"]):
         return shlex.join(["spbfast", *(a for a in sys.argv[1:] if a not in ("--force-new", "--steal-lock"))])

@@ -1,4 +1,4 @@
-"""How a sweep tells people where it stands.
+"""How a sweep shows its progress.
 
 Owns the bar on a terminal and the whole lines elsewhere (logs and batch systems turn carriage returns into
 garbage). Knows only counts and times.
@@ -10,9 +10,10 @@ import contextlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from spbfast.text import format_seconds, format_share
 
@@ -21,32 +22,19 @@ LINE_EVERY_SHARE = 0.05
 LINE_PAUSE_S = 1.0
 
 
-class Progress(Protocol):
-    """Called by the driver; `update` after every change and at least four times a second."""
+class Progress:
+    """Shows nothing, and is what every display of progress derives from.
+
+    The driver calls `update` after every change and at least four times a second.
+    """
 
     def message(self, text: str) -> None:
-        """Print a line for people."""
+        """Show a line for people."""
 
     def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
         """Show the counts of runs; `eta_s` is None while it is unknown."""
 
-    def __enter__(self) -> Progress: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Quiet:
-    """Says nothing."""
-
-    def message(self, text: str) -> None:
-        """Drop the line."""
-
-    def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
-        """Drop the counts."""
-
-    def __enter__(self) -> Quiet:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(
@@ -55,7 +43,11 @@ class Quiet:
         return None
 
 
-class Lines(Quiet):
+def _rate(events_per_s: float) -> list[str]:
+    return [f"{events_per_s / 1e6:.1f} M page events/s"] if events_per_s > 0 else []
+
+
+class Lines(Progress):
     """One whole line every 30 s or 5 %, whichever comes first (one a second at most), and one at the end."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -72,9 +64,8 @@ class Lines(Quiet):
         now = time.monotonic()
         if self._last_done < 0:
             self._last_done = done
-        step = max(1, int(total * LINE_EVERY_SHARE))
         waited = now - self._last_time
-        moved = done - self._last_done >= step and waited >= LINE_PAUSE_S
+        moved = done - self._last_done >= max(1, int(total * LINE_EVERY_SHARE)) and waited >= LINE_PAUSE_S
         ended = done == total and done != self._last_done
         if not moved and not ended and waited < LINE_EVERY_S:
             return
@@ -83,12 +74,10 @@ class Lines(Quiet):
         parts.append(f"{format_seconds(now - self._start)} elapsed")
         if eta_s is not None and done < total:
             parts.append(f"about {format_seconds(eta_s)} left")
-        if events_per_s > 0:
-            parts.append(f"{events_per_s / 1e6:.1f} M page events/s")
-        self.message(", ".join(parts))
+        self.message(", ".join(parts + _rate(events_per_s)))
 
 
-class Bar(Quiet):
+class Bar(Progress):
     """A rich progress bar for terminals."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -97,14 +86,9 @@ class Bar(Quiet):
         from rich.progress import Progress as RichProgress
 
         self._console = Console(file=stream, highlight=False)
-        self._bar = RichProgress(
-            TextColumn("runs"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-        )
+        note = TextColumn("{task.fields[note]}")
+        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), note, TimeElapsedColumn())
+        self._bar = RichProgress(*columns, console=self._console)
         self._task: Any = None
 
     def message(self, text: str) -> None:
@@ -115,10 +99,9 @@ class Bar(Quiet):
         """Move the bar."""
         notes = [f"{failed} failed"] if failed else []
         notes += [f"{format_seconds(eta_s)} left"] if eta_s is not None and done < total else []
-        notes += [f"{events_per_s / 1e6:.1f} M page events/s"] if events_per_s > 0 else []
         if self._task is None:
             self._task = self._bar.add_task("runs", total=total, note="")
-        self._bar.update(self._task, completed=done, total=total, note=", ".join(notes))
+        self._bar.update(self._task, completed=done, total=total, note=", ".join(notes + _rate(events_per_s)))
 
     def __enter__(self) -> Bar:
         self._bar.start()
@@ -130,12 +113,12 @@ class Bar(Quiet):
         self._bar.stop()
 
 
-class JsonLines(Quiet):
+class JsonLines(Progress):
     """One JSON object per line: messages as they come, counts once a second at most."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._last = (-1, 0.0)
+        self._last_done, self._last_time = -1, 0.0
 
     def _put(self, **facts: Any) -> None:
         print(json.dumps({"time": round(time.time(), 3), **facts}), file=self._stream, flush=True)
@@ -147,46 +130,47 @@ class JsonLines(Quiet):
     def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
         """Print the counts if they have changed."""
         now = time.monotonic()
-        if done == self._last[0] or (done < total and now - self._last[1] < LINE_PAUSE_S):
+        if done == self._last_done or (done < total and now - self._last_time < LINE_PAUSE_S):
             return
-        self._last = (done, now)
+        self._last_done, self._last_time = done, now
         eta = None if eta_s is None else round(eta_s, 1)
         self._put(done=done, total=total, failed=failed, eta_s=eta, events_per_s=round(events_per_s))
 
 
-class Logged:
+@dataclass
+class Logged(Progress):
     """Another display, its messages kept in a file with their time as well."""
 
-    def __init__(self, inner: Progress, path: Path) -> None:
-        self._inner, self._path = inner, path
+    inner: Progress
+    path: Path
 
     def message(self, text: str) -> None:
-        """Print a line and keep it; a log that cannot be written is no reason to stop."""
-        self._inner.message(text)
+        """Show a line and keep it; a log that cannot be written is no reason to stop."""
+        self.inner.message(text)
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "a", encoding="utf-8") as f:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as f:
                 f.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
 
     def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
         """Show the counts."""
-        self._inner.update(done, total, failed, eta_s, events_per_s)
+        self.inner.update(done, total, failed, eta_s, events_per_s)
 
     def __enter__(self) -> Progress:
-        self._inner.__enter__()
+        self.inner.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inner.__exit__(kind, error, trace)
+        self.inner.__exit__(kind, error, trace)
 
 
 def make_progress(quiet: bool, stream: TextIO | None = None, *, json_lines: bool = False) -> Progress:
-    """The progress display that fits the stream (standard error by default)."""
+    """The display that suits the stream (standard error by default)."""
     stream = stream or sys.stderr
     if quiet:
-        return Quiet()
+        return Progress()
     if json_lines:
         return JsonLines(stream)
     return Bar(stream) if stream.isatty() else Lines(stream)

@@ -29,7 +29,7 @@ from spbfast.sweep.store.shards import (
     STATUS_NAMES,
     VOLATILE_FACTS,
     place,
-    put,
+    put_variable,
     read_shard,
     read_shard_locked,
     union_coords,
@@ -115,13 +115,15 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
     replicates = int(manifest["replicates"])
     put_points(nc, table)
     nc.createDimension("replicate", replicates)
-    put(nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"})
+    put_variable(
+        nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"}
+    )
     for name, labels in source.coords.items():
         nc.createDimension(name, len(labels))
         # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
         attrs = COORDS[name].attrs()
         attrs.pop("direction")
-        put(
+        put_variable(
             nc,
             name,
             (name,),
@@ -146,7 +148,9 @@ def _create_variables(nc: Any, source: _Source, replicates: int, n_points: int, 
             attrs["flag_meanings"] = " ".join(STATUS_NAMES)
         # Seeds, digests and states are labels: a fill value would make xarray turn them into floats.
         marked = name not in ("status", "seed", "digest", "demand_digest")
-        put(nc, name, ("point", "replicate"), None, dtype=dtype, fill=fill if marked else None, attrs=attrs)
+        put_variable(
+            nc, name, ("point", "replicate"), None, dtype=dtype, fill=fill if marked else None, attrs=attrs
+        )
     total = 0
     for name in source.names:
         var = VARIABLES[name]
@@ -154,7 +158,7 @@ def _create_variables(nc: Any, source: _Source, replicates: int, n_points: int, 
         bytes_per_point = replicates * int(np.prod(shape, dtype=np.int64)) * np.dtype(var.dtype).itemsize
         total += bytes_per_point
         chunk = max(1, min(n_points, 512, CHUNK_BYTES // max(1, bytes_per_point)))
-        put(
+        put_variable(
             nc,
             name,
             ("point", "replicate", *var.dims),

@@ -1,6 +1,6 @@
 """What every worker is doing right now, in files that outlive it.
 
-Owns the directory `running/`: one small file per worker thread with the batch and the run that it is at,
+Owns the directory `running/`: one small file per worker thread with the batch and the run it is working on,
 overwritten in place. When a worker process dies, the driver reads there which run was being worked on, so
 that only that one is suspected and the rest of the batch is not. Losing these files costs precision only.
 """
@@ -11,7 +11,6 @@ import contextlib
 import os
 import threading
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,8 @@ _LENGTH = 64
 _local = threading.local()
 
 
-class Note:
-    """The file of one worker thread; a note that cannot be written is done without."""
+class Notebook:
+    """The file of one worker thread; if it cannot be written, there is none."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,22 +35,20 @@ class Note:
     def put(self, batch_id: str, cell: Cell | None) -> None:
         """Say which run of which batch begins; None when the batch is over."""
         text = f"{batch_id} {cell}" if cell is not None else ""
-        if self.fd >= 0:
-            with contextlib.suppress(OSError):
-                os.pwrite(self.fd, f"{text:<{_LENGTH - 1}}\n".encode(), 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self.fd, f"{text:<{_LENGTH - 1}}\n".encode(), 0)
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
-            if self.fd >= 0:
-                os.close(self.fd)
+            os.close(self.fd)
 
 
-def note(directory: Path) -> Note:
-    """This thread's note in a results directory."""
-    found = getattr(_local, "note", None)
+def notebook(directory: Path) -> Notebook:
+    """This thread's file in a results directory."""
+    found: Notebook | None = getattr(_local, "notebook", None)
     # A sweep that ended removed the file; a new one in the same process needs a new file.
     if found is None or found.directory != directory or _unlinked(found.fd):
-        found = _local.note = Note(directory)
+        found = _local.notebook = Notebook(directory)
     return found
 
 
@@ -62,22 +59,22 @@ def _unlinked(fd: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A worker thread that is, or was, in the middle of a run; `process` names its process."""
+class RunNote:
+    """A run that a worker is, or was, working on; `process` names the worker's process."""
 
     batch_id: str
     cell: Cell
     process: str
 
 
-def read_notes(directory: Path) -> list[Found]:
-    """Every worker thread that is, or was, in the middle of something."""
+def read_notes(directory: Path) -> list[RunNote]:
+    """The runs that workers are, or were, working on."""
     found = []
     for path in _files(directory):
         with contextlib.suppress(OSError, ValueError):
             batch, _, cell = path.read_text().strip().partition(" ")
             if cell:
-                found.append(Found(batch, Cell.parse(cell), path.name.rsplit(".", 2)[0]))
+                found.append(RunNote(batch, Cell.parse(cell), path.name.rsplit(".", 2)[0]))
     return found
 
 
@@ -92,8 +89,7 @@ def clear_notes(directory: Path, *, own: bool = False) -> None:
         directory.rmdir()
 
 
-def _files(directory: Path) -> Iterable[Path]:
-    try:
+def _files(directory: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
         return sorted(directory.iterdir())
-    except OSError:
-        return []
+    return []

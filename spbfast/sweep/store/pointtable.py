@@ -16,7 +16,7 @@ from spbfast.errors import ResultsError
 from spbfast.sweep.points.params import Param
 from spbfast.sweep.points.plan import Plan
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
-from spbfast.sweep.store.shards import put
+from spbfast.sweep.store.shards import put_variable
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,16 @@ def _values(var: Any) -> tuple[Any, ...]:
 def put_points(nc: Any, table: PointTable) -> None:
     """Write the points and the values of the swept keys into an open file."""
     nc.createDimension("point", len(table.point_id))
-    put(nc, "point", ("point",), np.arange(len(table.point_id)), attrs={"long_name": "place in the design"})
+    put_variable(
+        nc, "point", ("point",), np.arange(len(table.point_id)), attrs={"long_name": "place in the design"}
+    )
     marks = {
         "point_id": (table.point_id, "identity of the scenario, shown as 16 hex digits"),
         "is_baseline": (table.baseline, "point the others are compared with"),
         "in_grid": (table.in_grid, "point belongs to the grid"),
     }
     for name, (values, long_name) in marks.items():
-        put(nc, name, ("point",), values, attrs={"long_name": long_name})
+        put_variable(nc, name, ("point",), values, attrs={"long_name": long_name})
     for param in table.params:
         attrs = {"long_name": param.path, "config_path": param.path, "units": param.units}
-        put(nc, param.name, ("point",), np.array(param.values), attrs=attrs)
+        put_variable(nc, param.name, ("point",), np.array(param.values), attrs=attrs)

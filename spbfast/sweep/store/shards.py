@@ -90,7 +90,7 @@ def positions(
     return None if alike else np.ix_(*found)
 
 
-def put(
+def put_variable(
     nc: Any,
     name: str,
     dims: Sequence[str],
@@ -147,21 +147,23 @@ def _fill_shard(
     nc: Any, results: Sequence[CellResult], coords: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> None:
     nc.createDimension("cell", len(results))
-    put(nc, "point_id", ("cell",), np.array([r.cell.point_id for r in results], "u8"))
-    put(nc, "replicate", ("cell",), np.array([r.cell.replicate for r in results], "i4"))
+    put_variable(nc, "point_id", ("cell",), np.array([r.cell.point_id for r in results], "u8"))
+    put_variable(nc, "replicate", ("cell",), np.array([r.cell.replicate for r in results], "i4"))
     for name, (dtype, fill, _, _) in FACTS.items():
         column = [r.status if name == "status" else r.facts.get(name, fill) for r in results]
-        put(nc, name, ("cell",), np.array(column, dtype))
+        put_variable(nc, name, ("cell",), np.array(column, dtype))
     for name, labels in coords.items():
         nc.createDimension(name, len(labels))
-        put(nc, name, (name,), labels, dtype=str if COORDS[name].dtype == "O" else COORDS[name].dtype)
+        put_variable(
+            nc, name, (name,), labels, dtype=str if COORDS[name].dtype == "O" else COORDS[name].dtype
+        )
     for name in names:
         var = VARIABLES[name]
         block = np.full((len(results), *(len(coords[d]) for d in var.dims)), var.fill, var.dtype)
         for row, result in enumerate(results):
             if name in result.data:
                 place(block[row : row + 1], result.data[name], var.dims, result.coords, coords)
-        put(nc, name, ("cell", *var.dims), block, fill=var.fill, chunks=(1, *block.shape[1:]))
+        put_variable(nc, name, ("cell", *var.dims), block, fill=var.fill, chunks=(1, *block.shape[1:]))
 
 
 def place(
