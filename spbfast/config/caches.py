@@ -104,9 +104,7 @@ class SlabSpec(Model):
         0.45, "share of objects that the LRU finds referenced and passes once", "flagship: assumed 0.3..0.6"
     )
     age_correlation: Share = described(
-        0.9,
-        "1: LRU age follows the slab pages, whole slabs empty; 0: no relation",
-        "assumed, 0..1",
+        0.9, "1: LRU age follows the slab pages, whole slabs empty; 0: no relation", "assumed, 0..1"
     )
     refault_share: Share = described(
         0.0,

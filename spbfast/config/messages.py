@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from spbfast.text import quote_value, suggest
 
 SHOWN_KEYS = 12
-JOB_ONLY = "extends"
 
 
 def strip(annotation: Any) -> Any:
@@ -92,29 +91,24 @@ def unknown_key(root: type[BaseModel], loc: Sequence[int | str]) -> str:
         elsewhere = [p for p in all_paths(root) if p.rsplit(".", 1)[-1] == key and "." in p]
         hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
     if not hint:
-        shown = ", ".join(known[:SHOWN_KEYS]) + (", ..." if len(known) > SHOWN_KEYS else "")
-        hint = f"; known keys here: {shown}"
+        hint = f"; known keys here: {_list(known)}"
     return f"unknown key {key!r}{hint}"
 
 
-_LIMITS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("greater than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
-}
-_TYPES = {
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
+# What a value must be, by pydantic's name of the error; placeholders are filled from the error's context.
+_RULES = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "string_pattern_mismatch": "must match {pattern}",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     "finite_number": "must be a finite number",
     "string_type": "must be text",
-    "list_type": "must be a list, e.g. [a, b]",
-    "tuple_type": "must be a list, e.g. [a, b]",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list, e.g. [a, b]"),
 }
 _MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "dataclass_type")
 
@@ -123,14 +117,9 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """The message for one of pydantic's errors (not for unknown keys: see unknown_key)."""
     kind, value, ctx = error["type"], error.get("input"), error.get("ctx", {})
     loc = tuple(error["loc"])
-    if kind in _LIMITS:
-        word, key = _LIMITS[kind]
-        return f"must be {word} {ctx[key]}, got {quote_value(value)}"
     if kind in ("list_type", "tuple_type") and isinstance(value, Mapping):
         names = ", ".join(map(repr, value))
         return f"must be a list; a mapping may only change elements of an extended file's list, got {names}"
-    if kind in _TYPES:
-        return f"{_TYPES[kind]}, got {quote_value(value)}"
     if kind == "missing":
         return f"the key {loc[-1]!r} is required and missing{_example(root, loc)}"
     if kind in ("literal_error", "enum"):
@@ -139,20 +128,20 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
         return f"must be one of {', '.join(choices) or ctx['expected']}; got {quote_value(value)}{hint}"
     if kind == "value_error":
         return str(ctx.get("error", error["msg"]))
-    if kind in _MAPPINGS:
-        keys = fields_at(root, loc)
-        more = (
-            f" of the keys {', '.join(keys[:SHOWN_KEYS])}{', ...' * (len(keys) > SHOWN_KEYS)}" if keys else ""
-        )
-        advice = "; leave the key out to get the defaults" if value is None else ""
-        return f"must be a mapping{more}, got {quote_value(value)}{advice}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _wrong_tag(kind, value, root, loc)
-    if kind == "multiple_of":
-        return f"must be a multiple of {ctx['multiple_of']}, got {quote_value(value)}"
-    if kind == "string_pattern_mismatch":
-        return f"must match {ctx['pattern']}, got {quote_value(value)}"
-    return f"{error['msg']}, got {quote_value(value)}"
+    advice = ""
+    if kind in _MAPPINGS:
+        keys = fields_at(root, loc)
+        rule = f"must be a mapping{f' of the keys {_list(keys)}' if keys else ''}"
+        advice = "; leave the key out to get the defaults" if value is None else ""
+    else:
+        rule = _RULES[kind].format(**ctx) if kind in _RULES else error["msg"]
+    return f"{rule}, got {quote_value(value)}{advice}"
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
 
 
 def _choices(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -8,7 +8,7 @@ of actors live in machine.py and actors.py, the policy in policy.py, the executo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -29,10 +29,6 @@ from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
-
-if TYPE_CHECKING:
-    pass
-
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
@@ -215,8 +211,7 @@ class JobFile(ScenarioFields):
         1, description="runs per point; replicate k meets the same demand in every point"
     )
     presets: dict[str, Any] = Field(
-        default_factory=dict,
-        description="presets of your own: each NAME with what `policy` may hold",
+        default_factory=dict, description="presets of your own: each NAME with what `policy` may hold"
     )
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
     output: OutputSpec = _section(OutputSpec, "what is kept")

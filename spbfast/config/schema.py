@@ -6,6 +6,7 @@ the list of documented keys and the page of `spbfast explain`. The models stay t
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -28,36 +29,26 @@ def job_schema() -> dict[str, Any]:
     Keys that have a default, and keys that an extended file may supply, are not required.
     """
     schema = JobFile.model_json_schema(mode="validation")
-    defs = schema.get("$defs", {})
-    schema.pop("required", None)
-    shape = defs["Policy"]
-    shape.pop("required", None)
-    defs["ShrinkTriggers"].pop("required", None)
-    names = [n for name in presets.preset_names() for n in dict.fromkeys((name, name.replace("@", "_")))]
-    shape["properties"]["preset"] = {
-        "enum": names,
-        "description": shape["properties"]["preset"]["description"],
-        "default": presets.DEFAULT,
-    }
-    # An editor cannot know the presets that the file itself names, so any text is allowed.
-    either = {"anyOf": [{"enum": names}, {"type": "string"}, {"$ref": "#/$defs/Policy"}]}
-    shape["properties"]["preset"]["anyOf"] = [
-        {"enum": shape["properties"]["preset"].pop("enum")},
-        {"type": "string"},
-    ]
-    schema["properties"]["presets"]["additionalProperties"] = either
-    schema["properties"]["policy"] = {
-        **either,
-        "description": schema["properties"]["policy"]["description"],
-    }
-    actors = schema["properties"]["actors"]
+    defs, keys = schema["$defs"], schema["properties"]
+    for section in (schema, defs["Policy"], defs["ShrinkTriggers"]):
+        section.pop("required", None)
+    _allow_preset_names(keys, defs["Policy"]["properties"])
+    about = keys["actors"].pop("description")
     changes = {"type": "object", "description": "changes to actors of the extended file, by their name"}
-    schema["properties"]["actors"] = {
-        "anyOf": [{k: v for k, v in actors.items() if k != "description"}, changes],
-        "description": actors["description"],
-    }
+    keys["actors"] = {"anyOf": [keys["actors"], changes], "description": about}
     _write_defaults_as_text(schema)
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "spbfast configuration"}
+
+
+def _allow_preset_names(keys: dict[str, Any], policy: dict[str, Any]) -> None:
+    """A policy may be a name. An editor cannot know the presets that the file defines, so any text is one."""
+    names = [n for name in presets.preset_names() for n in dict.fromkeys((name, name.replace("@", "_")))]
+    text = [{"enum": names}, {"type": "string"}]
+    either = {"anyOf": [*text, {"$ref": "#/$defs/Policy"}]}
+    keys["presets"]["additionalProperties"] = either
+    keys["policy"] = {**either, "description": keys["policy"]["description"]}
+    about = policy["preset"]["description"]
+    policy["preset"] = {"description": about, "default": presets.DEFAULT, "anyOf": text}
 
 
 def _write_defaults_as_text(node: Any) -> None:
@@ -195,16 +186,7 @@ def _from_the_series(path: str) -> list[str]:
 def _per_preset(path: str) -> list[str]:
     """A policy key's value along the ladder of presets, equal neighbours joined."""
     head, _, key = path.partition(".")
-    if head != "policy" or not key or key == "preset":
+    if head != "policy" or key not in presets.flat_values(presets.DEFAULT):
         return []
-    groups: list[tuple[str, list[str]]] = []
-    for name in presets.preset_names():
-        value: Any = presets.preset_values(name)
-        for part in key.split("."):
-            value = value[part]
-        if isinstance(value, dict):
-            return []
-        if not groups or groups[-1][0] != _yaml(value):
-            groups.append((_yaml(value), []))
-        groups[-1][1].append(name)
-    return ["  by preset:"] + [f"    {v:<6} {', '.join(names)}" for v, names in groups]
+    runs = itertools.groupby(presets.preset_names(), lambda name: _yaml(presets.flat_values(name)[key]))
+    return ["  by preset:", *(f"    {value:<6} {', '.join(names)}" for value, names in runs)]
