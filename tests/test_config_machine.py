@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from spbfast.config import load_config
 from spbfast.config.actors import ActorList
-from spbfast.config.machine import MachineSpec, PcpSpec, SlabCache, SlabSpec
+from spbfast.config.caches import SlabCache, SlabSpec
+from spbfast.config.machine import MachineSpec, PcpSpec
 from spbfast.config.schema import key_docs
 from spbfast.errors import ConfigError
 from spbfast.model.lowering.lower_actors import lower_actors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.config.machine import SlabCache, SlabSpec
+from spbfast.config.caches import SlabCache, SlabSpec
 from spbfast.constants import RECLAIMABLE, UNMOVABLE
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.holders.inodes import DONE, grow_inodes

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from spbfast.config.base import Model
-from spbfast.config.caches import PAGE, Share, check_weights
-from spbfast.config.caches import described as _key
+from spbfast.config.base import PAGE, Model, OrderWeights, Share, TenWeights, Weights, key
 from spbfast.config.units import ByteRate, Duration, Size, format_duration, format_size
 
 REGION = 2 << 20  # what a huge page covers
@@ -63,19 +61,10 @@ class KernelStatics(Actor):
     """Unmovable memory that boot leaves behind: early slab, per-CPU data, page tables, stacks."""
 
     kind: Literal["kernel_statics"]
-    total: Size = _key(4 * 10**9, "memory, never freed", "flagship: assumed 3GB..5GB", ge=PAGE)
-    order_weights: tuple[float, ...] = _key(
-        (0.6, 0.1, 0.1, 0.2),
-        "shares of its bytes in blocks of order 0, 1, 2, ..; any scale",
-        "assumed",
-        min_length=1,
-        max_length=11,
+    total: Size = key(4 * 10**9, "memory, never freed", "flagship: assumed 3GB..5GB", ge=PAGE)
+    order_weights: OrderWeights = key(
+        (0.6, 0.1, 0.1, 0.2), "shares of its bytes in blocks of order 0, 1, 2, ..; any scale", "assumed"
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> KernelStatics:
-        check_weights(self.order_weights, "order_weights")
-        return self
 
     @property
     def boot_bytes(self) -> int:
@@ -87,8 +76,8 @@ class ReclaimableStatics(Actor):
     """Dentry and inode caches at t = 0."""
 
     kind: Literal["reclaimable_statics"]
-    total: Size = _key(2_500 * MB, "slab memory, packed", "flagship: assumed 2GB..3GB", ge=PAGE)
-    memcg_skew: float = _key(
+    total: Size = key(2_500 * MB, "slab memory, packed", "flagship: assumed 2GB..3GB", ge=PAGE)
+    memcg_skew: float = key(
         1.0,
         "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
         "assumed, 0..2",
@@ -106,9 +95,9 @@ class Daemons(Actor):
     """Anonymous memory of services: there at t = 0, churning slowly."""
 
     kind: Literal["daemons"]
-    memory: Size = _key(10 * 10**9, "anonymous memory", "flagship: assumed 5GB..30GB", ge=REGION)
-    thp_share: Share = _key(0.5, "share of it asked for as huge pages", "flagship: assumed")
-    churn_per_second: PerSecond = _key(
+    memory: Size = key(10 * 10**9, "anonymous memory", "flagship: assumed 5GB..30GB", ge=REGION)
+    thp_share: Share = key(0.5, "share of it asked for as huge pages", "flagship: assumed")
+    churn_per_second: PerSecond = key(
         0.001, "share of its memory per second that is freed and touched again", "assumed, 0..0.01"
     )
 
@@ -122,38 +111,34 @@ class Guests(Actor):
     """Virtual machines: touched memory, rewriting, ballooning, restarts, and what the host holds for them."""
 
     kind: Literal["guests"]
-    count: int = _key(18, "number of guests", "seed", ge=1, le=1024)
-    start: Duration = _key(2 * SECOND, "start of the first guest", "assumed")
-    spacing_min: Duration = _key(5 * SECOND, "least time between two starts", "flagship: assumed")
-    spacing_max: Duration = _key(25 * SECOND, "greatest time between two starts", "flagship: assumed")
-    memory: Size = _key(4 << 30, "memory per guest, a multiple of 2MiB", "flagship: assumed 2GiB..8GiB")
-    touch_rate: ByteRate = _key(
+    count: int = key(18, "number of guests", "seed", ge=1, le=1024)
+    start: Duration = key(2 * SECOND, "start of the first guest", "assumed")
+    spacing_min: Duration = key(5 * SECOND, "least time between two starts", "flagship: assumed")
+    spacing_max: Duration = key(25 * SECOND, "greatest time between two starts", "flagship: assumed")
+    memory: Size = key(4 << 30, "memory per guest, a multiple of 2MiB", "flagship: assumed 2GiB..8GiB")
+    touch_rate: ByteRate = key(
         500 * MB, "how fast a guest touches it", "flagship: assumed 300MB/s..1GB/s", gt=0
     )
-    thp_share: Share = _key(0.8, "share of it asked for as huge pages", "flagship: assumed 0.7..0.9")
-    rewrite_per_second: PerSecond = _key(
+    thp_share: Share = key(0.8, "share of it asked for as huge pages", "flagship: assumed 0.7..0.9")
+    rewrite_per_second: PerSecond = key(
         0.01, "share of its memory per second that is freed and touched again", "flagship: assumed 0..0.03"
     )
-    balloon_per_second: PerSecond = _key(
+    balloon_per_second: PerSecond = key(
         0.01, "share per second that is given back for balloon_time", "flagship: assumed 0..0.03"
     )
-    balloon_time: Duration = _key(2 * SECOND, "how long ballooned memory stays away", "assumed, 0.1s..30s")
-    restart: bool = _key(True, "restart guests, which frees all of one at once", "flagship: syzkaller does")
-    restart_min: Duration = _key(
-        120 * SECOND, "least time between a start and the restart", "flagship: 2 min"
-    )
-    restart_max: Duration = _key(300 * SECOND, "greatest such time", "flagship: 5 min")
-    restart_pause: Duration = _key(
-        2 * SECOND, "from the end of a guest to its next start", "assumed, 0s..10s"
-    )
-    page_tables_per_region: int = _key(
+    balloon_time: Duration = key(2 * SECOND, "how long ballooned memory stays away", "assumed, 0.1s..30s")
+    restart: bool = key(True, "restart guests, which frees all of one at once", "flagship: syzkaller does")
+    restart_min: Duration = key(120 * SECOND, "least time between a start and the restart", "flagship: 2 min")
+    restart_max: Duration = key(300 * SECOND, "greatest such time", "flagship: 5 min")
+    restart_pause: Duration = key(2 * SECOND, "from the end of a guest to its next start", "assumed, 0s..10s")
+    page_tables_per_region: int = key(
         2,
         "unmovable pages per touched 2MiB: the page table (deposited for a huge page too) and the EPT page",
         "mainline; sizes assumed, 1..3",
         ge=0,
         le=8,
     )
-    buffers: Size = _key(40 * MB, "KVM, vhost and ring buffers per guest", "flagship: assumed 20MB..60MB")
+    buffers: Size = key(40 * MB, "KVM, vhost and ring buffers per guest", "flagship: assumed 20MB..60MB")
 
     @model_validator(mode="after")
     def _check(self) -> Guests:
@@ -176,85 +161,76 @@ class PageCacheLoad(Actor):
     """Files read and written through the page cache."""
 
     kind: Literal["page_cache"]
-    rate: ByteRate = _key(300 * MB, "bytes per second that enter it", "flagship: assumed 100MB/s..500MB/s")
-    read_once: Share = _key(0.6, "share that is never used again", "flagship: assumed")
-    dropped: Share = _key(
+    rate: ByteRate = key(300 * MB, "bytes per second that enter it", "flagship: assumed 100MB/s..500MB/s")
+    read_once: Share = key(0.6, "share that is never used again", "flagship: assumed")
+    dropped: Share = key(
         0.05, "share of the entering folios for which an old one is dropped: truncation", "assumed, 0..0.5"
     )
-    folio_weights: tuple[float, ...] | None = _key(
+    folio_weights: TenWeights | None = key(
         None,
         "shares of the bytes in folios of order 0, 1, 2, ..; not given: pagecache.folio_weights",
         "assumed",
-        min_length=1,
-        max_length=10,
     )
-    burst: Burst | None = _key(None, "not given: steady", "assumed")
-
-    @model_validator(mode="after")
-    def _check(self) -> PageCacheLoad:
-        if self.folio_weights is not None:
-            check_weights(self.folio_weights, "folio_weights")
-        return self
+    burst: Burst | None = key(None, "not given: steady", "assumed")
 
 
 class SlabGrowth(Actor):
     """Trees being walked: inodes and dentries that come, and files that are deleted."""
 
     kind: Literal["slab_growth"]
-    rate: ByteRate = _key(
+    rate: ByteRate = key(
         62 * MB, "bytes of slab per second, packed", "seed: 25..35 GB in 8 min = 52MB/s..73MB/s"
     )
-    unlinked: Share = _key(
+    unlinked: Share = key(
         0.05,
         "share of the new inodes for which an old one of the same instance is deleted",
         "assumed, 0..0.5",
     )
-    walkers: int = _key(4, "trees walked at once", "assumed, 1..32", ge=1, le=256)
-    walk_time: Duration = _key(
+    walkers: int = key(4, "trees walked at once", "assumed, 1..32", ge=1, le=256)
+    walk_time: Duration = key(
         500 * MS, "how long a walker stays in one memcg and superblock", "assumed, 10ms..60s", ge=MS
     )
-    memcg_skew: float = _key(
+    memcg_skew: float = key(
         0.5,
         "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
         "assumed, 0..2",
         ge=0.0,
         le=4.0,
     )
-    burst: Burst | None = _key(None, "not given: steady", "flagship: bursts while trees are walked")
+    burst: Burst | None = key(None, "not given: steady", "flagship: bursts while trees are walked")
 
 
 class Network(Actor):
     """Short-lived unmovable buffers, allocated in interrupts."""
 
     kind: Literal["network"]
-    rate: int = _key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**6)
-    order3_share: Share = _key(0.39, "share of them that are order 3", "memtier measurement: 61/39")
-    order0_factor: float = _key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=100.0)
-    lifetime: Duration = _key(20 * MS, "mean lifetime, exponential", "flagship: 1ms..50ms", ge=MS)
-    tasks: int = _key(4, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
+    rate: int = key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**6)
+    order3_share: Share = key(0.39, "share of them that are order 3", "memtier measurement: 61/39")
+    order0_factor: float = key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=100.0)
+    lifetime: Duration = key(20 * MS, "mean lifetime, exponential", "flagship: 1ms..50ms", ge=MS)
+    tasks: int = key(4, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
 
 
 class Churn(Actor):
     """Order-0 allocations of everything else, with lifetimes from milliseconds to seconds."""
 
     kind: Literal["churn"]
-    rate: int = _key(100_000, "allocations per second", "flagship: assumed 50,000..400,000", ge=0, le=10**7)
-    movable: Share = _key(0.7, "share that is movable", "flagship: assumed")
-    lifetimes: tuple[Duration, ...] = _key(
+    rate: int = key(100_000, "allocations per second", "flagship: assumed 50,000..400,000", ge=0, le=10**7)
+    movable: Share = key(0.7, "share that is movable", "flagship: assumed")
+    lifetimes: tuple[Duration, ...] = key(
         (5 * MS, 100 * MS, 2 * SECOND),
         "mean lifetimes of its parts, each exponential",
         "assumed",
         min_length=1,
         max_length=8,
     )
-    shares: tuple[float, ...] = _key(
+    shares: Weights = key(
         (0.6, 0.3, 0.1), "share of the allocations with each lifetime; any scale", "assumed"
     )
-    tasks: int = _key(16, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
+    tasks: int = key(16, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
 
     @model_validator(mode="after")
     def _check(self) -> Churn:
-        check_weights(self.shares, "shares")
         if len(self.shares) != len(self.lifetimes):
             raise ValueError(
                 f"shares: needs one value per lifetime: {len(self.lifetimes)}, got {len(self.shares)}"
@@ -268,12 +244,12 @@ class ExtentBuffers(Actor):
     """Metadata nodes of btrfs, kept as single pages."""
 
     kind: Literal["extent_buffers"]
-    at_boot: Size = _key(750 * MB, "memory at t = 0", "assumed")
-    total: Size = _key(2 * 10**9, "memory that it grows to", "flagship: assumed 1GB..3GB", ge=1 << 20)
-    growth: ByteRate = _key(4 * MB, "bytes per second until then", "assumed, 1MB/s..10MB/s")
-    churn_per_second: PerSecond = _key(0.002, "share of the nodes replaced per second", "assumed, 0..0.02")
-    pages_per_node: int = _key(4, "order-0 pages of a node", "btrfs: 16 KiB nodes", ge=1, le=16)
-    movable: bool = _key(
+    at_boot: Size = key(750 * MB, "memory at t = 0", "assumed")
+    total: Size = key(2 * 10**9, "memory that it grows to", "flagship: assumed 1GB..3GB", ge=1 << 20)
+    growth: ByteRate = key(4 * MB, "bytes per second until then", "assumed, 1MB/s..10MB/s")
+    churn_per_second: PerSecond = key(0.002, "share of the nodes replaced per second", "assumed, 0..0.02")
+    pages_per_node: int = key(4, "order-0 pages of a node", "btrfs: 16 KiB nodes", ge=1, le=16)
+    movable: bool = key(
         False, "ask for movable pages under every policy; policy.extent_buffers_movable decides else", "v1 41"
     )
 
@@ -295,13 +271,13 @@ class GiganticPages(Actor):
     """Pages of a superpageblock's size, as hugetlb asks for: one after the other, each held for a while."""
 
     kind: Literal["gigantic_pages"]
-    count: int = _key(4, "how many are asked for; each is held and asked for again", "ours", ge=1, le=4096)
-    start: Duration = _key(10 * SECOND, "when the first one is asked for", "ours")
-    interval: Duration = _key(5 * SECOND, "time between two requests of a round", "ours, 1ms or more", ge=MS)
-    hold: Duration = _key(
+    count: int = key(4, "how many are asked for; each is held and asked for again", "ours", ge=1, le=4096)
+    start: Duration = key(10 * SECOND, "when the first one is asked for", "ours")
+    interval: Duration = key(5 * SECOND, "time between two requests of a round", "ours, 1ms or more", ge=MS)
+    hold: Duration = key(
         60 * SECOND, "time from asking for one to giving it back; 0s: never", "ours, 0s or 1ms or more"
     )
-    pause: Duration = _key(10 * SECOND, "time from giving one back to asking for it again", "ours", ge=MS)
+    pause: Duration = key(10 * SECOND, "time from giving one back to asking for it again", "ours", ge=MS)
 
     @model_validator(mode="after")
     def _check(self) -> GiganticPages:
@@ -314,20 +290,11 @@ class Kvmalloc(Actor):
     """Large kernel buffers that live long: contiguous if there is a block, else mapped page by page."""
 
     kind: Literal["kvmalloc"]
-    rate: int = _key(50, "buffers allocated per second", "assumed, 1..1000", ge=0, le=100_000)
-    lifetime: Duration = _key(60 * SECOND, "mean lifetime, exponential", "assumed, 1s..1h", ge=MS)
-    order_weights: tuple[float, ...] = _key(
-        (0.4, 0.3, 0.2, 0.1),
-        "shares of the buffers in blocks of order 1, 2, 3, ..; any scale",
-        "assumed",
-        min_length=1,
-        max_length=10,
+    rate: int = key(50, "buffers allocated per second", "assumed, 1..1000", ge=0, le=100_000)
+    lifetime: Duration = key(60 * SECOND, "mean lifetime, exponential", "assumed, 1s..1h", ge=MS)
+    order_weights: TenWeights = key(
+        (0.4, 0.3, 0.2, 0.1), "shares of the buffers in blocks of order 1, 2, 3, ..; any scale", "assumed"
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> Kvmalloc:
-        check_weights(self.order_weights, "order_weights")
-        return self
 
 
 def _check_not_above(model: Any, low: str, high: str) -> None:

@@ -1,15 +1,41 @@
-"""The base of every configuration model: frozen, and closed to unknown keys.
+"""The base of every configuration model, and what models describe their keys with.
 
-Models describe; they never read files. A field carries its meaning as `description` and, where it matters,
-`json_schema_extra={"unit": ..., "source": ...}`, which `spbfast explain` and the reference page print.
+Models describe; they never read files. Each key has its meaning and the source of its default, which
+`spbfast explain` and the reference page print: a text that can be looked up, or "assumed" with the range to
+vary.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+PAGE = 4096
+
+
+def key(default: Any, text: str, source: str, **limits: Any) -> Any:
+    """A key with its default (... for none), its meaning and where the default comes from."""
+    return Field(default, description=text, json_schema_extra={"source": source}, **limits)
+
+
+def _checked_weights(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if any(w < 0 for w in weights) or sum(weights) <= 0:
+        raise ValueError(f"weights must be >= 0 with at least one above 0, got {list(weights)}")
+    return weights
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Pageblocks = Annotated[int, Field(ge=1, le=65_536)]
+Weights = Annotated[tuple[float, ...], AfterValidator(_checked_weights)]
+TenWeights = Annotated[
+    tuple[float, ...], Field(min_length=1, max_length=10), AfterValidator(_checked_weights)
+]
+OrderWeights = Annotated[
+    tuple[float, ...], Field(min_length=1, max_length=11), AfterValidator(_checked_weights)
+]
 
 
 class Model(BaseModel):

@@ -1,26 +1,17 @@
 """What caches hold: slab caches of file metadata with their shrinkers, and the page cache.
 
-Owns the sections `slab` and `pagecache`, and the helpers that all sections of the machine describe their
-fields with. Every field says where its default comes from: a source, or "assumed" with the range to vary.
-Nothing here simulates; spbfast/model/lowering turns the models into arrays.
+Owns the sections `slab` and `pagecache`. Nothing here simulates; spbfast/model/lowering turns the models into
+arrays.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spbfast.config.base import Model
+from spbfast.config.base import PAGE, Model, Share, TenWeights, key
 from spbfast.config.units import Duration, Size, format_size
-
-PAGE = 4096
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def described(default: Any, text: str, source: str, **limits: Any) -> Any:
-    """A field with its default, its meaning and where the default comes from."""
-    return Field(default, description=text, json_schema_extra={"source": source}, **limits)
 
 
 class SlabCache(Model):
@@ -31,13 +22,9 @@ class SlabCache(Model):
         description="inode and dentry: one each; attached: objects that come and go with inodes"
     )
     object_size: Size = Field(description="bytes per object, metadata included", examples=["1136B"])
-    order: int = described(0, "preferred order of a slab", "SLUB, by object size and CPUs", ge=0, le=5)
-    per_inode: float = described(
-        1.0, "objects per inode; for role attached only", "assumed, 0..8", ge=0.0, le=64.0
-    )
-    reclaimable: bool = described(
-        True, "pages are reclaimable; false: unmovable", "mainline SLAB_RECLAIM_ACCOUNT"
-    )
+    order: int = key(0, "preferred order of a slab", "SLUB, by object size and CPUs", ge=0, le=5)
+    per_inode: float = key(1.0, "objects per inode; for role attached only", "assumed, 0..8", ge=0.0, le=64.0)
+    reclaimable: bool = key(True, "pages are reclaimable; false: unmovable", "mainline SLAB_RECLAIM_ACCOUNT")
 
     @model_validator(mode="after")
     def _check(self) -> SlabCache:
@@ -80,44 +67,44 @@ class SlabSpec(Model):
         description="exactly one inode and one dentry cache, and what is attached to inodes",
         json_schema_extra={"source": "sizes measured on a small machine; btrfs order as on many-CPU hosts"},
     )
-    superblocks: int = described(3, "mounted file systems with a shrinker each", "assumed, 2..4", ge=1, le=64)
-    memcgs: int = described(
+    superblocks: int = key(3, "mounted file systems with a shrinker each", "assumed, 2..4", ge=1, le=64)
+    memcgs: int = key(
         22,
         "memory control groups, root included: root, one per guest, a few services",
         "assumed, 1..64",
         ge=1,
         le=1024,
     )
-    batch: int = described(1024, "least number of objects that a superblock's scan takes", "fs/super.c", ge=1)
-    seeks: int = described(2, "DEFAULT_SEEKS: cost of recreating an object", "mainline", ge=0, le=1024)
-    vfs_cache_pressure: int = described(
+    batch: int = key(1024, "least number of objects that a superblock's scan takes", "fs/super.c", ge=1)
+    seeks: int = key(2, "DEFAULT_SEEKS: cost of recreating an object", "mainline", ge=0, le=1024)
+    vfs_cache_pressure: int = key(
         100, "percent of the unused objects that a count reports", "mainline default", ge=0, le=1000
     )
-    dentries_per_inode: float = described(1.25, "dentries of each inode", "assumed, 1..2", ge=0.0, le=8.0)
-    inodes_held_by_page_cache: Share = described(
+    dentries_per_inode: float = key(1.25, "dentries of each inode", "assumed, 1..2", ge=0.0, le=8.0)
+    inodes_held_by_page_cache: Share = key(
         0.3, "share of unused inodes that page cache keeps off the LRU", "assumed, 0..0.9"
     )
-    pages_per_held_inode: int = described(
+    pages_per_held_inode: int = key(
         16, "page-cache pages whose reclaim lets go of one inode", "assumed, 1..256", ge=1, le=65_536
     )
-    referenced_again: Share = described(
+    referenced_again: Share = key(
         0.45, "share of objects that the LRU finds referenced and passes once", "flagship: assumed 0.3..0.6"
     )
-    age_correlation: Share = described(
+    age_correlation: Share = key(
         0.9, "1: LRU age follows the slab pages, whole slabs empty; 0: no relation", "assumed, 0..1"
     )
-    refault_share: Share = described(
+    refault_share: Share = key(
         0.0,
         "share of the inodes freed by shrinking that are looked up again; 0: what was shrunk is never missed",
         "ours: the cost of shrinking too early; vary 0..0.5",
     )
-    refault_delay: Duration = described(
+    refault_delay: Duration = key(
         10 * 10**9, "time from the shrink to the next use; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
-    min_partial: int = described(
+    min_partial: int = key(
         5, "empty slabs that a cache keeps on its partial list", "SLUB: 5..10", ge=0, le=100
     )
-    objects_max: int = described(
+    objects_max: int = key(
         64_000_000,
         "objects that may live at once; bounds the simulator's memory, slabs included",
         "ours",
@@ -165,44 +152,25 @@ class SlabSpec(Model):
 class PageCacheSpec(Model):
     """The page cache's reclaim order and folio sizes."""
 
-    hot_share: Share = described(
+    hot_share: Share = key(
         0.3, "share of the cache that is never reclaimed while colder cache remains", "assumed, 0..0.7"
     )
-    lru_mix: Share = described(
+    lru_mix: Share = key(
         0.5, "0: reclaimed in the order of arrival; 1: in an order unrelated to it", "assumed, 0..1"
     )
-    reclaim_run: int = described(
+    reclaim_run: int = key(
         16, "folios of neighbouring age that are reclaimed together", "assumed, 1..256", ge=1, le=256
     )
-    refault_share: Share = described(
+    refault_share: Share = key(
         0.0,
         "share of the reclaimed pages that are read again; 0: what was reclaimed is never missed",
         "ours: the cost of reclaiming too early; vary 0..0.5",
     )
-    refault_delay: Duration = described(
+    refault_delay: Duration = key(
         10 * 10**9, "time from the reclaim to the next read; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
-    folio_weights: tuple[float, ...] = described(
+    folio_weights: TenWeights = key(
         (0.4, 0.1, 0.25, 0.1, 0.15),
         "shares of the cached bytes in folios of order 0, 1, 2, ..; any scale",
         "assumed; large folios from readahead",
-        min_length=1,
-        max_length=10,
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> PageCacheSpec:
-        check_weights(self.folio_weights, "folio_weights")
-        return self
-
-
-def check_weights(weights: tuple[float, ...], key: str) -> None:
-    """Weights must not be negative, and one of them must count.
-
-    Raises
-    ------
-    ValueError
-        Naming `key`.
-    """
-    if any(w < 0 for w in weights) or sum(weights) <= 0:
-        raise ValueError(f"{key}: weights must be >= 0 with at least one above 0, got {list(weights)}")

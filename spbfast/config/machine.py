@@ -1,9 +1,8 @@
 """The machine around the allocator: memory, boot, per-CPU lists, reclaim and workers.
 
 Owns the sections `machine`, `boot`, `pcp`, `reclaim` and `workers` and the mainline formulas behind their
-`auto` values; those of caches.py are handed on, so that the whole machine can be imported from here.
-Every field says where its default comes from: a source, or "assumed" with the range to vary. Nothing here
-simulates; spbfast/model/lowering turns the models into arrays.
+`auto` values; caches.py has `slab` and `pagecache`. Nothing here simulates; spbfast/model/lowering turns the
+models into arrays.
 """
 
 from __future__ import annotations
@@ -14,21 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
-from spbfast.config.base import Model
-from spbfast.config.caches import PAGE, PageCacheSpec, Share, SlabCache, SlabSpec
-from spbfast.config.caches import described as _key
+from spbfast.config.base import PAGE, Model, Pageblocks, Share, key
 from spbfast.config.units import Duration, Size, format_size, parse_size
-
-__all__ = [
-    "BootSpec",
-    "MachineSpec",
-    "PageCacheSpec",
-    "PcpSpec",
-    "ReclaimSpec",
-    "SlabSpec",
-    "SlabCache",
-    "WorkersSpec",
-]
 
 BLOCK = 4 << 20  # the biggest buddy, 4 MiB
 
@@ -94,39 +80,39 @@ class ZoneShape:
 class MachineSpec(Model):
     """Nodes with a zone Normal each, and perhaps a zone DMA32 on the first."""
 
-    memory: Size = _key(
+    memory: Size = key(
         238 << 30,
         "memory of zone Normal, reserved pages included; rounded down to whole 4MiB blocks",
         "v1 cover: 238 superpageblocks",
     )
-    start_pfn: int = _key(
+    start_pfn: int = key(
         0x100000, "first page frame of the zone; 0x100000 is 4 GiB, where Normal begins", "x86-64", ge=0
     )
-    nodes: int = _key(
+    nodes: int = key(
         1,
         "NUMA nodes that share memory and CPUs evenly; each has workers and page cache of its own",
         "seed: one",
         ge=1,
         le=4,
     )
-    dma32: Size = _key(
+    dma32: Size = key(
         0,
         "memory of zone DMA32 below 4GiB, on node 0: serves what zone Normal cannot; 0B leaves it out",
         "series: left out of all counts",
         ge=0,
         le=4 << 30,
     )
-    spb_size: Size = _key(1 << 30, "size of a superpageblock: a power of two, at least 4MiB", "v1: PUD size")
-    cpus: int = _key(
+    spb_size: Size = key(1 << 30, "size of a superpageblock: a power of two, at least 4MiB", "v1: PUD size")
+    cpus: int = key(
         32, "CPUs; decides per-CPU list sizes and the pages stranded there", "assumed, 8..166", ge=1, le=1024
     )
-    memmap_bytes_per_page: int = _key(
+    memmap_bytes_per_page: int = key(
         64, "struct page, reserved at boot at the zone's start", "mainline, x86-64", ge=0, le=512
     )
-    kernel_image: Size = _key(
+    kernel_image: Size = key(
         60_000_000, "kernel image and firmware, reserved at the zone's start", "flagship; assumed 20MB..200MB"
     )
-    min_free: AutoOrSize = _key(
+    min_free: AutoOrSize = key(
         "auto", "vm.min_free_kbytes as a size; auto is the kernel's own choice", "mainline formulas"
     )
 
@@ -228,13 +214,13 @@ class MachineSpec(Model):
 class BootSpec(Model):
     """How the state at t = 0 comes about, through the same allocator."""
 
-    chunk: Size = _key(
+    chunk: Size = key(
         4 << 20,
         "what each boot-time actor allocates before the next one has its turn; small values mix types finely",
         "assumed, 64KiB..64MiB",
         ge=PAGE,
     )
-    fill_page_cache: bool = _key(
+    fill_page_cache: bool = key(
         True,
         "last of all, fill free memory with page cache down to the high watermark",
         "flagship: a machine in use is never half empty",
@@ -244,11 +230,11 @@ class BootSpec(Model):
 class PcpSpec(Model):
     """Per-CPU page lists."""
 
-    enabled: bool = _key(True, "keep per-CPU lists; false sends every request to the buddy lists", "mainline")
-    batch: AutoOrPages = _key("auto", "pages moved at once", "mainline, zone_batchsize")
-    high_min: AutoOrPages = _key("auto", "least limit of a CPU's lists, pages", "mainline, zone_highsize")
-    high_max: AutoOrPages = _key("auto", "greatest limit of a CPU's lists, pages", "mainline, zone_highsize")
-    decay: Duration = _key(10**9, "time between two decays of the limit (vmstat tick)", "mainline: 1 s", gt=0)
+    enabled: bool = key(True, "keep per-CPU lists; false sends every request to the buddy lists", "mainline")
+    batch: AutoOrPages = key("auto", "pages moved at once", "mainline, zone_batchsize")
+    high_min: AutoOrPages = key("auto", "least limit of a CPU's lists, pages", "mainline, zone_highsize")
+    high_max: AutoOrPages = key("auto", "greatest limit of a CPU's lists, pages", "mainline, zone_highsize")
+    decay: Duration = key(10**9, "time between two decays of the limit (vmstat tick)", "mainline: 1 s", gt=0)
 
     def sizes(self, managed: int, cpus: int, low_pages: int) -> tuple[int, int, int]:
         """Batch, high_min and high_max in pages of a zone with `managed` pages and low watermark `low_pages`.
@@ -269,42 +255,42 @@ class PcpSpec(Model):
 class ReclaimSpec(Model):
     """Watermarks, kswapd and direct reclaim of page cache."""
 
-    rounds_max: Rounds = _key(
+    rounds_max: Rounds = key(
         16,
         "rounds of direct reclaim that one failing request may make in all; 0 none",
         "assumed: 0, 1, 16 or unlimited (the kernel loops on while there is progress)",
     )
-    batch: int = _key(32, "pages that one round of reclaim frees", "mainline SWAP_CLUSTER_MAX", ge=1, le=4096)
-    watermark_scale: int = _key(
+    batch: int = key(32, "pages that one round of reclaim frees", "mainline SWAP_CLUSTER_MAX", ge=1, le=4096)
+    watermark_scale: int = key(
         10, "distance of the watermarks, parts of 10,000", "mainline default", ge=1, le=3000
     )
-    kswapd_delay: Duration = _key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
-    kswapd_page_cost: Duration = _key(
+    kswapd_delay: Duration = key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
+    kswapd_page_cost: Duration = key(
         500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0
     )
-    compact_candidates: int = _key(
+    compact_candidates: int = key(
         4,
         "pageblocks that a failing THP fault may try to empty in clean superpageblocks; 0 none",
         "assumed, 0..16",
         ge=0,
         le=64,
     )
-    compact_rate: int = _key(
+    compact_rate: int = key(
         500,
         "pageblocks per second that all THP faults together may compact",
         "assumed, 0..5000",
         ge=0,
         le=100_000,
     )
-    kcompactd: bool = _key(
+    kcompactd: bool = key(
         False,
         "compact in the background after a request above order 0 failed, until its order is to be had",
         "mainline has it; off, since no mail says what the series leaves of it",
     )
-    kcompactd_pageblocks: int = _key(
-        16, "pageblocks that it tries to empty before it looks again", "assumed, 1..256", ge=1, le=65_536
+    kcompactd_pageblocks: Pageblocks = key(
+        16, "pageblocks that it tries to empty before it looks again", "assumed, 1..256"
     )
-    kcompactd_pause: Duration = _key(
+    kcompactd_pause: Duration = key(
         10**9,
         "how long it sleeps after a pass over all memory in vain; the kernel defers by counting attempts",
         "assumed, 100ms..60s",
@@ -314,57 +300,47 @@ class ReclaimSpec(Model):
 class WorkersSpec(Model):
     """Latencies and costs of deferred work, and what makes a migration fail."""
 
-    irq_work_delay: Duration = _key(10_000, "from the request to the irq_work handler", "assumed, 1us..50us")
-    workqueue_delay: Duration = _key(
+    irq_work_delay: Duration = key(10_000, "from the request to the irq_work handler", "assumed, 1us..50us")
+    workqueue_delay: Duration = key(
         100_000, "from the handler to the start of the work", "assumed, 50us..500us"
     )
-    shrink_count_cost: Duration = _key(1_000, "time of one count of a cache", "assumed, 0.2us..10us")
-    shrink_object_cost: Duration = _key(500, "time per scanned object", "assumed, 100ns..2us")
-    migrate_page_cost: Duration = _key(3_000, "time to migrate a page", "assumed, 1us..10us")
-    migrate_thp_cost: Duration = _key(500_000, "time to migrate a huge page", "assumed, 100us..1ms")
-    evacuation_descriptors: int = _key(
-        64,
-        "pool of evacuation requests; an empty pool loses the request",
-        "assumed, 8..1024",
-        ge=1,
-        le=65_536,
+    shrink_count_cost: Duration = key(1_000, "time of one count of a cache", "assumed, 0.2us..10us")
+    shrink_object_cost: Duration = key(500, "time per scanned object", "assumed, 100ns..2us")
+    migrate_page_cost: Duration = key(3_000, "time to migrate a page", "assumed, 1us..10us")
+    migrate_thp_cost: Duration = key(500_000, "time to migrate a huge page", "assumed, 100us..1ms")
+    evacuation_descriptors: Pageblocks = key(
+        64, "pool of evacuation requests; an empty pool loses the request", "assumed, 8..1024"
     )
-    pinned_share: Share = _key(
-        0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1"
-    )
-    busy_share: Share = _key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
-    defrag_cooldown: Duration = _key(
+    pinned_share: Share = key(0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1")
+    busy_share: Share = key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
+    defrag_cooldown: Duration = key(
         5 * 10**9, "least time between two defragmentations of a superpageblock", "v1 16"
     )
-    compact_within_interval: Duration = _key(
+    compact_within_interval: Duration = key(
         10**9,
         "time between two looks at clean superpageblocks by policy.compact_within_superpageblock; "
         "0s: only after a failed request of pageblock order",
         "assumed, 0s or 100ms..60s",
     )
-    compact_within_free_pageblocks: int = _key(
+    compact_within_free_pageblocks: int = key(
         1,
         "a clean superpageblock is compacted inside when it has at most this many free pageblocks",
         "assumed, 0..16; the first threshold of v1 16 for tainted ones",
         ge=0,
         le=65_536,
     )
-    compact_within_fragments: int = _key(
-        4,
-        "and this many pageblocks' worth of free pages outside free pageblocks",
-        "assumed, 1..64",
-        ge=1,
-        le=65_536,
+    compact_within_fragments: Pageblocks = key(
+        4, "and this many pageblocks' worth of free pages outside free pageblocks", "assumed, 1..64"
     )
-    compact_within_pageblocks: int = _key(
-        16, "pageblocks that one run tries to empty in a superpageblock", "assumed, 1..512", ge=1, le=65_536
+    compact_within_pageblocks: Pageblocks = key(
+        16, "pageblocks that one run tries to empty in a superpageblock", "assumed, 1..512"
     )
-    compact_within_cooldown: Duration = _key(
+    compact_within_cooldown: Duration = key(
         5 * 10**9,
         "pause of a superpageblock after a run that freed no pageblock",
         "assumed, 0s..60s; that of v1 43",
     )
-    contig_reclaim_rounds: int = _key(
+    contig_reclaim_rounds: int = key(
         32,
         "rounds of a 16th of a superpageblock of page cache that a request for a whole one may reclaim to "
         "make room for what has to move",

@@ -13,18 +13,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from spbfast.config.actors import ActorList, check_boot_fits
-from spbfast.config.base import Model
+from spbfast.config.base import PAGE, Model
+from spbfast.config.caches import PageCacheSpec, SlabSpec
 from spbfast.config.executor import Executor
-from spbfast.config.machine import (
-    PAGE,
-    BootSpec,
-    MachineSpec,
-    PageCacheSpec,
-    PcpSpec,
-    ReclaimSpec,
-    SlabSpec,
-    WorkersSpec,
-)
+from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, WorkersSpec
 from spbfast.config.policy import Policy
 from spbfast.config.units import Duration, format_duration, parse_duration
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS

@@ -8,22 +8,19 @@ supplies every key that a configuration leaves out. The fields below say what ea
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Any, Literal
 
 from pydantic import Field
 
 from spbfast.config import presets
-from spbfast.config.base import Model
+from spbfast.config.base import Count, Model, key
 from spbfast.config.tree import Source, YamlNode, from_plain, merge
 from spbfast.config.units import Duration
 from spbfast.constants import MAX_EVACUATE_SPBS
 from spbfast.errors import Problem
 
-Count = Annotated[int, Field(ge=0)]
-
-
-def _key(text: str, source: str, **limits: Any) -> Any:
-    return Field(description=text, json_schema_extra={"source": source}, **limits)
+_key = partial(key, ...)  # a preset supplies what a configuration leaves out
 
 
 class ShrinkTriggers(Model):

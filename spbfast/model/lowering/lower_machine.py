@@ -27,7 +27,8 @@ from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
 
 if TYPE_CHECKING:
-    from spbfast.config.machine import SlabSpec, ZoneShape
+    from spbfast.config.caches import SlabSpec
+    from spbfast.config.machine import ZoneShape
     from spbfast.config.models import Scenario
 
 RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007

@@ -17,7 +17,7 @@ from spbfast.model.state.shrink_layout import KIND_SUPERBLOCK, Shrink, make_shri
 from spbfast.model.state.slab_layout import CacheSpec, InstanceSpec, Slab, make_slab
 
 if TYPE_CHECKING:
-    from spbfast.config.machine import SlabSpec
+    from spbfast.config.caches import SlabSpec
 
 SLAB_STREAM = 0x51AB  # part of the draw keys: no actor's number
 # Slabs that may exist, in units of those that all objects fill at their preferred orders. The flagship's runs
