@@ -12,6 +12,7 @@ import pytest
 
 from spbfast.config import load_config
 from spbfast.errors import ConfigError
+from spbfast.sweep.points.combinations import validate_combinations
 
 HERE = Path(__file__).resolve().parent / "bad_yaml"
 CASES = sorted(p.name for p in HERE.glob("*.yaml"))
@@ -22,7 +23,7 @@ def message_of(name: str) -> str:
     before = Path.cwd()
     os.chdir(HERE)
     try:
-        load_config(name)
+        validate_combinations(load_config(name))
     except ConfigError as error:
         return f"{error}\n"
     finally:
@@ -43,7 +44,7 @@ def test_wrong_file_gives_its_message(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_every_problem_has_a_place(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(HERE / name)
+        validate_combinations(load_config(HERE / name))
     for problem in caught.value.problems:
         assert problem.line > 0
         assert problem.col > 0

@@ -15,7 +15,7 @@ from spbfast.config import load_config
 from spbfast.sweep.points.design import build_design
 from spbfast.sweep.points.identity import canonical_json, point_identity
 from spbfast.sweep.points.params import coord_name
-from spbfast.sweep.points.plan import Cell, auto_batch_size, make_plan, pending_cells
+from spbfast.sweep.points.plan import Cell, auto_batch_size, make_plan
 from spbfast.sweep.run.progress import Lines
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.manifest import diff_trees
@@ -77,7 +77,7 @@ def test_cells_go_replicate_by_replicate(tmp_path: Path) -> None:
     first = plan.cells[: len(plan.points)]
     assert {c.replicate for c in first} == {0}
     assert len(plan.cells) == 15
-    assert pending_cells(plan, first)[0].replicate == 1
+    assert plan.cells[len(first)].replicate == 1
     assert Cell.parse(str(first[0])) == first[0]
     task = plan.task(first[0])
     assert (task.seed, task.cell.replicate) == (7, 0)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spbfast.cli.options import JsonOpt, SetOpt, app
+
+if TYPE_CHECKING:
+    from spbfast.config.job import Job
 
 
 @app.command("validate")
@@ -30,6 +33,8 @@ def validate_command(
     for path in configs:
         try:
             job = load_config(path, set_ or ())
+            if job.has_combinations:
+                _validate_combinations(job)
         except ConfigError as error:
             failed = True
             typer.echo(str(error), err=True)
@@ -39,6 +44,12 @@ def validate_command(
             shown = f"memory {memory} bytes = {memory / 2**30:.6g} GiB"
             typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates, {shown})")
     raise typer.Exit(ConfigError.exit_code if failed else 0)
+
+
+def _validate_combinations(job: Job) -> None:
+    from spbfast.sweep.points.combinations import validate_combinations  # planning takes a second to import
+
+    validate_combinations(job)
 
 
 @app.command("schema")

@@ -12,6 +12,7 @@ from spbfast.config.executor import Executor
 from spbfast.config.models import OutputSpec, Scenario, SweepSpec
 from spbfast.config.ranges import Range
 from spbfast.config.rows import PointsFile, RowTable
+from spbfast.config.scalars import judged_with
 from spbfast.config.tree import Source, YamlNode, from_plain
 from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
@@ -37,6 +38,8 @@ class Job:
         The ranges of `design` by their dotted path.
     points_file : PointsFile or None
         The file of points as it was read.
+    swept_nodes : dict of YamlNode
+        The keys of the grid and of the ranges, as written.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Job:
     rows: RowTable | None = field(default=None, repr=False, compare=False)
     ranges: Mapping[str, Range] = field(default_factory=dict, repr=False, compare=False)
     points_file: PointsFile | None = field(default=None, repr=False, compare=False)
+    swept_nodes: Mapping[str, YamlNode] = field(default_factory=dict, repr=False, compare=False)
     tree: YamlNode | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -70,6 +74,19 @@ class Job:
         grid = math.prod(len(values) for values in self.sweep.grid.values()) if self.sweep.grid else 1
         nr = rows * grid if has_rows or self.sweep.grid else 0
         return nr + bool(self.sweep.baseline)
+
+    @property
+    def swept_paths(self) -> list[str]:
+        """Every swept key: those of the rows, of the grid, and what only the baseline sets."""
+        if self.sweep is None:
+            return []
+        rows = [*self.ranges, *(self.rows.columns if self.rows is not None else ())]
+        return list(dict.fromkeys([*rows, *self.sweep.grid, *(self.sweep.baseline or {})]))
+
+    @property
+    def has_combinations(self) -> bool:
+        """Whether the sweep has values that have to be judged together."""
+        return any(judged_with(path) for path in self.swept_paths)
 
     def with_values(self, values: Mapping[str, Any]) -> Scenario:
         """The scenario with some values replaced, validated again.

@@ -87,6 +87,7 @@ def load_config(
         rows=None if one_point else parts.rows,
         ranges={} if one_point else parts.ranges,
         points_file=None if one_point else parts.points_file,
+        swept_nodes={} if one_point else parts.swept,
         tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
     )
 

@@ -1,18 +1,20 @@
 """Ranges that designs draw from: `{min, max, scale, step}` or a list of choices.
 
-Owns the shape of a range, its checks with places, and the map from [0, 1) to values. Knows nothing of how
-the numbers in [0, 1) come about.
+Owns the shape of a range, its checks with places, and the map from [0, 1] to values. A method of sampling
+in sweep/points/design.py draws the numbers in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spbfast.config.coupling import Scalar
+import numpy as np
+
+from spbfast.config.scalars import Scalar
 from spbfast.config.tree import YamlNode
+from spbfast.config.units import parse_duration, parse_rate, parse_size
 from spbfast.errors import Problem
 from spbfast.text import quote_value, suggest
 
@@ -23,8 +25,8 @@ TICK = 1_000_000
 
 
 @dataclass(frozen=True)
-class Span:
-    """Numbers from `low` to `high`, in canonical units (ns, bytes); whole unless `whole` is false."""
+class Interval:
+    """Numbers from `low` to `high` in canonical units (ns, bytes), `step` apart unless that is 0."""
 
     scalar: Scalar
     low: float
@@ -32,34 +34,34 @@ class Span:
     log: bool
     step: float
 
-    def number(self, u: float) -> int | float:
-        """The value at `u` in [0, 1]."""
+    def at(self, unit: np.ndarray) -> list[Any]:
+        """The values at numbers in [0, 1], as a file would write them."""
         if self.log:
-            x = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+            low, high = math.log(self.low), math.log(self.high)
+            numbers = np.exp(low + unit * (high - low))
         else:
-            x = self.low + u * (self.high - self.low)
+            numbers = self.low + unit * (self.high - self.low)
         if self.step:
-            x = self.low + round((x - self.low) / self.step) * self.step
-        x = min(max(x, self.low), self.high)
-        return round(x) if self.scalar.kind is int else float(x)
-
-    def value(self, u: float) -> Any:
-        """The value at `u` as a file would write it."""
-        return self.scalar.text(self.number(u))
+            numbers = self.low + np.round((numbers - self.low) / self.step) * self.step
+        numbers = np.clip(numbers, self.low, self.high)
+        if self.scalar.kind is int:
+            numbers = np.rint(numbers).astype(np.int64)
+        return [self.scalar.text(number) for number in numbers.tolist()]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Values of a list, each with the same share of [0, 1]."""
+    """A list of values, each with the same share of [0, 1]."""
 
-    values: tuple[Any, ...]
+    choices: tuple[Any, ...]
 
-    def value(self, u: float) -> Any:
-        """The value at `u` in [0, 1]."""
-        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+    def at(self, unit: np.ndarray) -> list[Any]:
+        """The values at numbers in [0, 1]."""
+        last = len(self.choices) - 1
+        return [self.choices[min(k, last)] for k in (unit * len(self.choices)).astype(np.int32).tolist()]
 
 
-Range = Span | Choices
+Range = Interval | Choices
 
 
 def read_range(node: YamlNode, shown: str, scalar: Scalar | None, problems: list[Problem]) -> Range | None:
@@ -85,10 +87,10 @@ def read_range(node: YamlNode, shown: str, scalar: Scalar | None, problems: list
         problems.append(node.problem(shown, "is no number, so it has no range; give a list of choices"))
     if len(problems) > before or scalar is None:
         return None
-    return _read_span(node, shown, scalar, problems)
+    return _read_interval(node, shown, scalar, problems)
 
 
-def _read_span(node: YamlNode, shown: str, scalar: Scalar, problems: list[Problem]) -> Span | None:
+def _read_interval(node: YamlNode, shown: str, scalar: Scalar, problems: list[Problem]) -> Interval | None:
     before = len(problems)
     scale = node.value.get("scale")
     if scale is not None and scale.value not in SCALES:
@@ -113,7 +115,7 @@ def _read_span(node: YamlNode, shown: str, scalar: Scalar, problems: list[Proble
         problems.append(node.value["max"].problem(f"{shown}.max", "must be greater than min"))
     elif log and low <= 0:
         problems.append(node.value["min"].problem(f"{shown}.min", "must be greater than 0 on a log scale"))
-    return Span(scalar, low, high, log, step) if len(problems) == before else None
+    return Interval(scalar, low, high, log, step) if len(problems) == before else None
 
 
 def _read_step(node: YamlNode | None, shown: str, scalar: Scalar, problems: list[Problem]) -> float:
@@ -121,8 +123,6 @@ def _read_step(node: YamlNode | None, shown: str, scalar: Scalar, problems: list
     if node is None:
         tick = scalar.unit == "ns" and scalar.problem("1500us") is not None and scalar.problem("1ms") is None
         return TICK if tick else 0
-    from spbfast.config.units import parse_duration, parse_rate, parse_size
-
     parse = {"ns": parse_duration, "B": parse_size, "B/s": parse_rate}.get(scalar.unit)
     try:
         value = parse(node.plain()) if parse else node.plain()
@@ -133,8 +133,3 @@ def _read_step(node: YamlNode | None, shown: str, scalar: Scalar, problems: list
         problems.append(node.problem(shown, f"must be greater than 0, got {quote_value(node.plain())}"))
         return 0
     return value
-
-
-def values_of(ranges: Sequence[Range], row: Sequence[float]) -> list[Any]:
-    """One row of numbers in [0, 1] as values."""
-    return [r.value(float(u)) for r, u in zip(ranges, row, strict=True)]

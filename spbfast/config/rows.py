@@ -1,4 +1,4 @@
-"""Points given row by row: `zip`, `points` and `points_file`, as columns of values.
+"""Points given row by row: `zip`, `points` and `points_file`, as rows of values.
 
 Owns the table that these three become, reading CSV and Parquet files of points, and where each row was
 written. Values are what YAML would make of the same text. What keys mean and which values are valid is
@@ -8,46 +8,20 @@ checked elsewhere.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import re
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spbfast.config.tree import Source, YamlNode, parse
+from spbfast.config.tree import Source, YamlNode, from_plain, parse
 from spbfast.config.units import DURATION_UNITS, SIZE_UNITS
 from spbfast.errors import Problem
 
-UNSET = -1
 SHOWN = 8
-
-
-@dataclass
-class RowColumn:
-    """One swept key: its different values, the place of each one's first use, and a code per row."""
-
-    values: list[Any] = field(default_factory=list)
-    nodes: list[YamlNode] = field(default_factory=list)
-    codes: array[int] = field(default_factory=lambda: array("i"))
-    _known: dict[Any, int] = field(default_factory=dict, repr=False)
-
-    def add(self, node: YamlNode | None, place: Callable[[YamlNode], YamlNode] | None = None) -> None:
-        """Append one row's value; None leaves the key as the file has it.
-
-        `place` gives the node its place, which only the first use of a value needs.
-        """
-        if node is None:
-            self.codes.append(UNSET)
-            return
-        value = node.plain()
-        key = (type(value), value if not isinstance(value, dict | list) else repr(value))
-        code = self._known.setdefault(key, len(self.values))
-        if code == len(self.values):
-            self.values.append(value)
-            self.nodes.append(place(node) if place else node)
-        self.codes.append(code)
+NO_VALUE: Any = object()
 
 
 @dataclass
@@ -58,38 +32,41 @@ class RowTable:
     ----------
     shown : str
         Where the rows stand in the file, such as ``sweep.points``.
-    lines : sequence of (line, col)
+    rows : list of dict
+        By row the values of the keys that it sets.
+    places : list of (line, col)
         Place of each row in `source`.
+    columns : dict of list of YamlNode
+        By key its different values, each where it is first used.
     """
 
     shown: str
     source: Source
-    columns: dict[str, RowColumn] = field(default_factory=dict)
-    lines: array[int] = field(default_factory=lambda: array("i"))
-    cols: array[int] = field(default_factory=lambda: array("i"))
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    columns: dict[str, list[YamlNode]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.rows)
 
-    def add(
-        self,
-        row: Mapping[str, YamlNode],
-        line: int,
-        col: int,
-        place: Callable[[YamlNode], YamlNode] | None = None,
-    ) -> None:
-        """Append a row."""
-        for path in row:
-            if path not in self.columns:
-                self.columns[path] = RowColumn(codes=array("i", [UNSET]) * len(self.lines))
-        for path, column in self.columns.items():
-            column.add(row.get(path), place)
-        self.lines.append(line)
-        self.cols.append(col)
+    def add(self, row: Mapping[str, YamlNode], line: int, col: int) -> None:
+        """Append a row; a key that it lacks stays as the file has it."""
+        self.rows.append({path: self._shared(path, node) for path, node in row.items()})
+        self.places.append((line, col))
+
+    def _shared(self, path: str, node: YamlNode) -> Any:
+        """The value of a node, one object for equal values of a key."""
+        value = node.plain()
+        key = (path, repr(value))
+        if key not in self._known:
+            self._known[key] = value
+            self.columns.setdefault(path, []).append(node)
+        return self._known[key]
 
     def problem(self, row: int, message: str) -> Problem:
         """A problem at the place of a row."""
-        return self.source.problem(self.lines[row], self.cols[row], f"{self.shown}.{row}", message)
+        return self.source.problem(*self.places[row], f"{self.shown}.{row}", message)
 
 
 @dataclass(frozen=True)
@@ -162,7 +139,6 @@ def _read_csv(text: str, shown: str, at: YamlNode, problems: list[Problem]) -> R
     before = len(problems)
     reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
     table = RowTable("sweep.points_file", source)
-    scalars = _Scalars(source, problems)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -177,7 +153,7 @@ def _read_csv(text: str, shown: str, at: YamlNode, problems: list[Problem]) -> R
                 message = f"has {len(cells)} values, the header has {len(header)} keys"
                 problems.append(source.problem(line, 1, "", message))
                 continue
-            table.add(scalars.row(header, cells, line), line, 1, scalars.place)
+            table.add(_row(header, cells, source, line, problems), line, 1)
             if len(problems) - before > 20:
                 break
     except csv.Error as error:
@@ -188,6 +164,24 @@ def _read_csv(text: str, shown: str, at: YamlNode, problems: list[Problem]) -> R
     return table if len(problems) == before else None
 
 
+def _row(
+    header: Sequence[str], cells: Sequence[str], source: Source, line: int, problems: list[Problem]
+) -> dict[str, YamlNode]:
+    """The cells of a line that are not empty, as YAML scalars with their places."""
+    written = source.lines[line - 1] if line <= len(source.lines) else ""
+    out = {}
+    for path, text in zip(header, (cell.strip() for cell in cells), strict=True):
+        if not text:
+            continue
+        value, col = _parsed(text), max(0, written.find(text)) + 1
+        if value is NO_VALUE:
+            message = f"{text!r} is not a plain value; write a number, true, false, or text with a unit"
+            problems.append(source.problem(line, col, "", message))
+            continue
+        out[path] = replace(from_plain(value, source), line=line, col=col)
+    return out
+
+
 def _check_header(header: list[str], source: Source, line: int, problems: list[Problem]) -> None:
     for i, name in enumerate(header):
         if not name:
@@ -196,49 +190,14 @@ def _check_header(header: list[str], source: Source, line: int, problems: list[P
             problems.append(source.problem(line, 1, name, "appears twice in the header"))
 
 
-class _Scalars:
-    """Cells as YAML scalars; the same text is parsed once."""
-
-    def __init__(self, source: Source, problems: list[Problem]) -> None:
-        self.source, self.problems = source, problems
-        self.known: dict[str, YamlNode | None] = {}
-        self.line = 0
-
-    def row(self, header: Sequence[str], cells: Sequence[str], line: int) -> dict[str, YamlNode]:
-        """The cells that are not empty."""
-        self.line = line
-        out = {}
-        for path, cell in zip(header, cells, strict=True):
-            text = cell.strip()
-            if text not in self.known:
-                self.known[text] = self._parse(text, line)
-                if len(self.known) > KEPT:
-                    self.known.pop(next(iter(self.known)))
-            node = self.known.get(text)
-            if node is not None:
-                out[path] = node
-        return out
-
-    def place(self, node: YamlNode) -> YamlNode:
-        """The node with its place in the row that was read last."""
-        return replace(node, line=self.line, col=self._col(self.line, str(node.plain())))
-
-    def _col(self, line: int, text: str) -> int:
-        written = self.source.lines[line - 1] if line <= len(self.source.lines) else ""
-        return max(0, written.find(text)) + 1
-
-    def _parse(self, text: str, line: int) -> YamlNode | None:
-        if not text:
-            return None
-        if (plain := _plain(text)) is not None:
-            return YamlNode(plain, self.source, line, 1)
-        found: list[Problem] = []
-        node = parse(text, Source(self.source.name), found)
-        if found or node is None or isinstance(node.value, dict):
-            message = f"{text!r} is not a plain value; write a number, true, false, or text with a unit"
-            self.problems.append(self.source.problem(line, self._col(line, text), "", message))
-            return None
-        return replace(node, source=self.source, line=line)
+@functools.lru_cache(maxsize=10_000)
+def _parsed(text: str) -> Any:
+    """The value that YAML makes of a text, NO_VALUE for a mapping or what is no YAML."""
+    if (plain := _plain(text)) is not None:
+        return plain
+    found: list[Problem] = []
+    node = parse(text, Source(""), found)
+    return NO_VALUE if found or node is None or isinstance(node.value, dict) else node.plain()
 
 
 def _plain(text: str) -> Any:
@@ -257,8 +216,6 @@ _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
 _UNIT = "|".join(re.escape(u) for u in (*SIZE_UNITS, *DURATION_UNITS))
 _QUANTITY = re.compile(rf"[0-9]{{1,18}}(?:\.[0-9]{{1,9}})? ?(?:{_UNIT})(?:/s)?")
-# Texts whose values are remembered; columns of numbers rarely repeat.
-KEPT = 10_000
 
 
 def _read_parquet(path: Path, shown: str, at: YamlNode, problems: list[Problem]) -> RowTable | None:
@@ -279,7 +236,8 @@ def _read_parquet(path: Path, shown: str, at: YamlNode, problems: list[Problem])
     source = Source(shown)
     table = RowTable("sweep.points_file", source)
     for i, row in enumerate(_dicts(read)):
-        table.add({k: YamlNode(v, source, i + 1, 1) for k, v in row.items() if v is not None}, i + 1, 1)
+        given = {k: from_plain(v, source) for k, v in row.items() if v is not None}
+        table.add({k: replace(node, line=i + 1, col=1) for k, node in given.items()}, i + 1, 1)
     if not len(table):
         problems.append(at.problem("sweep.points_file", f"{shown}: has no rows"))
         return None

@@ -16,7 +16,7 @@ import xarray as xr
 from spbfast.errors import ResultsError
 from spbfast.results.analysis import outcomes
 from spbfast.results.open import open_results
-from spbfast.sweep.points.design import salib_problem
+from spbfast.sweep.points.design import salib_problem, sample_unit
 from spbfast.sweep.points.plan import make_plan
 from spbfast.sweep.store.inputs import load_stored
 from spbfast.sweep.store.shards import OK
@@ -64,7 +64,7 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
         values = _values(ds, plan, metric, at, directory)
         if float(np.ptp(values)) == 0:
             raise ResultsError(f"{metric} is {values[0]:g} in every point: nothing decides it", directory)
-        found = _analyse(design, plan.design.unit, values, list(job.ranges), directory)
+        found = _analyse(design, values, list(job.ranges), directory)
     facts = {"metric": metric, "at": str(at), "design": design.kind, "points": len(values)}
     out = xr.Dataset(coords={"parameter": list(job.ranges)}, attrs=facts)
     for name, key in COLUMNS[design.kind].items():
@@ -75,9 +75,7 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
     return out
 
 
-def _analyse(
-    design: Any, unit: np.ndarray | None, values: np.ndarray, names: list[str], directory: str | Path
-) -> Any:
+def _analyse(design: Any, values: np.ndarray, names: list[str], directory: str | Path) -> Any:
     """SALib's analysis of one value for each row of the design."""
     try:
         from SALib.analyze import morris, sobol
@@ -85,6 +83,7 @@ def _analyse(
         raise ResultsError("needs SALib; install it with: pip install 'spbfast[sa]'", directory) from None
     problem = salib_problem(names)
     if design.kind == "morris":
+        unit = sample_unit(design, len(names))
         return morris.analyze(problem, unit, values, num_levels=design.levels, seed=SEED)
     return sobol.analyze(problem, values, calc_second_order=design.second_order, seed=SEED)
 
@@ -93,9 +92,9 @@ def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: 
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
     mean = np.nanmean(outcomes(ds, metric, at), axis=1)
     ok = (ds["status"].values == OK).all(axis=1)
-    ids = plan.row_ids[len(plan.row_ids) - len(plan.design.unit) :]
+    ids = plan.row_ids[bool(plan.job.sweep.baseline) :]
     place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
-    rows = [place.get(int(i)) for i in ids.tolist()]
+    rows = [place.get(i) for i in ids]
     lacking = sum(r is None or not ok[r] for r in rows)
     if lacking:
         message = f"{lacking} of {len(rows)} points have missing or failed runs; the analysis needs them all"

@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from spbfast.config.coupling import scalar_at
+from spbfast.config.job import Job
+from spbfast.config.scalars import scalar_at
 from spbfast.config.tree import YamlNode, split_path
 from spbfast.config.tree import lookup as lookup_node
 from spbfast.config.units import parse_duration, parse_rate, parse_size
 from spbfast.outputs.variables import COORDS, VARIABLES
-from spbfast.sweep.points.design import Column, Drawn
-from spbfast.sweep.points.identity import GONE, Group, Resolver
+from spbfast.sweep.points.identity import GONE, PlannedPoint, Resolver
 
 # Names that results.nc uses for other things.
 _TAKEN = frozenset(
@@ -46,48 +44,40 @@ def coord_name(path: str) -> str:
     return f"param_{name}" if name in VARIABLES or name in COORDS or name in _TAKEN else name
 
 
-def describe_params(resolver: Resolver) -> list[Param]:
+def describe_params(resolver: Resolver, points: Sequence[PlannedPoint]) -> list[Param]:
     """Swept parameters as coordinates; those that only the baseline sets come last."""
-    columns = resolver.design.columns
-    in_grid = resolver.design.in_grid
-    ordered = sorted(columns, key=lambda c: not bool((c.codes[in_grid] >= 0).any()))
-    return [_param(resolver, column) for column in ordered]
+    keys = [_Key(resolver, path, points) for path in resolver.job.swept_paths]
+    values: list[list[Any]] = [[] for _ in keys]
+    for point in points:
+        changed = resolver.change(point.values).leaves
+        for key, column in zip(keys, values, strict=True):
+            column.append(key.shown(point.values, changed))
+    found = [
+        Param(coord_name(key.path), key.path, key.units, _uniform(column))
+        for key, column in zip(keys, values, strict=True)
+    ]
+    in_grid = {path for point in points if point.in_grid for path in point.values}
+    return sorted(found, key=lambda param: param.path not in in_grid)
 
 
-def _param(resolver: Resolver, column: Column) -> Param:
-    group = resolver.group_of[column.path]
-    units, scale = _unit_of(resolver, column)
-    if group.changed is None:
-        shown = _scalar_values(resolver, group, column)
-    else:
-        leaf = leaf_name(resolver.job.tree, column.path)
-        at = group.columns.index(column)
-        shown = [_value(resolver, group, k, at, leaf, units) for k in range(len(group.codes))]
-    used = np.unique(group.combo_of)
-    scaled = [_shown(v, scale) for v in shown]
-    uniform = dict(zip(used.tolist(), _uniform([scaled[k] for k in used.tolist()]), strict=True))
-    values = tuple(uniform[k] for k in group.combo_of.tolist())
-    return Param(coord_name(column.path), column.path, units, values)
+class _Key:
+    """A swept key: the leaf of the canonical form that it writes, its unit, and what divides its integers."""
 
+    def __init__(self, resolver: Resolver, path: str, points: Sequence[PlannedPoint]) -> None:
+        self.resolver, self.path = resolver, path
+        self.leaf = leaf_name(resolver.job.tree, path)
+        self.units, self.scale = _unit_of(resolver.job, path, points)
 
-def _scalar_values(resolver: Resolver, group: Group, column: Column) -> list[Any]:
-    assert group.scalar is not None
-    return [resolver.base[group.leaf], *resolver.canonical_values(column, group.scalar)]
-
-
-def _value(resolver: Resolver, group: Group, k: int, at: int, leaf: str, units: str) -> Any:
-    """A key's value in one combination: resolved where it is a leaf, else as it was given."""
-    assert group.changed is not None
-    code = int(group.codes[k][at])
-    found = group.changed[k].get(leaf, resolver.base.get(leaf))
-    if found is GONE:
-        return None
-    if found is not None:
-        return found
-    column = group.columns[at]
-    if code >= 0:
-        return _plain(column.values[code], units)
-    return _named(resolver.job.scenario, column.path)
+    def shown(self, given: Mapping[str, Any], changed: Mapping[str, Any]) -> Any:
+        """The key's value in one point: resolved where it is a leaf, else as it was given."""
+        found = changed.get(self.leaf, self.resolver.base.get(self.leaf))
+        if found is GONE:
+            return None
+        if found is None and self.path in given:
+            found = _plain(given[self.path], self.units)
+        elif found is None:
+            found = _named(self.resolver.job.scenario, self.path)
+        return _shown(found, self.scale)
 
 
 def leaf_name(tree: YamlNode | None, path: str) -> str:
@@ -113,19 +103,17 @@ def _named(scenario: Any, path: str) -> Any:
     return getattr(node, "preset", node)
 
 
-def _unit_of(resolver: Resolver, column: Column) -> tuple[str, float]:
+def _unit_of(job: Job, path: str, points: Sequence[PlannedPoint]) -> tuple[str, float]:
     """Unit of a parameter, by its type or the way it is written, and what divides its integers."""
-    tree = resolver.job.tree
-    scalar = scalar_at(tree, column.path) if tree is not None else None
+    scalar = scalar_at(job.tree, path) if job.tree is not None else None
     if scalar is not None:
         return _OF_SCALAR.get(scalar.unit, ("", 1))
-    raw = [] if isinstance(column.values, Drawn) else list(column.values)
-    texts = [v for v in raw if isinstance(v, str)]
-    if not texts or len(texts) != len(raw):
+    given = [point.values[path] for point in points if path in point.values]
+    if not given or not all(isinstance(value, str) for value in given):
         return "", 1
     for units, scale, parse in _UNITS:
         try:
-            for text in texts:
+            for text in set(given):
                 parse(text)
         except ValueError:
             continue

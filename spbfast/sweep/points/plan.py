@@ -1,45 +1,31 @@
 """What a sweep has to run: points with identities, cells, batches.
 
 Owns identity and order. A point is identified by the content of its scenario, so results never depend on
-its place in a grid; a cell is one replicate of one point and is the unit of work. Points, cells and
-scenarios come into being when they are asked for: a plan is a few arrays. Never touches files or executors.
+its place in a grid; a cell is one replicate of one point and is the unit of work. Never touches files or
+executors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, overload
 
 import numpy as np
 
-from spbfast.sweep.points.design import Design, DesignPoint, build_design
-from spbfast.sweep.points.identity import Resolver
+from spbfast.config.job import Job
+from spbfast.config.models import Scenario
+from spbfast.config.tree import split_path
+from spbfast.sweep.points.combinations import judge_combinations
+from spbfast.sweep.points.design import DesignPoint, build_design
+from spbfast.sweep.points.identity import MASK, PlannedPoint, Resolver, point_identity
 from spbfast.sweep.points.params import Param, describe_params
 
 AUTO_BATCH_S = 5.0
 AUTO_BATCH_MAX = 256
 SIZING_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPoint:
-    """A point of the design with its identity; its scenario is resolved on demand."""
-
-    index: int
-    point_id: int
-    design: DesignPoint
-    in_grid: bool
-    baseline: bool
-    resolver: Resolver = field(repr=False, compare=False)
-
-    @property
-    def scenario(self) -> Any:
-        """The resolved scenario."""
-        return self.resolver.scenario(self.index)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,7 +51,7 @@ class Task:
 
     cell: Cell
     seed: int
-    scenario: Any
+    scenario: Scenario
     attempt: int = 0
 
 
@@ -82,98 +68,50 @@ class Batch:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-class Points(Sequence[PlannedPoint]):
-    """The points of a plan, made when they are asked for."""
-
-    def __init__(self, design: Design, ids: np.ndarray, resolver: Resolver) -> None:
-        self._design, self._ids, self._resolver = design, ids, resolver
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @overload
-    def __getitem__(self, index: int) -> PlannedPoint: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[PlannedPoint]: ...
-    def __getitem__(self, index: int | slice) -> PlannedPoint | list[PlannedPoint]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
-        marks = self._design
-        return PlannedPoint(
-            i,
-            int(self._ids[i]),
-            marks[i],
-            bool(marks.in_grid[i]),
-            bool(marks.baseline[i]),
-            self._resolver,
-        )
-
-
-class Cells(Sequence[Cell]):
-    """All cells of a plan, replicate by replicate, so that an interrupted sweep already spans its grid."""
-
-    def __init__(self, ids: np.ndarray, replicates: int) -> None:
-        self._ids, self._replicates = ids, replicates
-
-    def __len__(self) -> int:
-        return len(self._ids) * self._replicates
-
-    @overload
-    def __getitem__(self, index: int) -> Cell: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Cell]: ...
-    def __getitem__(self, index: int | slice) -> Cell | list[Cell]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        replicate, point = divmod(range(len(self))[index], len(self._ids))
-        return Cell(int(self._ids[point]), replicate)
-
-    def __iter__(self) -> Iterator[Cell]:
-        for replicate in range(self._replicates):
-            for point in self._ids:
-                yield Cell(int(point), replicate)
-
-
 @dataclass(frozen=True)
 class Plan:
     """Everything a sweep shall contain when it is complete.
 
     Attributes
     ----------
-    ids : ndarray of uint64
-        Identity of every point, in the order of the design.
-    row_ids : ndarray of uint64
-        The same before equal points were merged.
+    row_ids : list of int
+        Identity of every point of the design, before equal points were merged.
     """
 
     name: str
-    design: Design
-    ids: np.ndarray
-    row_ids: np.ndarray
-    resolver: Resolver
-    params: tuple[Param, ...]
+    job: Job
+    points: list[PlannedPoint]
+    row_ids: list[int]
+    params: list[Param]
     replicates: int
     seed: int
     seeding: str
     model_version: int
     level: str
-    merged: int = 0
 
     @property
-    def points(self) -> Points:
-        """The points, one by one."""
-        return Points(self.design, self.ids, self.resolver)
-
-    @property
-    def cells(self) -> Cells:
-        """All cells, replicate by replicate."""
-        return Cells(self.ids, self.replicates)
+    def merged(self) -> int:
+        """Points of the design that are equal to another one."""
+        return len(self.row_ids) - len(self.points)
 
     @cached_property
-    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        order = np.argsort(self.ids, kind="stable")
-        return self.ids[order], order
+    def ids(self) -> np.ndarray:
+        """Identity of every point (uint64)."""
+        return np.array([p.point_id for p in self.points], np.uint64)
+
+    @property
+    def nr_cells(self) -> int:
+        """Runs of the whole sweep."""
+        return len(self.points) * self.replicates
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells, replicate by replicate, so that an interrupted sweep already spans its grid."""
+        return [Cell(p.point_id, k) for k in range(self.replicates) for p in self.points]
+
+    @cached_property
+    def _index(self) -> dict[int, int]:
+        return {p.point_id: i for i, p in enumerate(self.points)}
 
     def index_of(self, point_id: int) -> int:
         """Place of a point.
@@ -183,11 +121,11 @@ class Plan:
         KeyError
             When the plan has no such point.
         """
-        ids, order = self._sorted
-        at = int(np.searchsorted(ids, np.uint64(point_id)))
-        if at == len(ids) or int(ids[at]) != point_id:
-            raise KeyError(f"{point_id:016x}")
-        return int(order[at])
+        return self._index[point_id]
+
+    def scenario(self, index: int) -> Scenario:
+        """The resolved scenario of a point."""
+        return self.job.with_values(self.points[index].values)
 
     def seed_of(self, point_id: int) -> int:
         """Root seed of a point's runs.
@@ -203,30 +141,34 @@ class Plan:
 
     def task(self, cell: Cell, attempt: int = 0) -> Task:
         """What a worker needs for `cell`."""
-        scenario = self.resolver.scenario(self.index_of(cell.point_id))
+        scenario = self.scenario(self.index_of(cell.point_id))
         return Task(cell, self.seed_of(cell.point_id), scenario, attempt)
 
-    def sizing_scenarios(self) -> list[Any]:
+    def memory_key(self, index: int) -> str:
+        """Equal for points whose runs need the same memory: neither policy nor duration changes that."""
+        values = self.points[index].values.items()
+        return repr([v for path, v in values if split_path(path)[0] not in ("policy", "duration")])
+
+    def sizing_scenarios(self) -> list[Scenario]:
         """Scenarios whose need of memory covers the plan's.
 
-        Policies do not change what a run allocates, so points that differ in nothing else count once;
-        of more than 256 others those with the least and the greatest value of each key, and a spread.
+        Of more than 256 different ones those with the least and the greatest value of each key, and a spread.
         """
-        rest = [c for c in self.design.columns if not c.path.startswith(("policy", "duration"))]
-        if not rest:
-            return [self.points[0].scenario]
-        _, first = np.unique(np.stack([c.codes for c in rest], axis=1), axis=0, return_index=True)
-        if len(first) > SIZING_MAX:
-            ends = [f(p.values) for p in self.params if isinstance(p.values[0], int | float) for f in _ENDS]
-            spread = first[np.linspace(0, len(first) - 1, SIZING_MAX // 2).astype(int)]
-            first = np.unique(np.concatenate([spread, np.array(ends, np.int64)]))
-        return [self.resolver.scenario(int(i)) for i in first]
+        first: dict[str, int] = {}
+        for index in range(len(self.points)):
+            first.setdefault(self.memory_key(index), index)
+        chosen = list(first.values())
+        if len(chosen) > SIZING_MAX:
+            ends = [f(p.values) for p in self.params if isinstance(p.values[0], int | float) for f in ENDS]
+            spread = np.linspace(0, len(chosen) - 1, SIZING_MAX // 2).astype(int)
+            chosen = sorted({*(chosen[i] for i in spread), *map(int, ends)})
+        return [self.scenario(index) for index in chosen]
 
 
-_ENDS = (np.argmin, np.argmax)
+ENDS = (np.argmin, np.argmax)
 
 
-def make_plan(job: Any, model_version: int) -> Plan:
+def make_plan(job: Job, model_version: int) -> Plan:
     """The plan of a job.
 
     Parameters
@@ -242,46 +184,40 @@ def make_plan(job: Any, model_version: int) -> Plan:
         When values give no valid scenario together.
     """
     design = build_design(job)
-    resolver = Resolver(job, design, model_version)
-    row_ids = resolver.ids()
-    ids, first, point_of = np.unique(row_ids, return_index=True, return_inverse=True)
-    merged = len(row_ids) - len(ids)
-    if merged:
-        warnings.warn(
-            f"{merged} of {len(row_ids)} points are equal to another point and run once", stacklevel=2
-        )
-        design, ids = _merge(design, row_ids, first, point_of)
-        resolver = Resolver(job, design, model_version)
-    else:
-        ids = row_ids
+    resolver = Resolver(job)
+    judge_combinations(resolver, design)
+    seeding = job.sweep.seeding if job.sweep is not None else "common"
+    base_id = point_identity(job.scenario.canonical(), model_version, seeding)
+    row_ids = [(base_id + resolver.change(p.values).delta) & MASK for p in design]
+    points = _merged(design, row_ids)
+    if len(points) < len(design):
+        equal = f"{len(design) - len(points)} of {len(design)} points are equal to another point"
+        warnings.warn(f"{equal} and run once", stacklevel=2)
     return Plan(
-        name=str(job.name),
-        design=design,
-        ids=ids,
+        name=job.name,
+        job=job,
+        points=points,
         row_ids=row_ids,
-        resolver=resolver,
-        params=tuple(describe_params(resolver)),
-        replicates=int(job.replicates),
-        seed=int(job.seed),
-        seeding=str(job.sweep.seeding) if job.sweep is not None else "common",
-        model_version=int(model_version),
-        level=str(job.output.level),
-        merged=merged,
+        params=describe_params(resolver, points),
+        replicates=job.replicates,
+        seed=job.seed,
+        seeding=seeding,
+        model_version=model_version,
+        level=job.output.level,
     )
 
 
-def _merge(
-    design: Design, row_ids: np.ndarray, first: np.ndarray, point_of: np.ndarray
-) -> tuple[Design, np.ndarray]:
-    """The design with equal points merged into the first of them, which takes over their marks."""
-    marks = []
-    for column in (design.baseline, design.in_grid):
-        found = np.zeros(len(first), bool)
-        np.logical_or.at(found, point_of, column)
-        marks.append(found)
-    order = np.argsort(first)
-    rows = first[order]
-    return design.take(rows, marks[0][order], marks[1][order]), row_ids[rows]
+def _merged(design: Sequence[DesignPoint], ids: Sequence[int]) -> list[PlannedPoint]:
+    """The points with equal ones merged into the first of them, which takes over their marks."""
+    found: dict[int, PlannedPoint] = {}
+    for point, point_id in zip(design, ids, strict=True):
+        same = found.get(point_id)
+        if same is None:
+            found[point_id] = PlannedPoint(point_id, point.values, point.baseline, point.in_grid)
+        else:
+            baseline, in_grid = same.baseline or point.baseline, same.in_grid or point.in_grid
+            found[point_id] = replace(same, baseline=baseline, in_grid=in_grid)
+    return list(found.values())
 
 
 def auto_batch_size(mean_cell_s: float, remaining: int, threads: int) -> int:
@@ -289,12 +225,6 @@ def auto_batch_size(mean_cell_s: float, remaining: int, threads: int) -> int:
     wanted = AUTO_BATCH_MAX if mean_cell_s <= 0 else int(AUTO_BATCH_S / mean_cell_s)
     fair = -(-remaining // (2 * threads))
     return max(1, min(wanted, fair, AUTO_BATCH_MAX))
-
-
-def pending_cells(plan: Plan, done: Iterable[Cell]) -> list[Cell]:
-    """Cells still to run, in order of execution."""
-    finished = set(done)
-    return [c for c in plan.cells if c not in finished]
 
 
 def split(tasks: Sequence[Task], size: int) -> list[Batch]:

@@ -113,7 +113,7 @@ class _Sweep:
         self.engine = importlib.import_module(options.engine)
         executor = _executor_allowing(job.executor, options.max_failures)
         self.plan = make_plan(job, int(self.engine.MODEL_VERSION))
-        self.policy = FailurePolicy(options.fail_fast, executor.allowed_failures(len(self.plan.cells)))
+        self.policy = FailurePolicy(options.fail_fast, executor.allowed_failures(self.plan.nr_cells))
         self.store = Store(outdir, options.share)
         self.key = uuid.uuid4().hex
         self.stop = StopRequest(lambda: worker.request_stop(self.key))
@@ -206,7 +206,7 @@ class _Sweep:
         before = f", {ours - todo} of them done before" if todo < ours else ""
         part = f" (part {share}: {ours} of them)" if share else ""
         return (
-            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {len(plan.cells)} runs"
+            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {plan.nr_cells} runs"
             f"{part}{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
         )
 

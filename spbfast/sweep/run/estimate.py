@@ -137,7 +137,7 @@ def estimate(
     if store.manifest_path.is_file():
         store.refuse_identity(plan)
         done, known = _look_into(store, plan)
-    runs = len(plan.cells)
+    runs = plan.nr_cells
     run = known
     if run is None and measure and done < runs:
         run = calibrate(module, plan, say)
@@ -165,7 +165,7 @@ def estimate(
         files=files,
         disk_bytes=disk,
         seeds=_seeds(plan),
-        first=[{"point_id": f"{p.point_id:016x}", **p.design.values} for p in plan.points[:SHOWN]],
+        first=[{"point_id": f"{p.point_id:016x}", **p.values} for p in plan.points[:SHOWN]],
     )
     found.cautions.extend([*([remark] if remark else []), *_cautions(found, Path(outdir), kind)])
     return found
@@ -202,7 +202,7 @@ def _around(path: Path) -> float:
 
 def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
     """Measure a run of the first point over a short simulated time and extend it to the whole."""
-    scenario = plan.points[0].scenario
+    scenario = plan.scenario(0)
     say("measuring what a run costs (the kernels are compiled first if they are not) ...")
     module.warmup()
     simulated = min(scenario.duration, max(SECOND, scenario.output_every))

@@ -37,9 +37,8 @@ class Needs:
         some = plan.sizing_scenarios()
         self.largest = max(int(state_bytes(s)) for s in some) + RUN_BYTES
         self._alike = len(some) == 1
-        self._known: dict[tuple[int, ...], int] = {}
+        self._known: dict[str, int] = {}
         self._plan = plan
-        self._columns = [c for c in plan.design.columns if c.path.split(".")[0] != "policy"]
 
     def of(self, batch: Batch) -> int:
         """Bytes that the largest run of a batch takes."""
@@ -48,15 +47,10 @@ class Needs:
         return max(self._one(t.cell.point_id, t.scenario) for t in batch.tasks)
 
     def _one(self, point_id: int, scenario: Any) -> int:
-        group = self._group(point_id)
+        group = self._plan.memory_key(self._plan.index_of(point_id))
         found = self._known.get(group)
         if found is None:
             found = int(self._ask(scenario)) + RUN_BYTES
             if len(self._known) < MOST_KNOWN:
                 self._known[group] = found
         return found
-
-    def _group(self, point_id: int) -> tuple[int, ...]:
-        """The swept values that may change a run's memory, by their codes."""
-        index = self._plan.index_of(point_id)
-        return tuple(int(c.codes[index]) for c in self._columns)

@@ -245,7 +245,7 @@ class Store:
         lines = ["no point of the sweep is the same"]
         with contextlib.suppress(ResultsError):
             old = read_json(self.dir / "config.resolved.json")
-            lines = diff_trees(old.get("base", {}), plan.points[0].scenario.canonical()) or lines
+            lines = diff_trees(old.get("base", {}), plan.scenario(0).canonical()) or lines
         more = [f"and {len(lines) - 12} more"] if len(lines) > 12 else []
         shown = "\n".join(f"  {line}" for line in lines[:12] + more)
         raise ResultsError(
@@ -258,7 +258,7 @@ class Store:
 def write_resolved(path: Path, plan: Plan) -> None:
     """The job as understood, as JSON: the first point in full, then what each point sets, one per line."""
     with atomic_file(path) as tmp, open(tmp, "w", encoding="utf-8") as f:
-        f.write('{\n "base": ' + json.dumps(plan.points[0].scenario.canonical()) + ',\n "points": [')
+        f.write('{\n "base": ' + json.dumps(plan.scenario(0).canonical()) + ',\n "points": [')
         for i, point in enumerate(plan.points):
             f.write((",\n  " if i else "\n  ") + json.dumps(resolved_point(point), default=str))
         f.write("\n ]\n}\n")

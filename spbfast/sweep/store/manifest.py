@@ -33,7 +33,7 @@ def resolved_point(point: PlannedPoint) -> dict[str, Any]:
     return {
         "point_id": f"{point.point_id:016x}",
         "baseline": point.baseline,
-        "values": point.design.values,
+        "values": point.values,
     }
 
 

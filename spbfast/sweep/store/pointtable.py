@@ -31,7 +31,9 @@ class PointTable:
 
 def write_points(path: Path, plan: Plan) -> None:
     """Write the table of points, readable before any result exists."""
-    table = PointTable(plan.ids, plan.design.baseline, plan.design.in_grid, plan.params)
+    baseline = np.array([p.baseline for p in plan.points], bool)
+    in_grid = np.array([p.in_grid for p in plan.points], bool)
+    table = PointTable(plan.ids, baseline, in_grid, tuple(plan.params))
     with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
         put_points(nc, table)
 

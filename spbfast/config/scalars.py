@@ -1,16 +1,14 @@
-"""Which keys of a scenario can be judged alone, and the checks of single values.
+"""What a single key of a scenario holds, and whether its values can be judged alone.
 
-Owns the answer to "does the validity of this key depend on another one?", which is what lets a sweep of a
-million points be checked by its few thousand values. A key is free when no model on its way has a check
-across keys; everything else is judged together with its section, and the sections that the check of the
-whole scenario reads are judged together. Never reads files.
+Owns the type of a key that holds one number, switch or word, and the groups of keys whose values have to be
+judged together. Never reads files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -20,7 +18,9 @@ from spbfast.config.models import ScenarioFields
 from spbfast.config.tree import YamlNode, lookup, split_path
 from spbfast.config.units import parse_duration, parse_rate, parse_size
 
-# What ScenarioFields' own check reads: does boot fit above the high watermark?
+# Sections in which no check reads two keys; tests/test_config_machine.py holds them to it.
+FREE = frozenset({"duration", "policy", "boot", "pcp", "workers"})
+# What the check of the whole scenario reads: does boot fit above the high watermark?
 TOGETHER = frozenset({"machine", "reclaim", "actors"})
 _UNITS = {parse_duration: "ns", parse_size: "B", parse_rate: "B/s"}
 
@@ -97,59 +97,16 @@ def _member(members: list[type[BaseModel]], node: YamlNode | None) -> type[BaseM
     return next((m for m in members if kind is not None and str(kind.value) in messages.tags_of(m)), None)
 
 
-@cache
-def is_free(section: str) -> bool:
-    """Whether each key of a section may be judged without looking at any other key."""
-    info = ScenarioFields.model_fields.get(section)
-    if info is None or section in TOGETHER:
-        return False
-    return not any(_has_checks(model) for model in _models(info.annotation))
+def judged_with(path: str) -> str | None:
+    """The group of keys that a swept key is judged together with; None for one that is judged alone."""
+    section = split_path(path)[0]
+    if section in FREE:
+        return None
+    return "boot" if section in TOGETHER else section
 
 
-def _has_checks(model: type[BaseModel]) -> bool:
-    found = model.__pydantic_decorators__
-    return bool(found.model_validators or found.field_validators or found.root_validators)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    annotation = messages.strip(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-        for info in annotation.model_fields.values():
-            yield from _models(info.annotation)
-        return
-    for inner in get_args(annotation):
-        yield from _models(inner)
-
-
-def groups(paths: Iterable[str]) -> list[tuple[str, ...]]:
-    """Swept paths in groups that have to be judged together, in the order given.
-
-    Paths of a free section are on their own unless they write a common key; a preset writes all keys of
-    the policy.
-    """
-    ordered = list(dict.fromkeys(paths))
-    whole = any(p in ("policy", "policy.preset") for p in ordered)
-    found: dict[Any, list[str]] = {}
-    for path in ordered:
-        top = split_path(path)[0]
-        if top in TOGETHER:
-            key: Any = "together"
-        elif not is_free(top) or (top == "policy" and whole):
-            key = top
-        else:
-            key = _overlap(path, found)
-        found.setdefault(key, []).append(path)
-    return [tuple(g) for g in found.values()]
-
-
-def _overlap(path: str, found: dict[Any, list[str]]) -> Any:
-    """The key of the group that writes something `path` writes too, or a key of its own."""
-    for key, members in found.items():
-        if any(_prefix(path, other) or _prefix(other, path) for other in members):
-            return key
-    return (path,)
-
-
-def _prefix(short: str, long: str) -> bool:
-    return long == short or long.startswith(f"{short}.")
+def coupled(paths: Iterable[str]) -> frozenset[str]:
+    """Those of the swept keys that are judged together with another one of them."""
+    groups = [(path, judged_with(path)) for path in dict.fromkeys(paths)]
+    count = Counter(group for _, group in groups)
+    return frozenset(path for path, group in groups if group is not None and count[group] > 1)
