@@ -22,7 +22,8 @@ PAGES = [p for p in FRONT if p.is_file()] + MANUAL
 # "docs/spec/exact.md B.5", "docs/spec/golden.md, sections 4 and 5", "docs/model.md"
 _REFERENCE = re.compile(
     r"(?P<page>docs/[\w./-]*\w\.md)"
-    r"(?:,? (?:(?P<letter>[AB](?:\.\d+)?)\b|sections? (?P<number>[AB\d][\d.]*\b(?:(?:,| and| to) \d[\d.]*\b)*)))?"
+    r"(?:,? (?:(?P<letter>[AB](?:\.\d+)?)\b"
+    r"|sections? (?P<number>[AB\d][\d.]*\b(?:(?:,| and| to) \d[\d.]*\b)*)))?"
 )
 
 

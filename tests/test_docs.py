@@ -1,15 +1,19 @@
-"""The documentation against itself and the code: links, named sections, the table of presets, the pictures."""
+"""The documentation against itself and the code: links, named sections, the table of presets, pictures."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from experiments import flagship_figure, flagship_page
 
 from spbfast.cli import app
 from spbfast.config.presets import flat_values, ladder
+from tests import rooms
+from tests.imports import MODULES
 from tests.markdown_tools import (
     MANUAL,
     PAGES,
@@ -22,6 +26,7 @@ from tests.markdown_tools import (
     slug,
     tokens,
 )
+from tests.test_layering import RANK
 
 SOURCES = [
     path
@@ -96,9 +101,8 @@ def test_references_are_read_across_lines() -> None:
         ("docs/spec/exact.md", ("B.5",)),
         ("docs/model.md", ()),
     ]
-    assert has_label(ROOT / "docs/spec/exact.md", "B.1") and not has_label(
-        ROOT / "docs/spec/exact.md", "B.15"
-    )
+    assert has_label(ROOT / "docs/spec/exact.md", "B.1")
+    assert not has_label(ROOT / "docs/spec/exact.md", "B.15")
 
 
 def table_below(page: Path, heading: str) -> list[list[str]]:
@@ -131,6 +135,45 @@ def test_the_table_of_presets_is_the_packages() -> None:
                 # With shrink off the trigger is silent whatever its own switch says.
                 is_on = key != "shrink_high_water" or flat_values(preset)["slab_shrink"]
                 assert int(value and is_on and value) == int(written[min(i, len(written) - 1)]), (key, preset)
+
+
+def test_the_picture_of_the_rooms_is_drawn_from_the_imports() -> None:
+    """`python -m tests.rooms` rewrites both."""
+    assert rooms.SVG.read_text(encoding="utf-8") == rooms.svg()
+    assert read(rooms.PAGE) == rooms.page(read(rooms.PAGE))
+
+
+def test_the_picture_of_the_flagship_shows_its_numbers() -> None:
+    """`scripts/study --page` rewrites page and picture."""
+    raw = json.loads(read(ROOT / "results" / "studies" / "flagship.json"))
+    assert flagship_page.page(raw) == read(ROOT / "docs" / "flagship.md")
+    assert f"numbers {flagship_figure.fingerprint(raw)}" in read(ROOT / "docs" / "_static" / "flagship.svg")
+    assert flagship_figure.draw(raw) == flagship_figure.draw(raw)
+
+
+def test_every_room_is_explained() -> None:
+    text = read(rooms.PAGE).replace(rooms.table(), "")
+    cells = " ".join(row.split("|")[1] for row in text.splitlines() if row.startswith("|"))
+    named = set(re.findall(r"`([\w.*]+)`", cells))
+    assert [room for room in RANK if not {room, f"{room.split('.')[0]}.*"} & named] == []
+
+
+@pytest.mark.parametrize("path", MANUAL, ids=name_of)
+def test_files_that_a_page_names_exist(path: Path) -> None:
+    """`workers/defer.py` in a page is a file of the package, of the model, or of the repository."""
+    text = " ".join(t.content for t in tokens(path) if t.type == "code_inline")
+    named = set(re.findall(r"(?<![\w/.*-])[a-z_]+/[\w/]+\.(?:py|json|yaml|npz)\b", text))
+    roots = [ROOT, ROOT / "spbfast", ROOT / "spbfast" / "model"]
+    assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+
+
+def test_functions_that_the_model_page_names_exist() -> None:
+    """The last column of docs/model.md: files, and names of functions, classes or enums."""
+    rows = [row for row in read(ROOT / "docs" / "model.md").splitlines() if row.startswith("| ")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.rstrip("| ").rsplit("|", 1)[-1])}
+    known = {w for p in MODULES.values() for w in re.findall(r"^ *(?:def|class) (\w+)", read(p), re.M)}
+    assert len(named) > 40
+    assert sorted(named - known) == []
 
 
 def test_every_page_of_the_manual_is_in_a_table_of_contents() -> None:

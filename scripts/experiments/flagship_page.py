@@ -102,6 +102,8 @@ def page(raw: dict[str, dict]) -> str:
         "at the plateau. Nothing was tuned to these figures. Cells are medians with ranges over replicates;",
         "every run ended with a clean `check_zone` and `check_slab`.",
         "",
+        "![Tainted superpageblocks over the burst, and what the last count hangs on](_static/flagship.svg)",
+        "",
         "## By policy",
         "",
         *policy_table(raw),
