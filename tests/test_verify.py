@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spbfast.verify.golden import load_golden
-from spbfast.verify.replay_zone import first_difference, verify_files
+from spbfast.verify.verdicts import first_difference, verify_files
 from tests.test_reference import COLUMNS, LARGE_FILES
 from tests.zone_tools import GOLDEN
 

@@ -18,7 +18,7 @@ def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="golden traces", show_default=False)],
 ) -> None:
     """Replay golden traces and compare every event; exit 0 only if all agree."""
-    from spbfast.verify.replay_zone import verify_files
+    from spbfast.verify.verdicts import verify_files
 
     raise typer.Exit(verify_files(files, typer.echo))
 

@@ -1,7 +1,7 @@
-"""Shrink traces against the compiled shrinkers: replay a file, compare everything it records.
+"""Shrink traces: replay a file on the compiled shrinkers, compare everything that it records.
 
-Owns the translation of a trace's set-up into stand-in caches and the comparison of results, run rows,
-call rows and final state. Reading files is golden.py's business; verify.py calls `first_difference`.
+Owns the step from a trace's set-up to stand-in caches, and the comparison of results, runs, calls and final
+state. golden.py reads files.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from spbfast.model.state.shrink_layout import CALL_COLUMNS, KIND_STANDIN, RUN_CO
 from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import SCAN_SECOND_CHANCE, Standins, make_standins
 from spbfast.model.workers.shrink import begin_shrink, end_shrink, queue_shrink
+from spbfast.verify.differences import array_difference, row_difference
 
 if TYPE_CHECKING:
     from spbfast.verify.golden import Golden
 
 OP_QUEUE, OP_BEGIN, OP_END, OP_OBJS = range(4)
 EVENT_COLUMNS = ("op", "time", "node", "shr", "memcg", "count", "ref_num", "ref_den")
+END_DIMS = ("shrinker", "memcg", "node")
 TARGET_OBJS = PB_PAGES * 4  # SPB_SLAB_SHRINK_TARGET_OBJS
 
 
@@ -30,13 +32,8 @@ TARGET_OBJS = PB_PAGES * 4  # SPB_SLAB_SHRINK_TARGET_OBJS
 def _replay(s, slab, st, events, results, throttle_ns):  # type: ignore[no-untyped-def]
     """Execute all events; results per event as the trace defines them."""
     for row in range(events.shape[0]):
-        op, time, node, shr, memcg = (
-            events[row, 0],
-            events[row, 1],
-            events[row, 2],
-            events[row, 3],
-            events[row, 4],
-        )
+        op, time, node = events[row, 0], events[row, 1], events[row, 2]
+        shr, memcg = events[row, 3], events[row, 4]
         if op == OP_QUEUE:
             results[row] = queue_shrink(s, node, time * NS_PER_TICK, throttle_ns)
         elif op == OP_BEGIN:
@@ -69,31 +66,6 @@ def _make_state(golden: Golden) -> tuple[Shrink, Standins]:
     return shrink, make_standins(rule, per_cache.size, per_cache, int(added.sum()))
 
 
-def _differences(what: str, expected: np.ndarray, found: np.ndarray) -> list[str]:
-    """At most one line: the first element in which two arrays of one name differ."""
-    if expected.shape != found.shape:
-        return [f"{what}: expected shape {expected.shape}, found {found.shape}"]
-    if np.array_equal(expected, found):
-        return []
-    at = tuple(int(i) for i in np.argwhere(expected != found)[0])
-    return [f"{what}{list(at)}: expected {int(expected[at])}, found {int(found[at])}"]
-
-
-def _row_difference(golden: Golden, kind: str, columns: tuple[str, ...], rows: np.ndarray) -> list[str]:
-    """The first row of run_* or call_* that differs, with all its columns."""
-    expected = np.stack([golden[f"{kind}_{c}"] for c in columns], axis=1)
-    shared = min(len(expected), len(rows))
-    wrong = np.flatnonzero((expected[:shared] != rows[:shared]).any(axis=1))
-    if wrong.size:
-        row = int(wrong[0])
-        pairs = zip(columns, expected[row], rows[row], strict=True)
-        text = ", ".join(f"{c} {e}" if e == f else f"{c} expected {e} found {f}" for c, e, f in pairs)
-        return [f"{kind} {row}: {text}"]
-    if len(expected) != len(rows):
-        return [f"{kind}: expected {len(expected)} rows, found {len(rows)}"]
-    return []
-
-
 def replay_shrink(golden: Golden) -> list[str]:
     """Replay a shrink trace and compare all that it records.
 
@@ -113,20 +85,15 @@ def replay_shrink(golden: Golden) -> list[str]:
         row = int(wrong[0])
         event = ", ".join(f"{c} {v}" for c, v in zip(EVENT_COLUMNS, events[row], strict=True))
         found.append(f"event {row} ({event}): expected result {golden['result'][row]}, found {results[row]}")
-    found += _row_difference(golden, "run", RUN_COLUMNS, shrink.runs[: shrink.run[6]])
-    found += _row_difference(golden, "call", CALL_COLUMNS, shrink.calls[: shrink.run[7]])
-    nr_shrinkers, nr_memcgs, nr_nodes = golden["end_objects"].shape
-    for name, array in (
-        ("end_objects", standins.objects),
-        ("end_backlog", shrink.backlog),
-        ("end_bit", shrink.present),
+    for kind, columns, rows in (
+        ("run", RUN_COLUMNS, shrink.runs[: shrink.run[6]]),
+        ("call", CALL_COLUMNS, shrink.calls[: shrink.run[7]]),
     ):
-        by_memcg = array.reshape(nr_memcgs, nr_shrinkers, nr_nodes)
-        found += _differences(name, golden[name], by_memcg.transpose(1, 0, 2))
+        expected = np.stack([golden[f"{kind}_{c}"] for c in columns], axis=1)
+        found += row_difference(kind, columns, expected, rows)
+    nr_shrinkers, nr_memcgs, nr_nodes = golden["end_objects"].shape
+    ends = {"objects": standins.objects, "backlog": shrink.backlog, "bit": shrink.present}
+    for name, array in ends.items():
+        by_memcg = array.reshape(nr_memcgs, nr_shrinkers, nr_nodes).transpose(1, 0, 2)
+        found += array_difference(f"end_{name}", END_DIMS, golden[f"end_{name}"], by_memcg)
     return found
-
-
-def first_difference(golden: Golden) -> str | None:
-    """The first difference between a shrink trace and its replay, or None."""
-    found = replay_shrink(golden)
-    return found[0] if found else None
