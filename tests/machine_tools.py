@@ -19,12 +19,12 @@ from spbfast.model.loop.execute import run_rows
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
-from spbfast.model.requests.request import World
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import VM_NAMES
 from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE
 from spbfast.model.state.slots import blocks_in
+from spbfast.model.state.world import World
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.defer import execute_requests
 from spbfast.model.workers.due import run_due_work
@@ -47,14 +47,14 @@ def execute(w, policy, rows, n):
 @entry_kernel
 def work_until(w, policy, until_ns):
     """All work due up to a time."""
-    run_due_work(w.zone, policy, w.node, w.slab, w.standins, w.shrink, until_ns)
+    run_due_work(w, policy, until_ns)
 
 
 @entry_kernel
 def ask(w, policy, bits, mt):
     """What an event that recorded these request bits leads to."""
     w.zone.ev[Ev.REQUESTS] = bits
-    execute_requests(w.zone, policy, w.node, w.shrink, mt)
+    execute_requests(w, policy, mt)
 
 
 @entry_kernel
@@ -72,7 +72,7 @@ def wake(w, order):
 @entry_kernel
 def compact(w, policy):
     """Compaction on behalf of a huge fault; 1 if there is a free pageblock."""
-    return compact_for_thp(w.zone, policy, w.node, w.shrink)
+    return compact_for_thp(w, policy)
 
 
 class Machine:

@@ -28,7 +28,7 @@ OTHER = {
 # Switches that the tiny machine, eight superpageblocks of eight pageblocks, has no occasion for.
 ELSEWHERE = {
     "claim_prefers_tainted": "test_a_claim_prefers_a_tainted_superpageblock",
-    "compact_within_superpageblock": "tests of workers/within.py; needs pageblocks by the hundred",
+    "compact_within_superpageblock": "tests of workers/compact_within.py; needs pageblocks by the hundred",
     "contig": "golden traces (contig); the tiny machine has no gigantic_pages actor",
     "contig_max_candidates": "golden traces (contig); the tiny machine has no gigantic_pages actor",
     "defrag_start_at_reserve": "golden traces from v1@24 on; the tiny reserve is below both marks",

@@ -36,7 +36,7 @@ def put_row(rows, n, cpu, op, owner, slot, count, order, alt, mt, cls):  # type:
 
 
 @kernel
-def put(rows, n, p, op, slot, count):  # type: ignore[no-untyped-def]
+def put_own_row(rows, n, p, op, slot, count):  # type: ignore[no-untyped-def]
     """A row with the owner, order, type and class of the entry."""
     return put_row(
         rows, n, p[Ap.CPU], op, p[Ap.OWNER], slot, count, p[Ap.ORDER], p[Ap.ALT_ORDER], p[Ap.MT], p[Ap.CLS]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spbfast.constants import CLS_EXTENT_BUFFER, MOVABLE, PAGE_SIZE, UNMOVABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import DemandBuilder, most_in_tick, per_tick
-from spbfast.model.demand.demand_rows import first_counter, nr_due, put
+from spbfast.model.demand.demand_rows import first_counter, nr_due, put_own_row
 from spbfast.model.primitives.draws import below, draw
 from spbfast.model.state.demand_layout import ACC, ACC_REWRITE, CLS_USER, OP_ALLOC, OP_FREE, Ap, As
 
@@ -44,7 +44,7 @@ def put_nodes(p, s, count, rows, n):
     count = min(count, p[Ap.UNITS] - s[As.FRONT])
     if count > 0:
         group = p[Ap.GROUP]
-        n = put(rows, n, p, OP_ALLOC, p[Ap.BASE] + s[As.FRONT] * group, count * group)
+        n = put_own_row(rows, n, p, OP_ALLOC, p[Ap.BASE] + s[As.FRONT] * group, count * group)
         s[As.FRONT] += count
     return n
 
@@ -63,6 +63,6 @@ def tick_extent_buffers(p, s, stream, tick, rows, n):
     group = p[Ap.GROUP]
     for i in range(nr_due(s, ACC_REWRITE, p[Ap.REWRITE] * s[As.FRONT], draw(stream, c + 1))):
         slot = p[Ap.BASE] + below(draw(stream, c + 2 + i), s[As.FRONT]) * group
-        n = put(rows, n, p, OP_FREE, slot, group)
-        n = put(rows, n, p, OP_ALLOC, slot, group)
+        n = put_own_row(rows, n, p, OP_FREE, slot, group)
+        n = put_own_row(rows, n, p, OP_ALLOC, slot, group)
     return n

@@ -13,7 +13,7 @@ import numpy as np
 from spbfast.constants import RECLAIMABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import DemandBuilder, burst_columns, per_tick, ticks
-from spbfast.model.demand.demand_rows import first_counter, is_idle, nr_due, nr_share, put
+from spbfast.model.demand.demand_rows import first_counter, is_idle, nr_due, nr_share, put_own_row
 from spbfast.model.primitives.draws import draw, high_32, threshold_32
 from spbfast.model.state.demand_layout import (
     ACC,
@@ -91,7 +91,8 @@ def boot_inodes(p, s, table, stream, step, rows, n):
     """The next inodes of the boot-time caches, in one instance a step."""
     count = min(p[Ap.BOOT_CHUNK], p[Ap.BOOT_UNITS] - s[As.FRONT])
     if count > 0:
-        n = put(rows, n, p, OP_SLAB_GROW, draw_instance(p, table, draw(stream, DRAW_BOOT + step)), count)
+        instance = draw_instance(p, table, draw(stream, DRAW_BOOT + step))
+        n = put_own_row(rows, n, p, OP_SLAB_GROW, instance, count)
         s[As.FRONT] += count
     return n
 
@@ -110,8 +111,8 @@ def tick_walkers(p, s, table, stream, tick, rows, n):
             continue
         walk = (tick + w * stay // walkers) // stay
         instance = draw_instance(p, table, draw(stream, DRAW_WALK + (walk << WALKER_SHIFT) + w))
-        n = put(rows, n, p, OP_SLAB_GROW, instance, count)
+        n = put_own_row(rows, n, p, OP_SLAB_GROW, instance, count)
         gone = nr_share(count, p[Ap.DROP_32], draw(stream, c + 1 + w))
         if gone > 0:
-            n = put(rows, n, p, OP_SLAB_DROP, instance, gone)
+            n = put_own_row(rows, n, p, OP_SLAB_DROP, instance, gone)
     return n

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spbfast.constants import MOVABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import DemandBuilder, ticks
-from spbfast.model.demand.demand_rows import put
+from spbfast.model.demand.demand_rows import put_own_row
 from spbfast.model.state.demand_layout import CLS_USER, OP_CONTIG_ALLOC, OP_CONTIG_FREE, Ap
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def tick_gigantic_pages(p, tick, rows, n):
             if age < 0:
                 continue
             if wants and (age == 0 or (hold > 0 and age % cycle == 0)):
-                n = put(rows, n, p, OP_CONTIG_ALLOC, p[Ap.BASE] + i, 1)
+                n = put_own_row(rows, n, p, OP_CONTIG_ALLOC, p[Ap.BASE] + i, 1)
             elif not wants and hold > 0 and age % cycle == hold:
-                n = put(rows, n, p, OP_CONTIG_FREE, p[Ap.BASE] + i, 1)
+                n = put_own_row(rows, n, p, OP_CONTIG_FREE, p[Ap.BASE] + i, 1)
     return n

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spbfast.constants import MOVABLE, PAGE_SIZE, PB_ORDER, PB_PAGES, UNMOVABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import SECOND, DemandBuilder, most_in_tick, per_tick, ticks
-from spbfast.model.demand.demand_rows import first_counter, nr_due, put, put_row
+from spbfast.model.demand.demand_rows import first_counter, nr_due, put_own_row, put_row
 from spbfast.model.demand.regions import REGION_BYTES, is_thp, put_again, put_touch
 from spbfast.model.primitives.draws import below, derive_key, draw, threshold_32
 from spbfast.model.state.demand_layout import (
@@ -102,7 +102,7 @@ def begin_life(p, s, stream, tick):
 @kernel
 def put_end(p, s, tick, rows, n):
     """A guest ends: all of its memory goes at once."""
-    n = put(rows, n, p, OP_FREE, p[Ap.BASE], p[Ap.UNITS] * PB_PAGES)
+    n = put_own_row(rows, n, p, OP_FREE, p[Ap.BASE], p[Ap.UNITS] * PB_PAGES)
     side = p[Ap.UNITS] * p[Ap.SIDE_PER_REGION] + p[Ap.BUFFERS]
     if side > 0:
         n = put_row(rows, n, p[Ap.CPU], OP_FREE, p[Ap.SIDE_OWNER], 0, side, 0, -1, UNMOVABLE, CLS_USER)
@@ -138,7 +138,7 @@ def tick_touching(p, s, stream, tick, rows, n):
             count = PB_PAGES
         else:
             count = min(budget, left)
-            n = put(rows, n, p, OP_ALLOC, p[Ap.BASE] + s[As.FRONT], count)
+            n = put_own_row(rows, n, p, OP_ALLOC, p[Ap.BASE] + s[As.FRONT], count)
         s[As.FRONT] += count
         budget -= count
     if budget < 0:  # a huge page came whole: its pages count for the next ticks
@@ -157,7 +157,7 @@ def tick_steady(p, s, stream, tick, rows, n):
     for _ in range(nr_due(s, ACC_BALLOON, p[Ap.BALLOON], draw(stream, c + 1))):
         number = s[As.BALLOON_NUMBER]
         region = below(draw(stream, DRAW_BALLOON + number), p[Ap.UNITS])
-        n = put(rows, n, p, OP_FREE, p[Ap.BASE] + region * PB_PAGES, PB_PAGES)
+        n = put_own_row(rows, n, p, OP_FREE, p[Ap.BASE] + region * PB_PAGES, PB_PAGES)
         s[As.BALLOON_NUMBER] = number + 1
         s[As.BALLOONED] += 1
         if s[As.BALLOONED] > p[Ap.BALLOON_LAG]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spbfast.constants import CLS_KSWAPD, CLS_KVMALLOC, CLS_NOWARN, PB_PAGES, UNMOVABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import SECOND, DemandBuilder, most_in_tick, per_tick
-from spbfast.model.demand.demand_rows import first_counter, nr_due, put
+from spbfast.model.demand.demand_rows import first_counter, nr_due, put_own_row
 from spbfast.model.primitives.draws import below, draw
 from spbfast.model.state.demand_layout import ACC, OP_ALLOC, OP_FREE, Ap
 
@@ -56,6 +56,6 @@ def tick_kvmalloc(p, s, stream, tick, rows, n):
     stride = p[Ap.GROUP]
     for i in range(nr_due(s, ACC, p[Ap.RATE], draw(stream, c))):
         slot = p[Ap.BASE] + below(draw(stream, c + 1 + i), p[Ap.UNITS]) * stride
-        n = put(rows, n, p, OP_FREE, slot, stride)
-        n = put(rows, n, p, OP_ALLOC, slot, 1)
+        n = put_own_row(rows, n, p, OP_FREE, slot, stride)
+        n = put_own_row(rows, n, p, OP_ALLOC, slot, 1)
     return n

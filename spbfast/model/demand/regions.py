@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spbfast.constants import MOVABLE, PAGE_SIZE, PB_ORDER, PB_PAGES
 from spbfast.jit.decorators import kernel
 from spbfast.model.demand.demand_plan import DemandBuilder, most_in_tick, per_tick
-from spbfast.model.demand.demand_rows import first_counter, nr_due, put, put_row
+from spbfast.model.demand.demand_rows import first_counter, nr_due, put_own_row, put_row
 from spbfast.model.primitives.draws import below, chance, draw, threshold_32
 from spbfast.model.state.demand_layout import (
     ACC_REWRITE,
@@ -66,13 +66,13 @@ def put_touch(rows, n, p, stream, life, region):
     if is_thp(p, stream, life, region):
         owner, mt = p[Ap.OWNER], p[Ap.MT]
         return put_row(rows, n, p[Ap.CPU], OP_THP, owner, slot, 1, PB_ORDER, 0, mt, p[Ap.CLS])
-    return put(rows, n, p, OP_ALLOC, slot, PB_PAGES)
+    return put_own_row(rows, n, p, OP_ALLOC, slot, PB_PAGES)
 
 
 @kernel
 def put_again(rows, n, p, stream, life, region):
     """Free a whole region and touch it again."""
-    n = put(rows, n, p, OP_FREE, p[Ap.BASE] + region * PB_PAGES, PB_PAGES)
+    n = put_own_row(rows, n, p, OP_FREE, p[Ap.BASE] + region * PB_PAGES, PB_PAGES)
     return put_touch(rows, n, p, stream, life, region)
 
 

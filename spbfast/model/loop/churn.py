@@ -43,7 +43,7 @@ def end_lifetime(z, policy, slot):
 
 
 @inline_kernel
-def look_ahead(z, slots, i):
+def look_ahead_slots(z, slots, i):
     """Ask for the slot entry of a later row, and for the page that a nearer row frees."""
     if i + SLOT_AHEAD < slots.size:
         prefetch_slot(z.slots, 0, np.int64(slots[i + SLOT_AHEAD]))
@@ -58,7 +58,7 @@ def run_lifetimes(z, policy, slots, mt):
     """
     nr = 0
     for i in range(slots.size):
-        look_ahead(z, slots, i)
+        look_ahead_slots(z, slots, i)
         begin_event(z, i)
         slot = np.int64(slots[i])
         if slot_pfn(z, 0, slot) < 0:

@@ -1,7 +1,7 @@
 """Executing demand rows: the only place where actors' demand meets the allocator.
 
 Owns what each op does with owners and slots. A failed request leaves its slot empty and is counted by
-requests/request.py; freeing an empty slot does nothing, so demand stays the same under every policy.
+requests/alloc_pages.py; freeing an empty slot does nothing, so demand stays the same under every policy.
 """
 
 from __future__ import annotations
@@ -34,22 +34,20 @@ from spbfast.model.holders.pagecache import add_folio, has_room, nr_folios, take
 from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
 from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.primitives.draws import chance, draw
-from spbfast.model.requests.request import request, request_thp
+from spbfast.model.requests.alloc_pages import request, request_thp
 from spbfast.model.state.node import OWNER_COLD, N, Now, Ph, V
 from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
 from spbfast.model.state.slab_layout import Sc, Si, St
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 
-OK = int(Err.OK)
-CORRUPT = int(Err.CORRUPT)
 # SLUB's first attempt at the preferred order: no reclaim, no reserves, no retry.
 CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC | CLS_KSWAPD
 ROW_AHEAD = 12
 
 
 @inline_kernel
-def code_for(node, mt):
+def draw_code(node, mt):
     """Code of a block asked for as mt: a drawn share of movable memory is pinned.
 
     The draw is consumed whether or not the request succeeds: pins are part of the demand.
@@ -77,7 +75,7 @@ def put_page(w, policy, owner, slot, cpu):
         pcp_free(z, policy, cpu, pfn, order, mt_of_code(code_of(state)))
     else:
         free_held(z, policy, pfn)
-    defer_requests(z, policy, w.node, w.shrink, MOVABLE)
+    defer_requests(w, policy, MOVABLE)
 
 
 @kernel
@@ -101,7 +99,7 @@ def get_page(w, policy, row, slot):
         if policy[P.extent_buffers_movable]:
             mt = np.int64(MOVABLE)
     # Tree pages can always be moved, and no pin is drawn for them: others' pins stay as they are.
-    code = mt if cls & CLS_EXTENT_BUFFER else code_for(w.node, mt)
+    code = mt if cls & CLS_EXTENT_BUFFER else draw_code(w.node, mt)
     pfn = request(w, policy, order, mt, cls, cpu)
     if pfn < 0 and row[Row.ALT_ORDER] >= 0:
         order = np.int64(row[Row.ALT_ORDER])
@@ -116,9 +114,9 @@ def run_alloc_row(w, policy, row):
     first = np.int64(row[Row.SLOT])
     for slot in range(first, first + row[Row.N]):
         if slot_pfn(w.zone, np.int64(row[Row.OWNER]), slot) >= 0:
-            return CORRUPT
+            return Err.CORRUPT
         get_page(w, policy, row, slot)
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -131,7 +129,7 @@ def run_free_row(w, policy, row):
         if ahead >= 0:
             prefetch_page(w.zone.page, ahead)
         put_page(w, policy, owner, slot, cpu)
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -140,14 +138,14 @@ def run_thp_row(w, policy, row):
     owner = np.int64(row[Row.OWNER])
     for i in range(row[Row.N]):
         first = np.int64(row[Row.SLOT]) + i * PB_PAGES
-        code = code_for(w.node, MOVABLE)
+        code = draw_code(w.node, MOVABLE)
         pfn = request_thp(w, policy, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
         if pfn >= 0:
             hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
             continue
         for slot in range(first, first + PB_PAGES):
             base_page_of(w, policy, row, code, owner, slot)
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -164,7 +162,7 @@ def run_replace_row(w, policy, row):
     slot = np.int64(row[Row.SLOT])
     put_page(w, policy, np.int64(row[Row.OWNER]), slot, np.int64(row[Row.CPU]))
     get_page(w, policy, row, slot)
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -199,8 +197,8 @@ def run_cache_row(w, policy, row):
             add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]), is_reused)
         elif nr_folios(node, OWNER_COLD) > 0:
             node.vm[V.PAGE_CACHE_DROPPED] += take_folio(z, policy, node, OWNER_COLD, np.int64(0))
-            defer_requests(z, policy, node, w.shrink, MOVABLE)
-    return OK
+            defer_requests(w, policy, MOVABLE)
+    return Err.OK
 
 
 @kernel
@@ -233,8 +231,8 @@ def run_slab_drop_row(w, policy, row):
     drop_inodes(slab, np.int64(row[Row.SLOT]), np.int64(row[Row.N]))
     node.vm[V.PAGE_EVENTS] += free_emptied(w.zone, policy, slab)
     node.vm[V.PGFREE] += slab.stat[St.PAGES_FREED] - pages
-    defer_requests(w.zone, policy, node, w.shrink, RECLAIMABLE)
-    return OK
+    defer_requests(w, policy, RECLAIMABLE)
+    return Err.OK
 
 
 @kernel
@@ -261,7 +259,7 @@ def run_slab_row(w, policy, row):
         return run_slab_drop_row(w, policy, row)
     inst, nr = np.int64(row[Row.SLOT]), np.int64(row[Row.N])
     grow_instance(w, policy, inst, nr, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
-    return OK
+    return Err.OK
 
 
 @kernel
@@ -271,8 +269,8 @@ def run_contig_row(w, policy, row):
     if row[Row.OP] == Op.CONTIG_ALLOC:
         queue_contig(w.node, owner, slot)
     else:
-        return_contig(w.zone, policy, w.node, w.shrink, owner, slot)
-    return OK
+        return_contig(w, policy, owner, slot)
+    return Err.OK
 
 
 @kernel
@@ -315,6 +313,6 @@ def run_rows(w, policy, rows, n):
             prefetch_slot(w.zone.slots, np.int64(ahead[Row.OWNER]), np.int64(ahead[Row.SLOT]))
             prefetch_row(w.zone, rows[i + ROW_AHEAD])
         err = run_row(w, policy, rows[i])
-        if err != OK:
+        if err != Err.OK:
             return err
-    return OK
+    return Err.OK

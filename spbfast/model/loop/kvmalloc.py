@@ -12,7 +12,7 @@ import numpy as np
 from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD, CLS_NORETRY, PB_PAGES, UNMOVABLE, P, Row
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import hand_out
-from spbfast.model.requests.request import request
+from spbfast.model.requests.alloc_pages import request
 from spbfast.model.state.node import V
 
 CLS_VMALLOC = CLS_BLOCKING | CLS_KSWAPD

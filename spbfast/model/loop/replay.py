@@ -29,10 +29,10 @@ from spbfast.model.state.page_state import (
     state_at,
     used_state,
 )
+from spbfast.model.workers.compact_within import compact_spb
 from spbfast.model.workers.contig import alloc_contig, free_contig
 from spbfast.model.workers.defrag import defrag_spb
 from spbfast.model.workers.evacuate import evacuate_for_order
-from spbfast.model.workers.within import compact_spb
 
 ALLOC, FREE, BULK_FIRST, BULK_NEXT, DRAIN, DECAY, EVACUATE, DEFRAG, CONTIG, COMPACT = range(10)
 # Columns of an event row.
@@ -78,7 +78,7 @@ def boot_cma(z, policy, first_pb, nr_pb):
 
 
 @inline_kernel
-def code_for(mt, handle, pin_modulus, pin_remainder):
+def code_of_handle(mt, handle, pin_modulus, pin_remainder):
     """Code of a block handed out for a request of type mt."""
     if mt == MOVABLE and pin_modulus > 0 and handle % pin_modulus == pin_remainder:
         return CODE_PINNED
@@ -94,7 +94,9 @@ def run_alloc(z, policy, event, pins, off_lru):
     else:
         pfn = rmqueue_in_mode(z, policy, order, mt, flags, z.ev[Ev.MODE])
     if pfn >= 0:
-        code = CODE_OFF_LRU if off_lru and mt == MOVABLE else code_for(mt, event[E_HANDLE], pins[0], pins[1])
+        code = code_of_handle(mt, event[E_HANDLE], pins[0], pins[1])
+        if off_lru and mt == MOVABLE:
+            code = CODE_OFF_LRU
         hand_out(z, pfn, order, code, 0, event[E_HANDLE])
         if code == CODE_OFF_LRU:
             z.ev[Ev.OFF_LRU] += 1 << order
@@ -187,7 +189,7 @@ def record_result(z, out, i):
 
 
 @inline_kernel
-def look_ahead(z, events, i):
+def look_ahead_events(z, events, i):
     """Ask for the slot of a later row, and for the page that a nearer row may free."""
     if i + SLOT_AHEAD < events.shape[0]:
         prefetch_slot(z.slots, 0, max(events[i + SLOT_AHEAD, E_HANDLE], 0))
@@ -203,7 +205,7 @@ def run_events(z, policy, events, first, last, pins, out):
     """
     i = first
     while i < last:
-        look_ahead(z, events, i)
+        look_ahead_events(z, events, i)
         begin_event(z, i)
         if events[i, E_OP] == BULK_FIRST:
             i += run_bulk(z, policy, events, i, pins, out)

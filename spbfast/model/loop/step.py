@@ -22,9 +22,6 @@ from spbfast.model.state.shrink_layout import W
 from spbfast.model.state.trace import TALLY_TAINT_BOOT
 from spbfast.model.workers.due import run_due_work
 
-OK = int(Err.OK)
-ROWS_FULL = int(Err.ROWS_FULL)
-
 
 @kernel
 def nr_slab_cycles(worlds):
@@ -51,7 +48,7 @@ def run_tick(worlds, policy, actors, rows, key):
     start = read_cycles()
     n = generate_tick(actors, key, node.now[Now.TICK], rows)
     if n < 0:
-        return ROWS_FULL
+        return Err.ROWS_FULL
     node.now[Now.DIGEST] = fold_rows(node.now[Now.DIGEST], rows, n)
     generated = read_cycles()
     slab = nr_slab_cycles(worlds)
@@ -66,7 +63,7 @@ def run_tick(worlds, policy, actors, rows, key):
 def run_work(w, policy, now_ns):
     """What is due in one world."""
     start = read_cycles()
-    run_due_work(w.zone, policy, w.node, w.slab, w.standins, w.shrink, now_ns)
+    run_due_work(w, policy, now_ns)
     w.node.cycles[Ph.WORKERS] += read_cycles() - start
 
 
@@ -80,10 +77,10 @@ def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
             run_work(pick(worlds, i), policy, now_ns)
             record_if_due(pick(worlds, i), pick(samples, i))
         err = run_tick(worlds, policy, actors, rows, key)
-        if err != OK:
+        if err != Err.OK:
             return err
         node.now[Now.TICK] += 1
-    return OK
+    return Err.OK
 
 
 @entry_kernel
@@ -101,13 +98,13 @@ def boot_steps(worlds, policy, actors, rows, key, first, last):
     for step in range(first, last):
         n = generate_boot(actors, key, step, rows)
         if n < 0:
-            return ROWS_FULL, True
+            return Err.ROWS_FULL, True
         if n == 0:
-            return OK, True
+            return Err.OK, True
         err = run_rows_in_zones(worlds, policy, rows, n)
-        if err != OK:
+        if err != Err.OK:
             return err, True
-    return OK, False
+    return Err.OK, False
 
 
 @entry_kernel
@@ -135,8 +132,9 @@ def boot_page_cache(w, policy, key, cumulative, nr, keep):
 
 
 @kernel
-def forget_queued(node, shrink):
+def forget_queued(w):
     """Forget work that boot queued and the times of queueing: both belong to no simulated time."""
+    node, shrink = w.node, w.shrink
     for item in (Wk.EVACUATE, Wk.SHRINK, Wk.DEFRAG, Wk.CLAIMED, Wk.WITHIN, Wk.KCOMPACTD):
         node.due[item] = NEVER
     node.now[Now.EVAC_HEAD] = node.now[Now.EVAC_TAIL]
@@ -155,7 +153,7 @@ def forget_queued(node, shrink):
 def end_boot(w):
     """Time begins: nothing is due but the per-CPU decay and a kswapd that was woken; counters start at 0."""
     node = w.node
-    forget_queued(node, w.shrink)
+    forget_queued(w)
     node.now[Now.BOOT_DONE] = 1
     node.vm[:] = 0
     node.cycles[:] = 0

@@ -19,8 +19,6 @@ from spbfast.jit.decorators import inline_kernel, kernel, pick
 from spbfast.model.loop.execute import put_page, run_free_row, run_row, run_rows
 from spbfast.model.state.node import N, Zl
 
-OK = int(Err.OK)
-
 
 @inline_kernel
 def home_of(worlds, cpu):
@@ -67,9 +65,9 @@ def run_row_in_zones(worlds, policy, row):
     if op == Op.FREE:
         for i in range(len(worlds)):
             err = run_free_row(pick(worlds, i), policy, row)
-            if err != OK:
+            if err != Err.OK:
                 return err
-        return OK
+        return Err.OK
     if op == Op.REPLACE:
         # Freed where it is; what is then replaced is an empty slot of the zone that serves.
         put_everywhere(worlds, policy, row)
@@ -85,6 +83,6 @@ def run_rows_in_zones(worlds, policy, rows, n):
         return run_rows(pick(worlds, 0), policy, rows, n)
     for i in range(n):
         err = run_row_in_zones(worlds, policy, rows[i])
-        if err != OK:
+        if err != Err.OK:
             return err
-    return OK
+    return Err.OK

@@ -18,13 +18,13 @@ from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
 from spbfast.model.primitives.draws import key_of, threshold_32
-from spbfast.model.requests.request import World
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.model.state.demand_layout import Actors
 from spbfast.model.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
 from spbfast.model.state.shrink_layout import no_shrink
 from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
+from spbfast.model.state.world import World
 
 if TYPE_CHECKING:
     from spbfast.config.caches import SlabSpec
@@ -84,7 +84,7 @@ def folio_chances(weights: tuple[float, ...]) -> np.ndarray:
     return np.round(np.cumsum(folios) / folios.sum() * (1 << 31)).astype(np.int64)
 
 
-def zone_spec(
+def spec_of_zone(
     scenario: Scenario, zone: ZoneShape, plan: DemandPlan, trace_mask: int = 0, trace_rows: int = 0
 ) -> ZoneSpec:
     """Shape of one of the scenario's zones, with buffers for event records of the kinds in `trace_mask`."""
@@ -222,7 +222,7 @@ def _world(
 ) -> tuple[World, int]:
     """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask, rows of records."""
     shape = scenario.machine.zones()[number]
-    zone, base = build_zone(zone_spec(scenario, shape, plan, *trace))
+    zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
     node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate)
     # Records bear the node's time; the allocator knows no node.
@@ -284,7 +284,7 @@ def state_nbytes(scenario: Scenario) -> dict[str, int]:
     plan = lower_actors(scenario, first_demand_owner(scenario))
     out = dict.fromkeys(("pages", "slots", "slab", "other"), 0)
     for number, shape in enumerate(scenario.machine.zones()):
-        fields = nbytes_of(zone_spec(scenario, shape, plan))
+        fields = nbytes_of(spec_of_zone(scenario, shape, plan))
         pages = sum(n for path, n in fields.items() if path.startswith("page."))
         out["pages"] += pages
         out["slots"] += fields["slots.link"]

@@ -7,8 +7,6 @@ each other is the business of atomic.py, slowpath.py and request.py.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from spbfast.constants import (
@@ -29,32 +27,15 @@ from spbfast.constants import (
     Outcome,
     P,
 )
-from spbfast.jit.decorators import by_reference, inline_kernel, kernel
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatomic
 from spbfast.model.allocator.pcp import pcp_alloc
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
-from spbfast.model.state.layout import ZoneState
-from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Node, Now, V
-from spbfast.model.state.shrink_layout import Shrink
-from spbfast.model.state.slab_layout import Slab
-from spbfast.model.state.standin_layout import Standins
+from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Now, V
 from spbfast.model.workers.defer import defer_requests
 
-REFUSED = int(Outcome.REFUSED_OPTIONAL)
-TAKE_HIGHATOMIC = int(Outcome.TAKE_HIGHATOMIC)
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
-
-
-@by_reference()
-class World(NamedTuple):
-    """Everything that a simulated machine is: what kernels above the allocator are handed as one."""
-
-    zone: ZoneState
-    node: Node
-    slab: Slab
-    standins: Standins
-    shrink: Shrink
 
 
 @inline_kernel
@@ -68,7 +49,7 @@ def is_optional(policy, node, cls):
 
 
 @inline_kernel
-def flags_of(policy, node, cls):
+def fast_path_flags(policy, node, cls):
     """Alloc flags of a request's fast path."""
     flags = ALLOC_NOFRAGMENT
     if cls & CLS_BLOCKING or not node.now[Now.BOOT_DONE]:
@@ -92,9 +73,9 @@ def count_outcome(w, cls):
     z, node = w.zone, w.node
     outcome = z.ev[Ev.OUTCOME]
     node.vm[VM_OUTCOME + outcome] += 1
-    if outcome == REFUSED:
+    if outcome == Outcome.REFUSED_OPTIONAL:
         node.vm[V.SPB_HIGHORDER_REFUSED] += 1
-    elif outcome == TAKE_HIGHATOMIC:
+    elif outcome == Outcome.TAKE_HIGHATOMIC:
         node.vm[V.HIGHATOMIC_SERVED] += 1
     if z.ev[Ev.NR_TAINTS]:
         taints = z.ev[Ev.NR_TAINTS]
@@ -115,7 +96,7 @@ def take_from_lists(w, policy, order, mt, flags, cls):
     begin_event(z, 0)
     pfn = rmqueue_in_mode(z, policy, order, mt, flags, MODE_NORMAL)
     count_outcome(w, cls)
-    defer_requests(z, policy, w.node, w.shrink, mt)
+    defer_requests(w, policy, mt)
     return pfn
 
 
@@ -129,7 +110,7 @@ def take_from_pcp_lists(w, policy, order, mt, flags, cls, cpu):
     # A hit asked the zone's lists nothing; a refill may taint and still end on a failure.
     if z.ev[Ev.OUTCOME] or z.ev[Ev.NR_TAINTS]:
         count_outcome(w, cls)
-    defer_requests(z, policy, w.node, w.shrink, mt)
+    defer_requests(w, policy, mt)
     return pfn
 
 
@@ -147,7 +128,7 @@ def take_beside_pcp(w, policy, order, mt, flags, cls, pfn):
             count_outcome(w, cls)
     elif flags & ALLOC_HIGHATOMIC:
         reserve_highatomic(z, policy, pfn, order)
-    defer_requests(z, policy, w.node, w.shrink, mt)
+    defer_requests(w, policy, mt)
     return pfn
 
 

@@ -13,7 +13,7 @@ from spbfast.jit.decorators import kernel
 from spbfast.model.state.node import Now, V
 from spbfast.model.workers.compact import compact_for_thp
 from spbfast.model.workers.defer import defer_requests
-from spbfast.model.workers.due import evacuate_accounted
+from spbfast.model.workers.evacuate import evacuate_accounted
 
 SKIPPED, FAILED, SUCCEEDED = 0, 1, 2
 # enum compact_priority; numbers fall as effort rises.
@@ -24,12 +24,12 @@ MAX_DEFER_SHIFT = 6  # COMPACT_MAX_DEFER_SHIFT
 @kernel
 def evacuate_now(w, policy, order, mt):
     """A synchronous evacuation on behalf of a request; pages moved."""
-    z, node = w.zone, w.node
-    pages, _ = evacuate_accounted(z, policy, node, w.slab, order, mt)
+    node = w.node
+    pages, _ = evacuate_accounted(w, policy, order, mt)
     node.vm[V.SPB_EVAC_DIRECT] += 1
     node.vm[V.COMPACT_STALL] += 1
     node.vm[V.COMPACT_SUCCESS if pages > 0 else V.COMPACT_FAIL] += 1
-    defer_requests(z, policy, node, w.shrink, mt)
+    defer_requests(w, policy, mt)
     return pages
 
 
@@ -68,7 +68,7 @@ def compact_now(w, policy, order, mt):
     if mt != MOVABLE and policy[P.evacuate]:
         return SUCCEEDED if evacuate_now(w, policy, order, mt) > 0 else FAILED
     stalls = w.node.vm[V.COMPACT_STALL]
-    if compact_for_thp(w.zone, policy, w.node, w.shrink):
+    if compact_for_thp(w, policy):
         return SUCCEEDED
     # Without a stall its rate did not allow a try.
     return SKIPPED if w.node.vm[V.COMPACT_STALL] == stalls else FAILED

@@ -27,11 +27,6 @@ from spbfast.model.requests.attempt import COSTLY_ORDER, add_reserves, try_page
 from spbfast.model.state.node import V
 from spbfast.model.state.trace import Relax
 
-NORETRY_SKIP = int(Relax.NORETRY_SKIP)
-ADD_TAINTED_OK = int(Relax.ADD_TAINTED_OK)
-DROP_NOFRAGMENT = int(Relax.DROP_NOFRAGMENT)
-NOWARN_LOWER_ORDER = int(Relax.NOWARN_LOWER_ORDER)
-
 
 @kernel
 def has_lower_order(z, order):
@@ -67,19 +62,19 @@ def relax_page(w, policy, order, mt, flags, cls, cpu):
     node = w.node
     if cls & CLS_NORETRY and policy[P.atomic_noretry_fails]:
         node.vm[V.SPB_ALLOC_ATOMIC_RELAX_NORETRY_SKIP] += 1
-        trace_relax(w.zone, order, mt, cls, NORETRY_SKIP)
+        trace_relax(w.zone, order, mt, cls, Relax.NORETRY_SKIP)
         return np.int64(-1)
     node.vm[V.SPB_ALLOC_ATOMIC_RELAX_ADD_TAINTED_OK] += 1
-    trace_relax(w.zone, order, mt, cls, ADD_TAINTED_OK)
+    trace_relax(w.zone, order, mt, cls, Relax.ADD_TAINTED_OK)
     pfn = try_page(w, policy, order, mt, flags | ALLOC_NOFRAG_TAINTED_OK, cls, cpu)
     if pfn >= 0:
         return pfn
     if is_best_effort(w.zone, policy, order, cls):
         node.vm[V.SPB_ALLOC_ATOMIC_RELAX_NOWARN_LOWER_ORDER] += 1
-        trace_relax(w.zone, order, mt, cls, NOWARN_LOWER_ORDER)
+        trace_relax(w.zone, order, mt, cls, Relax.NOWARN_LOWER_ORDER)
         return np.int64(-1)
     node.vm[V.SPB_ALLOC_ATOMIC_RELAX_DROP_NOFRAGMENT] += 1
-    trace_relax(w.zone, order, mt, cls, DROP_NOFRAGMENT)
+    trace_relax(w.zone, order, mt, cls, Relax.DROP_NOFRAGMENT)
     node.vm[V.DROPPED_NOFRAGMENT] += 1
     return try_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
 

@@ -83,7 +83,7 @@ def drain_cpus(w, policy):
     for cpu in range(z.geo.nr_cpus):
         drain_all(z, policy, cpu)
     w.node.vm[V.PCP_DRAINED_ALL] += 1
-    defer_requests(z, policy, w.node, w.shrink, MOVABLE)
+    defer_requests(w, policy, MOVABLE)
     return pages
 
 
@@ -96,7 +96,7 @@ def unreserve(w, policy, mt, force):
     pages = unreserve_highatomic(w.zone, policy, mt, force)
     if pages > 0:
         w.node.vm[V.HIGHATOMIC_UNRESERVED] += pages
-    defer_requests(w.zone, policy, w.node, w.shrink, mt)
+    defer_requests(w, policy, mt)
     return pages
 
 
@@ -160,8 +160,8 @@ def should_compact_again(order, result, retries, priority):
 @kernel
 def reclaim_round(w, policy):
     """One round of direct reclaim; pages freed."""
-    freed = reclaim_direct(w.zone, policy, w.node, w.slab)
-    defer_requests(w.zone, policy, w.node, w.shrink, MOVABLE)
+    freed = reclaim_direct(w, policy)
+    defer_requests(w, policy, MOVABLE)
     return freed
 
 

@@ -15,12 +15,11 @@ from spbfast.model.state.node import NEVER, N, Now, V, Wk
 from spbfast.model.state.trace import Cause
 from spbfast.model.workers.cost import account_moves
 
-EVACUATION = int(Cause.EVACUATION)
-
 
 @kernel
-def queue_claimed(z, node):
+def queue_claimed(w):
     """Queue the pageblocks that the event claimed; those beyond the room for them are lost."""
+    z, node = w.zone, w.node
     nr = z.ev[Ev.NR_CLAIMED]
     z.ev[Ev.NR_CLAIMED] = 0
     for i in range(nr):
@@ -36,19 +35,20 @@ def queue_claimed(z, node):
 
 
 @kernel
-def run_claimed(z, policy, node):
+def run_claimed(w, policy):
     """Evacuate the oldest queued pageblock; the next one starts when this one's time is over."""
+    z, node = w.zone, w.node
     head = node.now[Now.CLAIMED_HEAD]
     node.due[Wk.CLAIMED] = NEVER
     if head == node.now[Now.CLAIMED_TAIL]:
         return
     node.now[Now.CLAIMED_HEAD] = head + 1
     begin_event(z, 0)
-    z.ev[Ev.CAUSE] = EVACUATION
+    z.ev[Ev.CAUSE] = Cause.EVACUATION
     evacuate_pageblock(z, policy, node.claimed[head % node.claimed.shape[0]])
     z.ev[Ev.CAUSE] = 0
     node.vm[V.CLAIM_EVAC_RAN] += 1
     node.vm[V.CLAIM_EVAC_PAGES] += z.ev[Ev.MOVED_PAGES]
-    cost = account_moves(z, node)
+    cost = account_moves(w)
     if head + 1 < node.now[Now.CLAIMED_TAIL]:
         node.due[Wk.CLAIMED] = node.now[Now.NS] + max(cost, 1)

@@ -34,7 +34,6 @@ from spbfast.model.state.trace import Cause
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 
-COMPACTION = int(Cause.COMPACTION)
 SCAN_MOST = 2048  # pageblocks that one fault looks at
 PASSES = 3  # over a pageblock, for pages that were busy; migrate_pages makes up to 10
 
@@ -53,15 +52,16 @@ def is_compactable(z, pb):
 
 
 @kernel
-def skip_immovable(z, node, pb):
+def skip_immovable(w, pb):
     """The first pageblock from `pb` on, in a circle, outside tainted superpageblocks with nothing movable."""
+    z = w.zone
     shift = z.geo.spb_shift - PB_ORDER
     for _ in range(z.geo.nr_spb):
         spb = pb >> shift
         lst = np.int64(z.spb.list[spb])
         if lst < 0 or category_of_list(lst) != TAINTED or z.spb.content[spb, MOVABLE] > 0:
             break
-        node.vm[V.COMPACT_SKIPPED_SPBS] += 1
+        w.node.vm[V.COMPACT_SKIPPED_SPBS] += 1
         pb = (spb + 1) << shift
         if pb >= z.geo.nr_pb:
             pb = np.int64(0)
@@ -69,37 +69,40 @@ def skip_immovable(z, node, pb):
 
 
 @kernel
-def scan_next(z, policy, node, pb):
+def scan_next(w, policy, pb):
     """The pageblock after `pb`, in a circle, that the scanner comes to; counted if it looks inside."""
+    z = w.zone
     pb = pb + 1 if pb + 1 < z.geo.nr_pb else np.int64(0)
     if policy[P.compaction_skips_immovable]:
-        pb = skip_immovable(z, node, pb)
+        pb = skip_immovable(w, pb)
     if z.pb.label[pb] == MOVABLE:
-        node.vm[V.COMPACT_MIGRATE_SCANNED] += PB_PAGES
+        w.node.vm[V.COMPACT_MIGRATE_SCANNED] += PB_PAGES
     return pb
 
 
 @kernel
-def compact_pageblock(z, policy, node, shrink, pb):
+def compact_pageblock(w, policy, pb):
     """Try to empty one pageblock; (1 if it is free now, cost in ns)."""
+    z = w.zone
     cost = np.int64(0)
     for _ in range(PASSES):
         begin_event(z, 0)
-        z.ev[Ev.CAUSE] = COMPACTION
+        z.ev[Ev.CAUSE] = Cause.COMPACTION
         evacuate_pageblock(z, policy, pb)
         z.ev[Ev.CAUSE] = 0
-        cost += account_moves(z, node)
-        node.vm[V.COMPACT_FREE_SCANNED] += z.ev[Ev.MOVED_PAGES]
+        cost += account_moves(w)
+        w.node.vm[V.COMPACT_FREE_SCANNED] += z.ev[Ev.MOVED_PAGES]
         is_done = z.pb.used[pb, MOVABLE] == 0 or z.ev[Ev.BUSY_MOVES] == 0
-        defer_requests(z, policy, node, shrink, MOVABLE)
+        defer_requests(w, policy, MOVABLE)
         if is_done:
             break
     return 1 if z.pb.used[pb, MOVABLE] == 0 else 0, cost
 
 
 @kernel
-def compact_for_thp(z, policy, node, shrink):
+def compact_for_thp(w, policy):
     """Make a free pageblock for a THP fault; 1 if there is one."""
+    z, node = w.zone, w.node
     wake_compaction(node, PB_ORDER)
     interval = node.conf[N.COMPACT_INTERVAL]
     if interval == 0:
@@ -114,13 +117,13 @@ def compact_for_thp(z, policy, node, shrink):
     tried = 0
     pb = node.now[Now.COMPACT_CURSOR]
     for _ in range(min(SCAN_MOST, z.geo.nr_pb)):
-        pb = scan_next(z, policy, node, pb)
+        pb = scan_next(w, policy, pb)
         if not is_compactable(z, pb):
             continue
         node.now[Now.COMPACT_CURSOR] = pb
         node.now[Now.COMPACT_READY] += interval
         tried += 1
-        free, _ = compact_pageblock(z, policy, node, shrink, pb)
+        free, _ = compact_pageblock(w, policy, pb)
         node.vm[V.COMPACT_SUCCESS if free else V.COMPACT_FAIL] += 1
         if free:
             return 1
@@ -158,12 +161,13 @@ def has_movable_block(z, order):
 
 
 @kernel
-def run_kcompactd(z, policy, node, shrink):
+def run_kcompactd(w, policy):
     """One slice of background compaction: until the order is to be had, or all memory was scanned in vain.
 
     Model: a slice empties up to `kcompactd_pageblocks`; a vain pass makes it sleep for `kcompactd_pause`,
     where the kernel counts and defers.
     """
+    z, node = w.zone, w.node
     node.due[Wk.KCOMPACTD] = NEVER
     order = node.now[Now.KCOMPACTD_ORDER]
     if node.now[Now.KCOMPACTD_LEFT] < 0:
@@ -179,13 +183,13 @@ def run_kcompactd(z, policy, node, shrink):
             node.now[Now.KCOMPACTD_READY] = node.now[Now.NS] + node.conf[N.KCOMPACTD_PAUSE]
             return
         before = pb
-        pb = scan_next(z, policy, node, pb)
+        pb = scan_next(w, policy, pb)
         # Stepping over superpageblocks covers ground too.
         node.now[Now.KCOMPACTD_LEFT] -= pb - before if pb > before else pb + z.geo.nr_pb - before
         node.now[Now.COMPACT_CURSOR] = pb
         if is_compactable(z, pb):
             tried += 1
-            free, spent = compact_pageblock(z, policy, node, shrink, pb)
+            free, spent = compact_pageblock(w, policy, pb)
             cost += spent
             node.vm[V.COMPACT_DAEMON_FREED] += free
     node.due[Wk.KCOMPACTD] = node.now[Now.NS] + max(cost, 1)

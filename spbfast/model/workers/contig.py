@@ -34,11 +34,6 @@ from spbfast.model.allocator.spb import account_pages, move_spb, rate_list
 from spbfast.model.state.page_state import CODE_CONTIG, order_of, set_tail, state_at
 from spbfast.model.state.trace import Cause
 
-CONTIG = int(Cause.CONTIG)
-
-CONTIG_EMPTY = int(Outcome.CONTIG_EMPTY)
-CONTIG_EMPTIED = int(Outcome.CONTIG_EMPTIED)
-
 
 @kernel
 def find_empty_full_length(z):
@@ -80,7 +75,7 @@ def first_to_empty(z, policy):
 def migrate_spb(z, policy, spb):
     """Migrate everything out of a clean superpageblock and drain per-CPU lists; 1 if it all went."""
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
-    z.ev[Ev.CAUSE] = CONTIG
+    z.ev[Ev.CAUSE] = Cause.CONTIG
     for pb in range(spb * nr_pb, (spb + 1) * nr_pb):
         if not migrate_pageblock(z, policy, pb, True):
             z.ev[Ev.CAUSE] = 0
@@ -114,13 +109,13 @@ def alloc_contig(z, policy, owner, slot):
         return np.int64(-1)
     spb = find_empty_full_length(z)
     if spb >= 0:
-        z.ev[Ev.OUTCOME] = CONTIG_EMPTY
+        z.ev[Ev.OUTCOME] = Outcome.CONTIG_EMPTY
         return grab_spb(z, spb, owner, slot)
     nr = find_emptiest_clean(z, policy)
     for i in range(nr):
-        count_visits(z, CONTIG_EMPTIED, 1, Ev.VISITED)
+        count_visits(z, Outcome.CONTIG_EMPTIED, 1, Ev.VISITED)
         if migrate_spb(z, policy, z.scratch[i]):
-            z.ev[Ev.OUTCOME] = CONTIG_EMPTIED
+            z.ev[Ev.OUTCOME] = Outcome.CONTIG_EMPTIED
             return grab_spb(z, z.scratch[i], owner, slot)
     return np.int64(-1)
 

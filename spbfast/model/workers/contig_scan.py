@@ -41,9 +41,6 @@ from spbfast.model.state.page_state import (
     state_at,
 )
 
-CONTIG_EMPTY = int(Outcome.CONTIG_EMPTY)
-CONTIG_EMPTIED = int(Outcome.CONTIG_EMPTIED)
-
 
 @kernel
 def is_emptiable(z, spb):
@@ -107,7 +104,7 @@ def empty_isolated(z, policy, start, end):
 
 
 @inline_kernel
-def free_run(z, start, end):
+def release_run(z, start, end):
     """Free the pages start..end-1 in blocks as large as alignment and length allow."""
     while start < end:
         order = min(bit_length(end - start) - 1, PB_ORDER)
@@ -118,7 +115,7 @@ def free_run(z, start, end):
 
 
 @kernel
-def give_back(z, policy, start, end):
+def undo_isolation(z, policy, start, end):
     """Return the pages of a range that are in no block to the lists (undo_isolate_page_range)."""
     pfn = start
     run = start
@@ -128,13 +125,13 @@ def give_back(z, policy, start, end):
             pfn += 1
             # A pageblock becomes wholly free as one, not merged from a neighbour's run.
             if pfn & (PB_PAGES - 1) == 0:
-                free_run(z, run, pfn)
+                release_run(z, run, pfn)
                 run = pfn
             continue
-        free_run(z, run, pfn)
+        release_run(z, run, pfn)
         pfn += 1 << order
         run = pfn
-    free_run(z, run, end)
+    release_run(z, run, end)
     z.ev[Ev.DIRTY] = 0
     settle_spb(z, policy, start >> z.geo.spb_shift)
 
@@ -159,15 +156,17 @@ def alloc_contig_by_scan(z, policy, owner, slot):
     """The first aligned range of a superpageblock's length that can be emptied, or -1."""
     spb = first_emptiable(z, 0)
     while spb >= 0:
-        count_visits(z, CONTIG_EMPTIED, 1, Ev.VISITED)
+        count_visits(z, Outcome.CONTIG_EMPTIED, 1, Ev.VISITED)
         moved = z.ev[Ev.MOVED_BLOCKS]
         start = first_page(z.geo, spb)
         end = start + (1 << z.geo.spb_shift)
         isolate_free(z, start, end)
         if empty_isolated(z, policy, start, end):
-            z.ev[Ev.OUTCOME] = CONTIG_EMPTIED if z.ev[Ev.MOVED_BLOCKS] > moved else CONTIG_EMPTY
+            z.ev[Ev.OUTCOME] = (
+                Outcome.CONTIG_EMPTIED if z.ev[Ev.MOVED_BLOCKS] > moved else Outcome.CONTIG_EMPTY
+            )
             return hold_range(z, start, end, owner, slot)
-        give_back(z, policy, start, end)
+        undo_isolation(z, policy, start, end)
         if z.ev[Ev.FAILED_MOVES] > 0:
             break  # without room for what moves the next range would fail like this one
         spb = first_emptiable(z, spb + 1)

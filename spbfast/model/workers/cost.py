@@ -8,8 +8,9 @@ from spbfast.model.state.node import N, V
 
 
 @kernel
-def account_moves(z, node):
+def account_moves(w):
     """Count the moves of an event; their cost in ns."""
+    z, node = w.zone, w.node
     huge = z.ev[Ev.MOVED_HUGE]
     cost = huge * node.conf[N.MIGRATE_THP_COST]
     cost += (z.ev[Ev.MOVED_PAGES] - PB_PAGES * huge) * node.conf[N.MIGRATE_PAGE_COST]

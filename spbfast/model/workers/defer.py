@@ -47,8 +47,9 @@ def has_evacuation_candidate(z):
 
 
 @kernel
-def queue_evacuate(z, policy, node, mt):
+def queue_evacuate(w, policy, mt):
     """Ask for an evacuation: throttle, pre-check, descriptor pool, single flight (queue_spb_evacuate)."""
+    z, node = w.zone, w.node
     tick = node.now[Now.NS] // NS_PER_TICK
     gate = -(-policy[P.evacuate_throttle_ns] // NS_PER_TICK)
     if node.now[Now.EVAC_STAMP] >= 0 and tick < node.now[Now.EVAC_STAMP] + gate:
@@ -71,12 +72,13 @@ def queue_evacuate(z, policy, node, mt):
 
 
 @kernel
-def queue_slab_shrink(policy, node, shrink, trigger):
+def queue_slab_shrink(w, policy, trigger):
     """Ask for a slab shrink by one trigger, if its switch is on (queue_spb_slab_shrink)."""
+    node = w.node
     if not policy[P.trigger_below_reserve + trigger]:
         return
     node.vm[VM_ASKED + trigger] += 1
-    result = queue_shrink(shrink, 0, node.now[Now.NS], policy[P.slab_shrink_throttle_ns])
+    result = queue_shrink(w.shrink, 0, node.now[Now.NS], policy[P.slab_shrink_throttle_ns])
     if result == QUEUED:
         node.vm[VM_QUEUED + trigger] += 1
         node.vm[V.SPB_SLAB_SHRINK_QUEUED] += 1
@@ -90,8 +92,9 @@ def queue_slab_shrink(policy, node, shrink, trigger):
 
 
 @kernel
-def queue_defrags(z, node):
+def queue_defrags(w):
     """Queue the superpageblocks that the event marked, unless they are queued, running or cooling."""
+    z, node = w.zone, w.node
     now = node.now[Now.NS]
     for spb in range(z.geo.nr_spb):
         if z.spb.defrag_mark[spb] != z.ev[Ev.SEQ] or node.defrag[spb, Df.DUE] != NEVER:
@@ -106,27 +109,28 @@ def queue_defrags(z, node):
 
 
 @kernel
-def execute_requests(z, policy, node, shrink, mt):
+def execute_requests(w, policy, mt):
     """Turn the recorded bits of an event by a request of type mt into queued work; forget them."""
+    z = w.zone
     bits = z.ev[Ev.REQUESTS]
     z.ev[Ev.REQUESTS] = 0
     if bits & REQ_BOOST:
-        boost_watermarks(z, node)
+        boost_watermarks(w)
     if bits & EVACUATE_BITS:
-        queue_evacuate(z, policy, node, mt)
+        queue_evacuate(w, policy, mt)
     for trigger in range(NR_TRIGGERS):
         if bits & (REQ_SHRINK_FALLTHROUGH << trigger):
-            queue_slab_shrink(policy, node, shrink, trigger)
+            queue_slab_shrink(w, policy, trigger)
     if bits & REQ_EVACUATE_CLAIMED:
-        queue_claimed(z, node)
+        queue_claimed(w)
     if bits & DEFRAG_BITS:
-        queue_defrags(z, node)
+        queue_defrags(w)
         z.ev[Ev.NR_DEFRAG] = 0
         z.ev[Ev.SEQ] += 1
 
 
 @inline_kernel
-def defer_requests(z, policy, node, shrink, mt):
+def defer_requests(w, policy, mt):
     """`execute_requests` if the event recorded any."""
-    if z.ev[Ev.REQUESTS]:
-        execute_requests(z, policy, node, shrink, mt)
+    if w.zone.ev[Ev.REQUESTS]:
+        execute_requests(w, policy, mt)

@@ -7,10 +7,12 @@ import numpy as np
 from spbfast.constants import MOVABLE, PB_ORDER, PB_PAGES, Ev, P
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.migrate import evacuate_pageblock
+from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import needs_defrag, rate_reserve
+from spbfast.model.state.node import NEVER, Df, N, Now, V, Wk
 from spbfast.model.state.trace import Cause
-
-DEFRAG = int(Cause.DEFRAG)
+from spbfast.model.workers.cost import account_moves
+from spbfast.model.workers.defer import defer_requests
 
 
 @inline_kernel
@@ -26,7 +28,7 @@ def defrag_spb(z, policy, spb):
     """Evacuate pageblocks, ascending, until there is room; 1 if at least one block moved."""
     if not policy[P.defrag] or not needs_defrag(z, policy, spb):
         return 0
-    z.ev[Ev.CAUSE] = DEFRAG
+    z.ev[Ev.CAUSE] = Cause.DEFRAG
     nr_pb = 1 << (z.geo.spb_shift - PB_ORDER)
     for pb in range(spb * nr_pb, (spb + 1) * nr_pb):
         if is_defragmented(z, policy, spb):
@@ -36,3 +38,24 @@ def defrag_spb(z, policy, spb):
             evacuate_pageblock(z, policy, pb)
     z.ev[Ev.CAUSE] = 0
     return 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
+
+
+@kernel
+def run_defrag(w, policy):
+    """Defragment the superpageblocks whose time has come, ascending; no progress means a pause."""
+    z, node = w.zone, w.node
+    now = node.now[Now.NS]
+    node.due[Wk.DEFRAG] = NEVER
+    for spb in range(z.geo.nr_spb):
+        due = node.defrag[spb, Df.DUE]
+        if due > now:
+            node.due[Wk.DEFRAG] = min(node.due[Wk.DEFRAG], due)
+            continue
+        node.defrag[spb, Df.DUE] = NEVER
+        begin_event(z, 0)
+        moved = defrag_spb(z, policy, spb)
+        node.vm[V.SPB_DEFRAG_RAN] += 1
+        node.vm[V.SPB_DEFRAG_PAGES] += z.ev[Ev.MOVED_PAGES]
+        cost = account_moves(w)
+        node.defrag[spb, Df.READY] = now + (cost if moved else node.conf[N.DEFRAG_COOLDOWN])
+        defer_requests(w, policy, MOVABLE)

@@ -1,7 +1,7 @@
-"""Evacuation of movable pages from tainted superpageblocks, as one synchronous call.
+"""Evacuation of movable pages from tainted superpageblocks: as one synchronous call, and as queued work.
 
 Owns the choice of candidates and pageblocks and their budget (spb_evacuate_for_order, docs/spec/exact.md
-B.8). When it runs and what it costs is decided by defer.py.
+B.8). When a request queues one is decided in defer.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from spbfast.constants import (
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.migrate import evacuate_pageblock, event_mark
 from spbfast.model.allocator.record import trace_evacuated
+from spbfast.model.allocator.rmqueue import begin_event
+from spbfast.model.state.node import NEVER, Eq, Now, V, Wk
 from spbfast.model.state.trace import Cause
-
-EVACUATION = int(Cause.EVACUATION)
+from spbfast.model.workers.cost import account_moves
+from spbfast.model.workers.defer import defer_requests
+from spbfast.model.workers.kswapd import reclaim_direct
 
 
 @kernel
@@ -79,7 +82,7 @@ def evacuate_for_order(z, policy, order, mt):
     """Run one evacuation for requests of type mt; 1 if at least one block moved. The order is for records."""
     if not policy[P.evacuate]:
         return 0
-    z.ev[Ev.CAUSE] = EVACUATION
+    z.ev[Ev.CAUSE] = Cause.EVACUATION
     nr = find_candidates(z, policy)
     if policy[P.evacuate_same_type_first]:
         for i in range(nr):
@@ -92,3 +95,49 @@ def evacuate_for_order(z, policy, order, mt):
     did = 1 if z.ev[Ev.MOVED_BLOCKS] > 0 else 0
     trace_evacuated(z, order, mt, z.ev[Ev.NR_SAME_TYPE], z.ev[Ev.NR_PAGEBLOCKS], did)
     return did
+
+
+# --- as work -----------------------------------------------------------------------------------
+
+
+@kernel
+def evacuate_accounted(w, policy, order, mt):
+    """One evacuation with its cost in ns; where targets were missing, reclaim for them and once more.
+
+    Model: the rounds of `migration_target_reclaim` follow the first attempt; the kernel's migration
+    would reclaim inside each target's allocation.
+    """
+    z = w.zone
+    begin_event(z, 0)
+    evacuate_for_order(z, policy, order, mt)
+    pages = z.ev[Ev.MOVED_PAGES]
+    cost = account_moves(w)
+    if z.ev[Ev.FAILED_MOVES] > 0 and policy[P.migration_target_reclaim] > 0:
+        for _ in range(policy[P.migration_target_reclaim]):
+            reclaim_direct(w, policy)
+        requests = z.ev[Ev.REQUESTS]
+        begin_event(z, 0)
+        evacuate_for_order(z, policy, order, mt)
+        z.ev[Ev.REQUESTS] |= requests
+        pages += z.ev[Ev.MOVED_PAGES]
+        cost += account_moves(w)
+    return pages, cost
+
+
+@kernel
+def run_evacuate(w, policy):
+    """Serve the oldest queued evacuation; the next one starts when this one's time is over."""
+    node = w.node
+    head = node.now[Now.EVAC_HEAD]
+    node.due[Wk.EVACUATE] = NEVER
+    if head == node.now[Now.EVAC_TAIL]:
+        return
+    row = node.evac[head % node.evac.shape[0]]
+    node.now[Now.EVAC_HEAD] = head + 1
+    mt = row[Eq.MT]
+    pages, cost = evacuate_accounted(w, policy, row[Eq.ORDER], mt)
+    node.vm[V.SPB_EVAC_RAN] += 1
+    node.vm[V.SPB_EVAC_PAGES] += pages
+    if head + 1 < node.now[Now.EVAC_TAIL]:
+        node.due[Wk.EVACUATE] = node.now[Now.NS] + max(cost, 1)
+    defer_requests(w, policy, mt)

@@ -54,22 +54,24 @@ def withdraw_contig(node, owner, slot):
 
 
 @kernel
-def return_contig(z, policy, node, shrink, owner, slot):
+def return_contig(w, policy, owner, slot):
     """Give back the superpageblock in an owner's slot, or withdraw the request that still waits for it."""
+    z, node = w.zone, w.node
     if slot_pfn(z, owner, slot) >= 0:
         begin_event(z, 0)
         free_contig(z, policy, take_slot(z, owner, slot))
         node.vm[V.CONTIG_FREED] += 1
         node.vm[V.PGFREE] += 1 << z.geo.spb_shift
         node.vm[V.PAGE_EVENTS] += 1
-        defer_requests(z, policy, node, shrink, MOVABLE)
+        defer_requests(w, policy, MOVABLE)
         return
     withdraw_contig(node, owner, slot)
 
 
 @kernel
-def try_contig(z, policy, node, shrink, owner, slot):
+def try_contig(w, policy, owner, slot):
     """One attempt at a whole superpageblock: (its first page or -1, whether targets were missing, cost)."""
+    z, node = w.zone, w.node
     begin_event(z, 0)
     # Pages on per-CPU lists cannot be isolated (drain_all_pages).
     for cpu in range(z.geo.nr_cpus):
@@ -81,8 +83,8 @@ def try_contig(z, policy, node, shrink, owner, slot):
     node.vm[V.CONTIG_PAGES_MIGRATED] += z.ev[Ev.MOVED_PAGES]
     node.vm[V.CONTIG_RANGES_TRIED] += z.ev[Ev.VISITED]
     is_short = z.ev[Ev.FAILED_MOVES] > 0
-    cost = account_moves(z, node)
-    defer_requests(z, policy, node, shrink, MOVABLE)
+    cost = account_moves(w)
+    defer_requests(w, policy, MOVABLE)
     return pfn, is_short, cost
 
 
@@ -100,59 +102,62 @@ def room_for_moves(z, spb):
 
 
 @kernel
-def is_room_missing(z, policy, node):
+def is_room_missing(w, policy):
     """Whether what is in use of the first range to be tried would find no place without reclaim."""
+    z = w.zone
     spb = first_to_empty(z, policy) if policy[P.contig] else first_emptiable(z, 0)
     if spb < 0:
         return False
     in_use = (1 << z.geo.spb_shift) - np.int64(z.spb.nr_free_pages[spb])
-    return in_use > 0 and room_for_moves(z, spb) < in_use + node.conf[N.WMARK_MIN]
+    return in_use > 0 and room_for_moves(z, spb) < in_use + w.node.conf[N.WMARK_MIN]
 
 
 @inline_kernel
-def reclaim_for_moves(z, policy, node, slab):
+def reclaim_for_moves(w, policy):
     """Reclaim a 16th of a superpageblock of page cache; pages freed."""
+    z, node = w.zone, w.node
     freed = reclaim_pages(z, policy, node, np.int64(1) << (z.geo.spb_shift - 4))
-    page_cache_reclaimed(slab, freed)
+    page_cache_reclaimed(w.slab, freed)
     node.vm[V.PGSTEAL_DIRECT] += freed
     return freed
 
 
 @kernel
-def alloc_gigantic(z, policy, node, slab, shrink, owner, slot):
+def alloc_gigantic(w, policy, owner, slot):
     """A whole superpageblock, page cache reclaimed for migration targets first; (page or -1, cost).
 
     Model: the kernel reclaims inside each target's allocation. Here in rounds: before the first attempt, so
     that it does not move half a range for nothing, and again when targets were missing all the same.
     """
-    rounds = node.conf[N.CONTIG_RECLAIM_ROUNDS]
-    begin_event(z, 0)
-    while rounds > 0 and is_room_missing(z, policy, node) and reclaim_for_moves(z, policy, node, slab) > 0:
+    rounds = w.node.conf[N.CONTIG_RECLAIM_ROUNDS]
+    begin_event(w.zone, 0)
+    while rounds > 0 and is_room_missing(w, policy) and reclaim_for_moves(w, policy) > 0:
         rounds -= 1
-    defer_requests(z, policy, node, shrink, MOVABLE)
-    pfn, is_short, cost = try_contig(z, policy, node, shrink, owner, slot)
-    while rounds > 0 and pfn < 0 and is_short and reclaim_for_moves(z, policy, node, slab) > 0:
+    defer_requests(w, policy, MOVABLE)
+    pfn, is_short, cost = try_contig(w, policy, owner, slot)
+    while rounds > 0 and pfn < 0 and is_short and reclaim_for_moves(w, policy) > 0:
         rounds -= 1
-        pfn, is_short, spent = try_contig(z, policy, node, shrink, owner, slot)
+        pfn, is_short, spent = try_contig(w, policy, owner, slot)
         cost += spent
     return pfn, cost
 
 
 @kernel
-def run_contig(z, policy, node, slab, shrink):
+def run_contig(w, policy):
     """Serve the oldest request; the next one starts when its time is over."""
+    node = w.node
     node.due[Wk.CONTIG] = NEVER
     if node.now[Now.CONTIG_HEAD] == node.now[Now.CONTIG_TAIL]:
         return
     row = node.contig[node.now[Now.CONTIG_HEAD] % node.contig.shape[0]]
     node.now[Now.CONTIG_HEAD] += 1
-    pfn, cost = alloc_gigantic(z, policy, node, slab, shrink, row[Gi.OWNER], row[Gi.SLOT])
+    pfn, cost = alloc_gigantic(w, policy, row[Gi.OWNER], row[Gi.SLOT])
     done = node.now[Now.NS] + max(cost, 1)
     node.now[Now.CONTIG_READY] = done
     node.vm[V.CONTIG_ALLOC_NS] += done - row[Gi.ASKED]
     if pfn >= 0:
         node.vm[V.CONTIG_ALLOC_SUCCESS] += 1
-        node.vm[V.PGALLOC_NORMAL] += 1 << z.geo.spb_shift
+        node.vm[V.PGALLOC_NORMAL] += 1 << w.zone.geo.spb_shift
         node.vm[V.PAGE_EVENTS] += 1
     else:
         node.vm[V.CONTIG_ALLOC_FAIL] += 1

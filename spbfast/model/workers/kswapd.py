@@ -17,8 +17,9 @@ BOOST_PERCENT = 150  # watermark_boost_factor: of the high watermark
 
 
 @inline_kernel
-def wake_kswapd(z, node):
+def wake_kswapd(w):
     """Start kswapd if usable free pages are below the boosted low watermark and it sleeps."""
+    z, node = w.zone, w.node
     free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
     if node.due[Wk.KSWAPD] == NEVER and free < node.conf[N.WMARK_LOW] + z.count[C.WATERMARK_BOOST]:
         node.due[Wk.KSWAPD] = node.now[Now.NS] + node.conf[N.KSWAPD_DELAY]
@@ -26,11 +27,12 @@ def wake_kswapd(z, node):
 
 
 @kernel
-def boost_watermarks(z, node):
+def boost_watermarks(w):
     """Raise all watermarks for the fragmenting claims of an event, and wake kswapd (boost_watermark).
 
     Model: boot raises none. kswapd would have lowered them again by its end, and it does not run then.
     """
+    z, node = w.zone, w.node
     nr = z.ev[Ev.NR_BOOSTS]
     z.ev[Ev.NR_BOOSTS] = 0
     if not node.now[Now.BOOT_DONE] or z.geo.nr_managed < 4 * PB_PAGES:
@@ -44,48 +46,52 @@ def boost_watermarks(z, node):
 
 
 @kernel
-def end_reclaim(z, node):
+def end_reclaim(w):
     """kswapd is done: what was boosted before has had its effect, per-CPU lists may grow again."""
+    z = w.zone
     z.count[C.RECLAIM_ACTIVE] = 0
     if z.count[C.WATERMARK_BOOST] > 0:
         z.count[C.WATERMARK_BOOST] = 0
-        node.vm[V.WATERMARK_BOOST_CLEARED] += 1
+        w.node.vm[V.WATERMARK_BOOST_CLEARED] += 1
 
 
 @inline_kernel
-def nr_wanted(z, node):
+def nr_wanted(w):
     """Pages that kswapd must free until the boosted high watermark is reached."""
+    z = w.zone
     free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
-    return node.conf[N.WMARK_HIGH] + z.count[C.WATERMARK_BOOST] - free
+    return w.node.conf[N.WMARK_HIGH] + z.count[C.WATERMARK_BOOST] - free
 
 
 @kernel
-def run_kswapd(z, policy, node, slab):
+def run_kswapd(w, policy):
     """Reclaim what one tick allows; go on later until the boosted high watermark is reached."""
+    z, node = w.zone, w.node
     node.due[Wk.KSWAPD] = NEVER
-    want = nr_wanted(z, node)
+    want = nr_wanted(w)
     if want <= 0:
-        end_reclaim(z, node)
+        end_reclaim(w)
         return
     z.count[C.RECLAIM_ACTIVE] = 1
     cost = node.conf[N.KSWAPD_PAGE_COST]
     freed = reclaim_pages(z, policy, node, min(want, max(NS_PER_TICK // cost, 1)))
-    page_cache_reclaimed(slab, freed)
+    page_cache_reclaimed(w.slab, freed)
     node.vm[V.PGSTEAL_KSWAPD] += freed
     if freed == 0:
         node.vm[V.RECLAIM_FAILED] += 1
-        end_reclaim(z, node)
-    elif nr_wanted(z, node) > 0:
+        end_reclaim(w)
+    elif nr_wanted(w) > 0:
         node.due[Wk.KSWAPD] = node.now[Now.NS] + freed * cost
     else:
-        end_reclaim(z, node)
+        end_reclaim(w)
 
 
 @kernel
-def reclaim_direct(z, policy, node, slab):
+def reclaim_direct(w, policy):
     """One round of direct reclaim; pages freed."""
-    freed = reclaim_pages(z, policy, node, node.conf[N.RECLAIM_BATCH])
-    page_cache_reclaimed(slab, freed)
+    node = w.node
+    freed = reclaim_pages(w.zone, policy, node, node.conf[N.RECLAIM_BATCH])
+    page_cache_reclaimed(w.slab, freed)
     node.vm[V.PGSTEAL_DIRECT] += freed
     node.vm[V.DIRECT_RECLAIM_ROUNDS] += 1
     return freed

@@ -11,14 +11,12 @@ import numpy as np
 
 from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, MOVABLE, PB_ORDER, P
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.requests.attempt import World, flags_of, is_above, take_page
+from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
 from spbfast.model.requests.nonblocking import request_atomic
 from spbfast.model.requests.slowpath import request_blocking
 from spbfast.model.state.node import N, V
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.kswapd import wake_kswapd
-
-__all__ = ["World", "request", "request_slow", "request_thp"]
 
 
 @kernel
@@ -31,7 +29,7 @@ def request_slow(w, policy, order, mt, flags, cls, cpu):
         pfn = take_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
         if pfn >= 0:
             return pfn
-    wake_kswapd(w.zone, w.node)
+    wake_kswapd(w)
     wake_compaction(w.node, order)
     if cls & CLS_BLOCKING:
         vm[V.ALLOCSLOW_BLOCKING] += 1
@@ -47,7 +45,7 @@ def request_slow(w, policy, order, mt, flags, cls, cpu):
 @inline_kernel
 def request(w, policy, order, mt, cls, cpu):
     """A block of 2**order pages for a caller of class `cls` on a CPU, or -1 (__alloc_pages)."""
-    flags = flags_of(policy, w.node, cls)
+    flags = fast_path_flags(policy, w.node, cls)
     pfn = np.int64(-1)
     if is_above(w, order, w.node.conf[N.WMARK_LOW]):
         pfn = take_page(w, policy, order, mt, flags, cls, cpu)
@@ -63,7 +61,7 @@ def request(w, policy, order, mt, cls, cpu):
 def request_thp(w, policy, cls, cpu):
     """A THP fault: order 9 without reclaim, then a little compaction and once more, or -1."""
     node = w.node
-    flags = flags_of(policy, node, CLS_BLOCKING)
+    flags = fast_path_flags(policy, node, CLS_BLOCKING)
     for attempt in range(2):
         pfn = np.int64(-1)
         if is_above(w, PB_ORDER, node.conf[N.WMARK_LOW]):
@@ -73,8 +71,8 @@ def request_thp(w, policy, cls, cpu):
             node.vm[V.PGALLOC_NORMAL] += 1 << PB_ORDER
             node.vm[V.PAGE_EVENTS] += 1
             return pfn
-        if attempt == 0 and not compact_for_thp(w.zone, policy, node, w.shrink):
+        if attempt == 0 and not compact_for_thp(w, policy):
             break
-    wake_kswapd(w.zone, node)
+    wake_kswapd(w)
     node.vm[V.THP_FAULT_FALLBACK] += 1
     return np.int64(-1)

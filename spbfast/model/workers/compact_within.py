@@ -3,7 +3,7 @@
 Model (v1 17 is known by its title): when a clean superpageblock has free pages for whole pageblocks but few
 free pageblocks, movable blocks of its emptiest pageblock go to free places of its fullest one, pageblock by
 pageblock. A pinned block ends its pageblock. Places are found by one pass over each target, as the
-kernel's free scanner does. Owns `compact_spb`; when it runs belongs to background.py.
+kernel's free scanner does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import take_block
 from spbfast.model.allocator.migrate import event_mark, is_busy_thrice, move_block
 from spbfast.model.allocator.resting import release_pageblock
+from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list
+from spbfast.model.state.node import NEVER, N, Now, V, Wk
 from spbfast.model.state.page_state import (
     CODE_MOVABLE,
     CODE_PINNED,
@@ -25,6 +27,8 @@ from spbfast.model.state.page_state import (
     is_free_head,
     state_at,
 )
+from spbfast.model.workers.cost import account_moves
+from spbfast.model.workers.defer import defer_requests
 
 TARGET, CURSOR = 0, 1  # in `z.scratch`: pageblock that is being filled, next page of it to look at
 
@@ -154,3 +158,26 @@ def compact_spb(z, policy, spb, most, free_pb_most, fragments_least):
         z.ev[Ev.NR_PAGEBLOCKS] += 1
         nr += empty_into_fullest(z, policy, spb, source)
     return nr
+
+
+@kernel
+def run_within(w, policy):
+    """Compact inside the clean superpageblocks that need it, ascending; no pageblock freed means a pause."""
+    z, node = w.zone, w.node
+    now = node.now[Now.NS]
+    interval = node.conf[N.WITHIN_INTERVAL]
+    node.due[Wk.WITHIN] = now + interval if interval > 0 else NEVER
+    few, least = node.conf[N.WITHIN_FREE_PB], node.conf[N.WITHIN_FRAGMENTS]
+    for spb in range(z.geo.nr_spb):
+        if now < node.within[spb] or not needs_compaction(z, spb, few, least):
+            continue
+        begin_event(z, 0)
+        freed = compact_spb(z, policy, spb, node.conf[N.WITHIN_PAGEBLOCKS], few, least)
+        node.vm[V.SPB_COMPACT_RAN] += 1
+        node.vm[V.SPB_COMPACT_PAGES] += z.ev[Ev.MOVED_PAGES]
+        node.vm[V.SPB_COMPACT_FREED] += freed
+        node.vm[V.COMPACT_MIGRATE_SCANNED] += z.ev[Ev.MIGRATE_SCANNED]
+        node.vm[V.COMPACT_FREE_SCANNED] += z.ev[Ev.FREE_SCANNED]
+        cost = account_moves(w)
+        node.within[spb] = now + (cost if freed else node.conf[N.WITHIN_COOLDOWN])
+        defer_requests(w, policy, MOVABLE)
