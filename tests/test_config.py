@@ -207,7 +207,7 @@ def test_grid_on_the_command_line(plain: Path) -> None:
     [
         ("policy.slab_shrink", "must be KEY=VALUE"),
         ("policy.slab_shrnk=true", "did you mean 'slab_shrink'"),
-        ("policy.slab_shrink_throttle=100", "write e.g. 100ms, 100s"),
+        ("policy.slab_shrink_throttle=100", "write e.g. 100ms or 100s"),
         ("policy=v9", "unknown preset 'v9'"),
         ("seed.x=1", "seed: must be a whole number, got a mapping"),
         ("output.every=1s: 2", "got a mapping"),

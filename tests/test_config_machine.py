@@ -52,7 +52,7 @@ def test_given_values_replace_the_formulas():
     [
         ({"memory": "512MiB"}, "memory: must hold at least one superpageblock of 1GiB, got 512MiB"),
         ({"spb_size": "3MiB"}, "spb_size: must be a power of two of at least 4MiB"),
-        ({"memory": "1GiB", "kernel_image": "2GiB"}, "smaller than what is reserved at boot"),
+        ({"memory": "1GiB", "kernel_image": "2GiB"}, "no larger than what is reserved at boot"),
         ({"min_free": "lots"}, "or 'auto': the mainline formula"),
     ],
 )
@@ -84,7 +84,7 @@ def test_slab_roles_and_orders():
             "must be at most spacing_max (1s), got 9s",
         ),
         ({"kind": "guests", "restart_min": "1ms"}, "to have no restarts write restart: false"),
-        ({"kind": "churn", "lifetimes": ["5ms"]}, "shares: needs one value per lifetime: 1, got 3"),
+        ({"kind": "churn", "lifetimes": ["5ms"]}, "shares: must have one value per lifetime (1), got 3"),
         ({"kind": "churn", "shares": [0, 0, 0]}, "with at least one above 0"),
         ({"kind": "extent_buffers", "at_boot": "3GB"}, "at_boot: must be at most total (2GB), got 3GB"),
         ({"kind": "page_cache", "burst": {"on": "1us", "off": "1s"}}, "on: must be at least 1ms, got 1us"),

@@ -119,8 +119,8 @@ def test_presets_of_an_extended_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{v1@30: mainline}", "2:11: error: presets.v1@30: 'v1@30' is a preset of this program"),
-        ("{a: {preset: b}, b: {preset: a}}", "presets.a: is built on itself (a -> b -> a)"),
+        ("{v1@30: mainline}", "2:11: error: presets.v1@30: 'v1@30' is a built-in preset"),
+        ("{a: {preset: b}, b: {preset: a}}", "presets.a: builds on itself (a -> b -> a)"),
         (
             "{a: {preset: v1, slab_shrnk: false}}",
             "presets.a.slab_shrnk: unknown key 'slab_shrnk'; did you mean",
@@ -128,7 +128,7 @@ def test_presets_of_an_extended_file(tmp_path: Path) -> None:
         ("{a: {preset: v1, contig: 3}}", "presets.a.contig: must be true or false"),
         ("{a: 7}", "presets.a: must be a preset's name, or a mapping"),
         ("{a: {preset: v1@33}}", "presets.a.preset: unknown preset 'v1@33'; the last step before that patch"),
-        ("{'a b': v1}", "presets.a b: a preset's name is letters, digits"),
+        ("{'a b': v1}", "presets.a b: a preset's name may hold only letters, digits"),
         ("[a]", "presets: must be a mapping"),
     ],
 )

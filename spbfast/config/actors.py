@@ -1,8 +1,8 @@
-"""Who asks for memory: the actors of a scenario, told apart by their `kind`.
+"""The actors of a scenario, which request memory: one model for each `kind`.
 
-Owns the models of all actor kinds and the checks between their keys. Rates are long-run means, byte shares
-are shares of bytes. What an actor becomes and what it does each tick stands in spbfast/model/demand, in the
-file that actor_kinds.py names for its kind; demand is a function of seed, replicate, actor and tick alone.
+Owns their keys and the checks between them. Rates are long-run means; shares of memory are shares of bytes.
+What an actor does each tick is in spbfast/model/demand, in the file that actor_kinds.py names for its kind;
+demand is a function of seed, replicate, actor and tick alone.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PerSecond = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Actor(Model):
-    """What all actors have."""
+    """The keys that every actor has."""
 
     name: str | None = Field(
         None,
-        description="name of the actor, by which paths find it; the kind if not given",
+        description="name by which paths address the actor; its kind if not given",
         pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
         max_length=40,
     )
-    enabled: bool = Field(True, description="false: the actor asks for nothing")
+    enabled: bool = Field(True, description="false: the actor requests nothing")
 
     @property
     def label(self) -> str:
@@ -96,7 +96,7 @@ class Daemons(Actor):
 
     kind: Literal["daemons"]
     memory: Size = key(10 * 10**9, "anonymous memory", "flagship: assumed 5GB..30GB", ge=REGION)
-    thp_share: Share = key(0.5, "share of it asked for as huge pages", "flagship: assumed")
+    thp_share: Share = key(0.5, "share of it requested as huge pages", "flagship: assumed")
     churn_per_second: PerSecond = key(
         0.001, "share of its memory per second that is freed and touched again", "assumed, 0..0.01"
     )
@@ -108,7 +108,7 @@ class Daemons(Actor):
 
 
 class Guests(Actor):
-    """Virtual machines: touched memory, rewriting, ballooning, restarts, and what the host holds for them."""
+    """Virtual machines: touched memory, rewriting, ballooning, restarts, and host memory held for them."""
 
     kind: Literal["guests"]
     count: int = key(18, "number of guests", "seed", ge=1, le=1024)
@@ -119,7 +119,7 @@ class Guests(Actor):
     touch_rate: ByteRate = key(
         500 * MB, "how fast a guest touches it", "flagship: assumed 300MB/s..1GB/s", gt=0
     )
-    thp_share: Share = key(0.8, "share of it asked for as huge pages", "flagship: assumed 0.7..0.9")
+    thp_share: Share = key(0.8, "share of it requested as huge pages", "flagship: assumed 0.7..0.9")
     rewrite_per_second: PerSecond = key(
         0.01, "share of its memory per second that is freed and touched again", "flagship: assumed 0..0.03"
     )
@@ -129,7 +129,9 @@ class Guests(Actor):
     balloon_time: Duration = key(2 * SECOND, "how long ballooned memory stays away", "assumed, 0.1s..30s")
     restart: bool = key(True, "restart guests, which frees all of one at once", "flagship: syzkaller does")
     restart_min: Duration = key(120 * SECOND, "least time between a start and the restart", "flagship: 2 min")
-    restart_max: Duration = key(300 * SECOND, "greatest such time", "flagship: 5 min")
+    restart_max: Duration = key(
+        300 * SECOND, "greatest time between a start and the restart", "flagship: 5 min"
+    )
     restart_pause: Duration = key(2 * SECOND, "from the end of a guest to its next start", "assumed, 0s..10s")
     page_tables_per_region: int = key(
         2,
@@ -206,9 +208,9 @@ class Network(Actor):
     kind: Literal["network"]
     rate: int = key(3000, "order-2 and order-3 buffers per second", "memtier measurement", ge=0, le=10**6)
     order3_share: Share = key(0.39, "share of them that are order 3", "memtier measurement: 61/39")
-    order0_factor: float = key(10.0, "order-0 buffers per higher one", "flagship", ge=0.0, le=100.0)
+    order0_factor: float = key(10.0, "order-0 buffers per higher-order buffer", "flagship", ge=0.0, le=100.0)
     lifetime: Duration = key(20 * MS, "mean lifetime, exponential", "flagship: 1ms..50ms", ge=MS)
-    tasks: int = key(4, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
+    tasks: int = key(4, "CPUs that issue the requests in turn", "assumed, 1..cpus", ge=1, le=1024)
 
 
 class Churn(Actor):
@@ -227,13 +229,13 @@ class Churn(Actor):
     shares: Weights = key(
         (0.6, 0.3, 0.1), "share of the allocations with each lifetime; any scale", "assumed"
     )
-    tasks: int = key(16, "CPUs that it comes from in turn", "assumed, 1..cpus", ge=1, le=1024)
+    tasks: int = key(16, "CPUs that issue the requests in turn", "assumed, 1..cpus", ge=1, le=1024)
 
     @model_validator(mode="after")
     def _check(self) -> Churn:
         if len(self.shares) != len(self.lifetimes):
             raise ValueError(
-                f"shares: needs one value per lifetime: {len(self.lifetimes)}, got {len(self.shares)}"
+                f"shares: must have one value per lifetime ({len(self.lifetimes)}), got {len(self.shares)}"
             )
         if min(self.lifetimes) < MS:
             raise ValueError(f"lifetimes: must be at least 1ms, got {format_duration(min(self.lifetimes))}")
@@ -268,16 +270,16 @@ class ExtentBuffers(Actor):
 
 
 class GiganticPages(Actor):
-    """Pages of a superpageblock's size, as hugetlb asks for: one after the other, each held for a while."""
+    """Pages of a superpageblock's size, as hugetlb requests them: one at a time, each held a while."""
 
     kind: Literal["gigantic_pages"]
-    count: int = key(4, "how many are asked for; each is held and asked for again", "ours", ge=1, le=4096)
-    start: Duration = key(10 * SECOND, "when the first one is asked for", "ours")
-    interval: Duration = key(5 * SECOND, "time between two requests of a round", "ours, 1ms or more", ge=MS)
-    hold: Duration = key(
-        60 * SECOND, "time from asking for one to giving it back; 0s: never", "ours, 0s or 1ms or more"
+    count: int = key(
+        4, "how many are requested; each is held, given back and requested again", "ours", ge=1, le=4096
     )
-    pause: Duration = key(10 * SECOND, "time from giving one back to asking for it again", "ours", ge=MS)
+    start: Duration = key(10 * SECOND, "when the first one is requested", "ours")
+    interval: Duration = key(5 * SECOND, "time between two requests of a round", "ours, 1ms or more", ge=MS)
+    hold: Duration = key(60 * SECOND, "how long each is held; 0s: for ever", "ours, 0s or 1ms or more")
+    pause: Duration = key(10 * SECOND, "pause between giving one back and requesting it again", "ours", ge=MS)
 
     @model_validator(mode="after")
     def _check(self) -> GiganticPages:
@@ -330,7 +332,7 @@ ActorList = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]
 
 
 def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
-    """What the actors hold at t = 0 must fit into the machine.
+    """Check that the machine has room for what the actors hold at t = 0.
 
     Parameters
     ----------
@@ -347,6 +349,6 @@ def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
     if total > free_bytes:
         largest = max(active, key=lambda actor: actor.boot_bytes)
         raise ValueError(
-            f"actors hold {total} B at boot, the machine has {free_bytes} B above its high watermark; "
-            f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or give machine.memory more"
+            f"hold {total} B at boot, but the machine has only {free_bytes} B above its high watermark; "
+            f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or raise machine.memory"
         )

@@ -1,4 +1,4 @@
-"""What caches hold: slab caches of file metadata with their shrinkers, and the page cache.
+"""Slab caches of file metadata with their shrinkers, and the page cache.
 
 Owns the sections `slab` and `pagecache`. Nothing here simulates; spbfast/model/lowering turns the models into
 arrays.
@@ -19,7 +19,7 @@ class SlabCache(Model):
 
     name: str = Field(description="name of the cache", pattern=r"^[A-Za-z0-9_-]+$", max_length=40)
     role: Literal["inode", "dentry", "attached"] = Field(
-        description="inode and dentry: one each; attached: objects that come and go with inodes"
+        description="inode and dentry: one cache each; attached: objects that come and go with inodes"
     )
     object_size: Size = Field(description="bytes per object, metadata included", examples=["1136B"])
     order: int = key(0, "preferred order of a slab", "SLUB, by object size and CPUs", ge=0, le=5)
@@ -64,7 +64,7 @@ class SlabSpec(Model):
 
     caches: tuple[SlabCache, ...] = Field(
         default_factory=_default_caches,
-        description="exactly one inode and one dentry cache, and what is attached to inodes",
+        description="exactly one inode and one dentry cache, and the caches attached to inodes",
         json_schema_extra={"source": "sizes measured on a small machine; btrfs order as on many-CPU hosts"},
     )
     superblocks: int = key(3, "mounted file systems with a shrinker each", "assumed, 2..4", ge=1, le=64)
@@ -82,10 +82,10 @@ class SlabSpec(Model):
     )
     dentries_per_inode: float = key(1.25, "dentries of each inode", "assumed, 1..2", ge=0.0, le=8.0)
     inodes_held_by_page_cache: Share = key(
-        0.3, "share of unused inodes that page cache keeps off the LRU", "assumed, 0..0.9"
+        0.3, "share of unused inodes that their page cache keeps off the LRU", "assumed, 0..0.9"
     )
     pages_per_held_inode: int = key(
-        16, "page-cache pages whose reclaim lets go of one inode", "assumed, 1..256", ge=1, le=65_536
+        16, "page-cache pages whose reclaim releases one inode", "assumed, 1..256", ge=1, le=65_536
     )
     referenced_again: Share = key(
         0.45, "share of objects that the LRU finds referenced and passes once", "flagship: assumed 0.3..0.6"

@@ -78,7 +78,7 @@ class ZoneShape:
 
 
 class MachineSpec(Model):
-    """Nodes with a zone Normal each, and perhaps a zone DMA32 on the first."""
+    """Nodes with a zone Normal each, and optionally a zone DMA32 on the first."""
 
     memory: Size = key(
         238 << 30,
@@ -130,18 +130,18 @@ class MachineSpec(Model):
             )
         if self.memory < self.nodes * self.spb_size:
             raise ValueError(
-                f"nodes: each needs a superpageblock of {format_size(self.spb_size)}, and memory is "
+                f"nodes: each needs a superpageblock of {format_size(self.spb_size)}, but memory is "
                 f"{format_size(self.memory)} for {self.nodes} nodes"
             )
         if any(zone.nr_reserved >= zone.nr_pages for zone in self.normal_zones()):
-            raise ValueError("memory: smaller than what is reserved at boot; lower machine.kernel_image")
+            raise ValueError("memory: no larger than what is reserved at boot; lower machine.kernel_image")
         if self.dma32 // PAGE > self.start_pfn:
             raise ValueError(
-                f"dma32: {format_size(self.dma32)} do not fit below page frame {self.start_pfn:#x}, "
+                f"dma32: {format_size(self.dma32)} does not fit below page frame {self.start_pfn:#x}, "
                 f"where zone Normal begins (machine.start_pfn)"
             )
         if self.cpus < self.nodes:
-            raise ValueError(f"cpus: {self.nodes} nodes need a CPU each, got {self.cpus}")
+            raise ValueError(f"cpus: must be at least one per node ({self.nodes}), got {self.cpus}")
         return self
 
     @property
@@ -212,17 +212,17 @@ class MachineSpec(Model):
 
 
 class BootSpec(Model):
-    """How the state at t = 0 comes about, through the same allocator."""
+    """How the state at t = 0 is built, by requests to the same allocator."""
 
     chunk: Size = key(
         4 << 20,
-        "what each boot-time actor allocates before the next one has its turn; small values mix types finely",
+        "what each boot-time actor allocates per turn; small values mix types finely",
         "assumed, 64KiB..64MiB",
         ge=PAGE,
     )
     fill_page_cache: bool = key(
         True,
-        "last of all, fill free memory with page cache down to the high watermark",
+        "finally, fill free memory with page cache down to the high watermark",
         "flagship: a machine in use is never half empty",
     )
 
@@ -257,12 +257,12 @@ class ReclaimSpec(Model):
 
     rounds_max: Rounds = key(
         16,
-        "rounds of direct reclaim that one failing request may make in all; 0 none",
+        "rounds of direct reclaim that one failing request may make in total; 0: none",
         "assumed: 0, 1, 16 or unlimited (the kernel loops on while there is progress)",
     )
     batch: int = key(32, "pages that one round of reclaim frees", "mainline SWAP_CLUSTER_MAX", ge=1, le=4096)
     watermark_scale: int = key(
-        10, "distance of the watermarks, parts of 10,000", "mainline default", ge=1, le=3000
+        10, "distance between the watermarks, in parts of 10,000", "mainline default", ge=1, le=3000
     )
     kswapd_delay: Duration = key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
     kswapd_page_cost: Duration = key(
@@ -270,7 +270,7 @@ class ReclaimSpec(Model):
     )
     compact_candidates: int = key(
         4,
-        "pageblocks that a failing THP fault may try to empty in clean superpageblocks; 0 none",
+        "pageblocks that a failing THP fault may try to empty in clean superpageblocks; 0: none",
         "assumed, 0..16",
         ge=0,
         le=64,
@@ -284,15 +284,15 @@ class ReclaimSpec(Model):
     )
     kcompactd: bool = key(
         False,
-        "compact in the background after a request above order 0 failed, until its order is to be had",
+        "compact in the background after a failed request above order 0, until a block of its order is free",
         "mainline has it; off, since no mail says what the series leaves of it",
     )
     kcompactd_pageblocks: Pageblocks = key(
-        16, "pageblocks that it tries to empty before it looks again", "assumed, 1..256"
+        16, "pageblocks that it tries to empty before it checks again", "assumed, 1..256"
     )
     kcompactd_pause: Duration = key(
         10**9,
-        "how long it sleeps after a pass over all memory in vain; the kernel defers by counting attempts",
+        "how long it sleeps after a fruitless pass over all memory; the kernel defers by counting attempts",
         "assumed, 100ms..60s",
     )
 
@@ -309,7 +309,7 @@ class WorkersSpec(Model):
     migrate_page_cost: Duration = key(3_000, "time to migrate a page", "assumed, 1us..10us")
     migrate_thp_cost: Duration = key(500_000, "time to migrate a huge page", "assumed, 100us..1ms")
     evacuation_descriptors: Pageblocks = key(
-        64, "pool of evacuation requests; an empty pool loses the request", "assumed, 8..1024"
+        64, "pool of evacuation requests; a request that finds it empty is lost", "assumed, 8..1024"
     )
     pinned_share: Share = key(0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1")
     busy_share: Share = key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
@@ -318,7 +318,7 @@ class WorkersSpec(Model):
     )
     compact_within_interval: Duration = key(
         10**9,
-        "time between two looks at clean superpageblocks by policy.compact_within_superpageblock; "
+        "time between two scans of clean superpageblocks by policy.compact_within_superpageblock; "
         "0s: only after a failed request of pageblock order",
         "assumed, 0s or 100ms..60s",
     )
@@ -330,7 +330,7 @@ class WorkersSpec(Model):
         le=65_536,
     )
     compact_within_fragments: Pageblocks = key(
-        4, "and this many pageblocks' worth of free pages outside free pageblocks", "assumed, 1..64"
+        4, "and at least this many pageblocks' worth of free pages outside free pageblocks", "assumed, 1..64"
     )
     compact_within_pageblocks: Pageblocks = key(
         16, "pageblocks that one run tries to empty in a superpageblock", "assumed, 1..512"

@@ -1,7 +1,7 @@
-"""pydantic's findings in the words of this project: what is wrong, with which value, and what is right.
+"""pydantic's errors in our own words: what is wrong, the value given, and what would be right.
 
 Owns the wording, the suggestions for misspelt keys and the walk from an error's location through the
-models. It neither reads files nor knows lines; load.py adds the places.
+models. Reads no files and knows no lines; validate.py adds the places.
 """
 
 from __future__ import annotations
@@ -119,9 +119,11 @@ def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     loc = tuple(error["loc"])
     if kind in ("list_type", "tuple_type") and isinstance(value, Mapping):
         names = ", ".join(map(repr, value))
-        return f"must be a list; a mapping may only change elements of an extended file's list, got {names}"
+        return (
+            f"must be a list; a mapping can only change elements of a list in the extended file; got {names}"
+        )
     if kind == "missing":
-        return f"the key {loc[-1]!r} is required and missing{_example(root, loc)}"
+        return f"the required key {loc[-1]!r} is missing{_example(root, loc)}"
     if kind in ("literal_error", "enum"):
         choices = _choices(root, loc)
         hint = suggest(value, choices) if isinstance(value, str) else ""
@@ -155,7 +157,7 @@ def _wrong_tag(kind: str, value: Any, root: type[BaseModel], loc: Sequence[int |
     tags = [t for m in union_models(annotation_at(root, loc)) for t in tags_of(m)]
     given = value.get("kind") if isinstance(value, Mapping) else None
     if kind == "union_tag_not_found" or given is None:
-        return f"the key 'kind' is required and missing; kinds: {', '.join(tags)}"
+        return f"the required key 'kind' is missing; kinds: {', '.join(tags)}"
     return f"unknown kind {given!r}{suggest(str(given), tags)} (kinds: {', '.join(tags)})"
 
 

@@ -1,8 +1,8 @@
-"""What a job is: the simulated scenario, and around it the sweep, the output and the executor.
+"""The sections of a job: the simulated scenario, and around it the sweep, the output and the executor.
 
-Scenario is the part that decides results and therefore identities; its `canonical()` is what hashes cover.
-JobFile is the shape of a YAML file; job.py has what `load_config` returns. The models of the machine and
-of actors live in machine.py and actors.py, the policy in policy.py, the executor in executor.py.
+Scenario is the part that decides results and therefore identities; hashes cover its `canonical()`. JobFile is
+the shape of a YAML file, job.py has what `load_config` returns. The machine and the actors have their models
+in machine.py, caches.py and actors.py, the policy in policy.py, the executor in executor.py.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _RANGE = WithJsonSchema(
 
 
 class DesignSpec(Model):
-    """Points that a method of sampling chooses within ranges."""
+    """Points that a sampling method chooses within ranges."""
 
     kind: Literal["lhs", "sobol", "random", "saltelli", "morris"] = Field(
         description="lhs: Latin hypercube; sobol: Sobol sequence; random: independent uniform; "
@@ -119,20 +119,21 @@ class SweepSpec(Model):
     """
 
     baseline: dict[str, Any] | None = Field(
-        None, description="one extra point with these values, which comparisons pair with"
+        None, description="one extra point with these values, the other side of every comparison"
     )
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="every combination of these values; keys are dotted paths"
     )
     zip: dict[str, list[Any]] = Field(
         default_factory=dict,
-        description="points that take the n-th value of every list, which are equally long",
+        description="one point per position, taking that value of each list; the lists are equally long",
     )
     points: list[dict[str, Any]] = Field(default_factory=list, description="points one by one")
     points_file: str | None = Field(
-        None, description="a CSV or Parquet file of points, relative to this file; its header names the keys"
+        None,
+        description="a CSV or Parquet file of points, relative to this file; keys in its header",
     )
-    design: DesignSpec | None = Field(None, description="points chosen by a method of sampling")
+    design: DesignSpec | None = Field(None, description="points chosen by a sampling method")
     seeding: Literal["common", "independent"] = Field(
         "common",
         description="common: replicate k meets the same random demand in every point, which comparisons "
@@ -168,13 +169,13 @@ class ScenarioFields(Model):
         description="the allocator policy: a preset name (default v1@30), or a preset with changes"
     )
     machine: MachineSpec = _section(MachineSpec, "memory and CPUs")
-    boot: BootSpec = _section(BootSpec, "how the state at time 0 comes about")
+    boot: BootSpec = _section(BootSpec, "how the state at time 0 is built")
     pcp: PcpSpec = _section(PcpSpec, "per-CPU page lists")
     reclaim: ReclaimSpec = _section(ReclaimSpec, "watermarks and reclaim of page cache")
     workers: WorkersSpec = _section(WorkersSpec, "latencies and costs of deferred work")
     slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
     pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
-    actors: ActorList = Field((), description="who asks for memory: a list, each with its kind")
+    actors: ActorList = Field((), description="what requests memory: a list of actors, each with its kind")
 
     @model_validator(mode="after")
     def _check_boot(self) -> Self:
@@ -183,7 +184,7 @@ class ScenarioFields(Model):
         try:
             check_boot_fits((machine.nr_managed - high) * PAGE, self.actors)
         except ValueError as error:
-            raise ValueError(f"actors: {str(error).removeprefix('actors ')}") from None
+            raise ValueError(f"actors: {error}") from None
         return self
 
 
@@ -206,7 +207,7 @@ class JobFile(ScenarioFields):
         default_factory=dict, description="presets of your own: each NAME with what `policy` may hold"
     )
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
-    output: OutputSpec = _section(OutputSpec, "what is kept")
+    output: OutputSpec = _section(OutputSpec, "what is recorded")
     executor: Executor = _section(Executor, "what runs the points")
 
     def scenario(self) -> Scenario:

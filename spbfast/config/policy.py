@@ -41,7 +41,7 @@ class ShrinkTriggers(Model):
 class Policy(Model):
     """An allocator policy: a preset and what a configuration changes in it."""
 
-    preset: str = Field(description="the policy that all keys not given here come from")
+    preset: str = Field(description="the preset that supplies every key not given here")
 
     superpageblocks: bool = _key("keep free lists per superpageblock; false is the mainline allocator", "v1")
     per_superpageblock_take: bool = _key(
@@ -101,13 +101,13 @@ class Policy(Model):
     )
     atomic_noretry_fails: bool = _key("atomic requests that may fail cheaply fail at once", "v1 33")
     optional_skips_empty: bool = _key(
-        "such requests do not open an empty superpageblock either", "v1 29 (reading)"
+        "such requests may not open an empty superpageblock either", "v1 29 (reading)"
     )
     preferred_hint: bool = _key("remember the last superpageblock per order and type", "v1 38")
 
     evacuate_requests: bool = _key("let the allocator's pressure points queue evacuations", "v1 27")
     evacuate: bool = _key("move movable pages out of tainted superpageblocks", "v1 18")
-    evacuate_same_type_first: bool = _key("evacuate pageblocks labelled as requested first", "v1 24")
+    evacuate_same_type_first: bool = _key("evacuate pageblocks that carry the requested label first", "v1 24")
     evacuate_any_label: bool = _key("evacuate pageblocks of any label, not only movable ones", "v1 45")
     evacuate_max_superpageblocks: Count = _key(
         "superpageblocks tried per evacuation", "v1 45; values ours", le=MAX_EVACUATE_SPBS
@@ -151,7 +151,7 @@ class Policy(Model):
         "v1 22",
     )
     pcp_stays_in_tainted: bool = _key(
-        "go on in tainted superpageblocks when the owned pageblock is used up", "v1 28"
+        "continue in tainted superpageblocks when the owned pageblock is used up", "v1 28"
     )
     bulk_nofragment: bool = _key(
         "bulk refills carry NOFRAGMENT, and take movable whole pageblocks from the fullest clean "
@@ -169,7 +169,7 @@ class Policy(Model):
         "that are not kept per superpageblock",
         "v1 12",
     )
-    claim_evacuation: bool = _key("move what is left movable out of a claimed pageblock", "v1 07")
+    claim_evacuation: bool = _key("move the remaining movable pages out of a claimed pageblock", "v1 07")
     compact_within_superpageblock: bool = _key(
         "compact movable pages inside clean superpageblocks to make free pageblocks", "v1 17"
     )
@@ -177,7 +177,8 @@ class Policy(Model):
         "compaction passes over tainted superpageblocks without movable content", "v2 38"
     )
     nowarn_lower_order_fails: bool = _key(
-        "atomic requests that do not warn fail rather than taint where lower orders are to be had", "v2 35"
+        "atomic NOWARN requests fail rather than taint while lower orders are available",
+        "v2 35",
     )
     kvmalloc_noretry: bool = _key("large kvmalloc requests give up early and use single pages", "v1 37")
     extent_buffers_movable: bool = _key("btrfs tree pages attached to extent buffers are movable", "v1 41")

@@ -77,7 +77,7 @@ def schema_text() -> str:
 
 @dataclass(frozen=True)
 class KeyDoc:
-    """What is known about one key of the configuration."""
+    """The documentation of one key of the configuration."""
 
     path: str
     kind: str

@@ -108,8 +108,8 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
     if root is None:
         return YamlNode({}, source, 1, 1)
     if _nr_values(root, {}) > MAX_VALUES:
-        message = f"stands for more than {MAX_VALUES} values, through aliases or by itself; a long list of "
-        problems.append(source.problem(1, 1, "", message + "points belongs into a file: sweep.points_file"))
+        message = f"holds more than {MAX_VALUES} values once aliases are expanded; put a long list of points "
+        problems.append(source.problem(1, 1, "", message + "into a file: sweep.points_file"))
         return None
     return _Builder(yaml.constructor, source, problems).build(root, "", 0)
 
@@ -132,7 +132,7 @@ def _syntax_message(error: MarkedYAMLError, source: Source, line: int) -> str:
         return "a tab used as indentation; YAML needs spaces"
     what = error.problem or error.context or "syntax error"
     if "mapping values are not allowed" in what:
-        return "a ':' where none can be; put the text in quotes, or check the indentation of this line"
+        return "a ':' is not allowed here; put the text in quotes, or check the indentation of this line"
     if "expected a single document" in (error.context or ""):
         return "a second document ('---'); a configuration is one document"
     return f"not valid YAML: {what}"
@@ -265,9 +265,9 @@ def _set(node: YamlNode, segments: list[str], leaf: YamlNode, done: list[str]) -
     if index is None:
         here = ".".join(done) or "the file"
         if isinstance(node.value, list):
-            what = f"is a list without the element {head!r} (use its name or its number)"
+            what = f"is a list without an element {head!r} (give its name or number)"
         else:
-            what = f"is no mapping and cannot hold {head!r}"
+            what = f"is not a mapping and cannot hold {head!r}"
         raise ValueError(f"{here} {what}, {NO_SUCH_PLACE}")
     value = list(node.value) if isinstance(node.value, list) else dict(node.value or {})
     if isinstance(value, dict) and index not in value:

@@ -55,7 +55,7 @@ def _parse(value: Any, units: dict[str, int], what: str, example: str) -> int:
         raise ValueError(f"{text!r} is not a {what}; write a number and a unit, e.g. {example}")
     number, unit = match.groups()
     if not unit:
-        shown = ", ".join(f"{number}{u}" for u in _common(units))
+        shown = " or ".join(f"{number}{u}" for u in _common(units))
         raise ValueError(f"{text} has no unit; write e.g. {shown}")
     if unit not in units:
         raise ValueError(f"{text!r} has the unknown unit {unit!r}; {_other_unit(number, unit, units)}")

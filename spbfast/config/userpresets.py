@@ -1,8 +1,8 @@
-"""Presets that a configuration names itself: the section `presets`, and what a policy that uses one means.
+"""Presets that a configuration defines itself, in its section `presets`.
 
-Owns the expansion of `policy: NAME` into the built-in preset and the keys underneath, before a policy is
-completed, and the checks of the section. A name says nothing about results: only what it stands for is part
-of a point's identity.
+Owns the checks of that section, and the expansion of `policy: NAME` into a built-in preset and the keys over
+it, before the policy is completed. The name does not affect results: only what it stands for is part of a
+point's identity.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def check_own_presets(tree: YamlNode, problems: list[Problem], validate_tree: Va
             continue
         if not isinstance(node.value, dict):
             if not isinstance(node.value, str):
-                message = "must be a preset's name, or a mapping of a preset and what it changes"
+                message = "must be a preset's name, or a mapping of a preset and its changes"
                 problems.append(node.problem(path, message))
                 continue
         found: list[Problem] = []
@@ -82,8 +82,8 @@ def _wrong_name(name: str) -> str:
     except ValueError:
         if NAME.fullmatch(name):
             return ""
-        return "a preset's name is letters, digits and '._@+=-' only, 80 at most"
-    return f"{name!r} is a preset of this program; choose another name"
+        return "a preset's name may hold only letters, digits and '._@+=-', 80 characters at most"
+    return f"{name!r} is a built-in preset; choose another name"
 
 
 def _unless_misspelt(
@@ -105,7 +105,7 @@ def _written_out(name: str, own: Nodes, seen: tuple[str, ...], problems: list[Pr
     """A preset of the file as the keys of a policy over a built-in preset."""
     node = own[name]
     if name in seen:
-        message = f"is built on itself ({' -> '.join([*seen, name])})"
+        message = f"builds on itself ({' -> '.join([*seen, name])})"
         problems.append(node.problem("policy", message, at_key=True))
         return replace(node, value={})
     wrapped = long_form(YamlNode({"policy": replace(node, whole=False)}, node.source))

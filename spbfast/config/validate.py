@@ -22,7 +22,7 @@ from spbfast.text import quote_value
 
 
 def validate_tree(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
-    """The file's model, None if anything in it is wrong; what is wrong is appended to `problems`."""
+    """The file's model, or None if anything is wrong with it, which is then appended to `problems`."""
     before = len(problems)
     tree = userpresets.expand_own_preset(tree, problems)
     written = tree.value.get("policy")
