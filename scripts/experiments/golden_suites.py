@@ -15,7 +15,7 @@ from experiments.finding import Experiment, Finding, verdict
 from experiments.machines import configs
 from spbfast.config import presets
 from spbfast.verify.golden import load_golden
-from spbfast.verify.replay_zone import EXIT_OK, verify_file
+from spbfast.verify.verdicts import EXIT_OK, verify_file
 
 
 def files() -> list[Path]:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from spbfast.bench.workload import LINE_WORDS, Population, chase_links
+from spbfast.model.loop import churn, replay
 from spbfast.model.state.build import zeros
 
 FLAGSHIP = "devvm-burst"  # a ready-made job
 LEFT_OUT = "left out by --quick"
-LINE_WORDS = 8  # int64 words in a line of 64 bytes
 THREAD_STEPS, STEP_TICKS, CHASE_STEP = 60, 4_000, 500_000  # steps; ticks and loads in each
 
 
@@ -105,15 +106,6 @@ def bench_start(quick: bool = False) -> float | str:
     return float(done.stdout.split()[-1])
 
 
-def chase_links(size: int, seed: int = 1) -> np.ndarray:
-    """A random cycle through the 64-byte lines of `size` bytes, allocated as a zone is; int64."""
-    nr_lines = max(size // 64, 2)
-    links = zeros((nr_lines * LINE_WORDS,), "int64")
-    order = np.random.default_rng(seed).permutation(nr_lines) * LINE_WORDS
-    links[order] = np.roll(order, -1)
-    return links
-
-
 def both_at_once(work: Callable[[int], object]) -> float:
     """Seconds that `work(0)` and `work(1)` take in two threads."""
     pair = [threading.Thread(target=work, args=(i,)) for i in range(2)]
@@ -144,7 +136,6 @@ def bench_threads(quick: bool = False) -> dict[str, float] | str:
         return reason
     from spbfast.config import load_config
     from spbfast.model import engine
-    from spbfast.model.loop.churn import chase
 
     scenario = load_config(FLAGSHIP).scenario
     engine.warmup()
@@ -159,7 +150,7 @@ def bench_threads(quick: bool = False) -> dict[str, float] | str:
         engine.simulate_ticks(runs[i], samples[i], until, 0)
 
     def follow(i: int) -> None:
-        at[i] = chase(links[i], at[i], CHASE_STEP)
+        at[i] = churn.chase(links[i], at[i], CHASE_STEP)
 
     found = []
     for _ in range(THREAD_STEPS):
@@ -169,11 +160,26 @@ def bench_threads(quick: bool = False) -> dict[str, float] | str:
     return {"runs": float(runs_), "yardstick": float(yardstick)}
 
 
+def compile_all() -> float:
+    """Compile, or load from the cache, every kernel of the benchmarks and of the engine; seconds."""
+    from spbfast.model import engine
+
+    start = time.perf_counter()
+    population = Population(1 << 12, spb_pb=4)
+    population.run(population.rows(8))
+    events = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
+    out = np.zeros((1, replay.NR_RESULT_FIELDS), np.int64)
+    replay.run_events(population.zone, population.policy, events, 0, 0, np.zeros(2, np.int64), out)
+    churn.chase(zeros((LINE_WORDS,), "int64"), 0, 1)
+    engine.warmup()
+    return time.perf_counter() - start
+
+
 def bench_compile(quick: bool = False) -> float | str:
     """Seconds to compile everything in a fresh process with an empty cache; or why it was not run."""
     if quick:
         return LEFT_OUT
-    code = "from spbfast.bench.page_events import compile_all; print(compile_all())"
+    code = "from spbfast.bench.whole_runs import compile_all; print(compile_all())"
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "SPBFAST_CACHE_DIR": folder}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Verbs that put the simulator to the proof: recorded traces and speed.
+"""Verbs that test the simulator itself: recorded traces and speed.
 
 Owns `verify` and `bench`.
 """
@@ -13,8 +13,8 @@ import typer
 from spbfast.cli.options import JsonOpt, app
 
 
-@app.command()
-def verify(
+@app.command("verify")
+def verify_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="golden traces", show_default=False)],
 ) -> None:
     """Replay golden traces and compare every event; exit 0 only if all agree."""
@@ -23,9 +23,9 @@ def verify(
     raise typer.Exit(verify_files(files, typer.echo))
 
 
-@app.command()
-def bench(as_json: JsonOpt = False) -> None:
+@app.command("bench")
+def bench_command(as_json: JsonOpt = False) -> None:
     """Measure speed beside a yardstick of the same run."""
-    from spbfast.bench import page_events as bench_module
+    from spbfast.bench.suite import run_bench
 
-    raise typer.Exit(bench_module.main(json=as_json) or 0)
+    raise typer.Exit(run_bench(as_json))
