@@ -2,7 +2,8 @@
 
 The public names live here and are imported on first use, so that `import spbfast` and the command line
 start without Numba, xarray and Dask. Zone is the raw allocator for interactive work; load_config, simulate
-and sweep run jobs; open_results, cube and compare read what they wrote.
+and sweep run jobs; open_results, cube and compare read what they wrote. Mt and AllocFlag name what Zone
+takes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AllocFlag": "spbfast.constants",
+    "Mt": "spbfast.constants",
     "Zone": "spbfast.zone",
     "load_config": "spbfast.config",
     "simulate": "spbfast.model.engine",
@@ -26,6 +29,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "AllocFlag",
+    "Mt",
     "Zone",
     "__version__",
     "compare",

@@ -21,7 +21,9 @@ NR_REQUEST_MT = 3  # migratetypes that can be asked for
 NS_PER_TICK = 1_000_000  # HZ 1000
 DEF_PRIORITY = 12
 PCP_BATCH_SCALE_MAX = 5
-NR_PCP_LISTS = 14  # orders 0..3 by type, then order 9 unmovable+reclaimable, order 9 movable
+COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
+NR_LOWORDER_PCP_LISTS = (COSTLY_ORDER + 1) * NR_REQUEST_MT  # orders 0..3 by type
+NR_PCP_LISTS = NR_LOWORDER_PCP_LISTS + 2  # then order 9: unmovable and reclaimable, movable
 NR_RESTING_ORDERS = PB_ORDER + 1  # with owned pageblocks a CPU's lists are a buddy system of orders 0..9
 NR_RESTING_LISTS = NR_REQUEST_MT * NR_RESTING_ORDERS
 
@@ -36,7 +38,7 @@ class Mt(enum.IntEnum):
     CMA = 4
 
 
-# Plain ints for kernel arguments: an enum member as argument would compile a second specialisation.
+# The names that nearly every kernel needs.
 UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC, CMA = (int(m) for m in Mt)
 
 
@@ -47,16 +49,19 @@ class AllocFlag(enum.IntFlag):
     NOFRAGMENT = 0x100
     NOFRAG_TAINTED_OK = 0x1000
     HIGHORDER_OPTIONAL = 0x2000
-    NON_BLOCK = 0x4000
-    HIGHATOMIC = 0x8000
+    NON_BLOCK = 0x4000  # may take from the HIGHATOMIC reserve when all else failed
+    HIGHATOMIC = 0x8000  # takes from it first, and reserves what it got elsewhere
 
 
-ALLOC_CMA = 0x80
-ALLOC_NOFRAGMENT = 0x100
-ALLOC_NOFRAG_TAINTED_OK = 0x1000
-ALLOC_HIGHORDER_OPTIONAL = 0x2000
-ALLOC_NON_BLOCK = 0x4000  # may take from the HIGHATOMIC reserve when all else failed
-ALLOC_HIGHATOMIC = 0x8000  # takes from it first, and reserves what it got elsewhere
+# Numba knows no & and | of flag enums: kernels take them as plain ints.
+(
+    ALLOC_CMA,
+    ALLOC_NOFRAGMENT,
+    ALLOC_NOFRAG_TAINTED_OK,
+    ALLOC_HIGHORDER_OPTIONAL,
+    ALLOC_NON_BLOCK,
+    ALLOC_HIGHATOMIC,
+) = (int(flag) for flag in AllocFlag)
 
 
 class SpbCategory(enum.IntEnum):
@@ -102,7 +107,7 @@ class Outcome(enum.IntEnum):
     TAKE_HIGHATOMIC = 16
 
 
-NR_OUTCOMES = 17
+NR_OUTCOMES = len(Outcome)
 WALK_SEARCHED, WALK_VISITED = 0, 1  # rows of `z.walks`, one column a rung
 
 
@@ -119,20 +124,22 @@ class Req(enum.IntFlag):
     DEFRAG_HIGH_WATER = 128
     DEFRAG_BEFORE_EMPTY = 256
     EVACUATE_CLAIMED = 512  # in no golden file
-    BOOST = 1024
+    BOOST = 1024  # claims that fragment asked for higher watermarks; how many is in Ev.NR_BOOSTS
 
 
-REQ_EVACUATE_FALLTHROUGH = 1
-REQ_EVACUATE_CLAIM = 2
-REQ_SHRINK_FALLTHROUGH = 4
-REQ_SHRINK_CLAIM = 8
-REQ_SHRINK_HIGH_WATER = 16
-REQ_SHRINK_AFTER_EVACUATION = 32
-REQ_DEFRAG_LIST_CHANGE = 64
-REQ_DEFRAG_HIGH_WATER = 128
-REQ_DEFRAG_BEFORE_EMPTY = 256
-REQ_EVACUATE_CLAIMED = 512
-REQ_BOOST = 1024  # claims that fragment asked for higher watermarks; how many is in Ev.NR_BOOSTS
+(
+    REQ_EVACUATE_FALLTHROUGH,
+    REQ_EVACUATE_CLAIM,
+    REQ_SHRINK_FALLTHROUGH,
+    REQ_SHRINK_CLAIM,
+    REQ_SHRINK_HIGH_WATER,
+    REQ_SHRINK_AFTER_EVACUATION,
+    REQ_DEFRAG_LIST_CHANGE,
+    REQ_DEFRAG_HIGH_WATER,
+    REQ_DEFRAG_BEFORE_EMPTY,
+    REQ_EVACUATE_CLAIMED,
+    REQ_BOOST,
+) = (int(request) for request in Req)
 
 
 class Trigger(enum.IntEnum):
@@ -157,13 +164,9 @@ MODE_NORMAL, MODE_CMA, MODE_CLAIM, MODE_STEAL = (int(m) for m in Mode)
 
 
 class Err(enum.IntEnum):
-    """Error codes of kernels; `engine.py` and `zone.py` turn them into exceptions."""
+    """Error codes of kernels; `engine.py` turns them into exceptions. Their words are in errors.py."""
 
     OK = 0
-    BAD_PFN = 1
-    BAD_ORDER = 2
-    SLOTS_FULL = 3
-    RECORDS_FULL = 4
     CORRUPT = 5
     OBJECTS_FULL = 6
     ROWS_FULL = 7
@@ -276,7 +279,7 @@ class Ev(enum.IntEnum):
     EVACUATE_ORDER = 27  # order of the request that asked for an evacuation
 
 
-NR_EV = 28
+NR_EV = len(Ev)
 
 
 class C(enum.IntEnum):
@@ -317,9 +320,18 @@ class Pc(enum.IntEnum):
     FLAGS = 4
 
 
-NR_PCP_SCALARS = 5
+NR_PCP_SCALARS = len(Pc)
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
+
+
+class Tune(enum.IntEnum):
+    """Index into `z.pcp.conf`: the zone's tunables of per-CPU lists, in pages."""
+
+    BATCH = 0
+    HIGH_MIN = 1
+    HIGH_MAX = 2
+    FLAGS = 3
 
 
 class Noise(enum.IntEnum):
@@ -379,7 +391,7 @@ class Row(enum.IntEnum):
     CPU = 8
 
 
-NR_ROW = 9
+NR_ROW = len(Row)
 
 
 class Cls(enum.IntFlag):
@@ -397,19 +409,17 @@ class Cls(enum.IntFlag):
     EXTENT_BUFFER = 512  # a btrfs tree page; a policy may make it movable
 
 
-CLS_BLOCKING, CLS_NORETRY, CLS_NOWARN, CLS_NOFAIL, CLS_HIGH, CLS_NOMEMALLOC, CLS_RETRY_MAYFAIL, CLS_KSWAPD = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    64,
-    128,
-)
-CLS_KVMALLOC = 256
-CLS_EXTENT_BUFFER = 512
+(
+    CLS_BLOCKING,
+    CLS_NORETRY,
+    CLS_NOWARN,
+    CLS_NOFAIL,
+    CLS_HIGH,
+    CLS_NOMEMALLOC,
+    CLS_RETRY_MAYFAIL,
+    CLS_KSWAPD,
+    CLS_KVMALLOC,
+    CLS_EXTENT_BUFFER,
+) = (int(bit) for bit in Cls)
 
 assert len(Mt) == NR_MT
-assert len(Outcome) == NR_OUTCOMES
-assert len(Ev) == NR_EV

@@ -16,23 +16,18 @@ from spbfast.constants import Err
 
 _ERR_TEXT = {
     Err.OK: "no error",
-    Err.BAD_PFN: "a page frame number that is outside the zone or heads no such block",
-    Err.BAD_ORDER: "an order outside 0..10",
-    Err.SLOTS_FULL: "the table of owned blocks is full",
-    Err.RECORDS_FULL: "the sample buffers are full; lengthen output.every or shorten duration",
-    Err.CORRUPT: "the zone's state contradicts itself",
-    Err.OBJECTS_FULL: "the table of slab objects is full",
-    Err.ROWS_FULL: "the event rows are full",
+    Err.CORRUPT: "demand asked for a slot that is in use",
+    Err.OBJECTS_FULL: "the slab object pool is full; raise slab.objects_max",
+    Err.ROWS_FULL: "a tick's demand has more rows than there is room for",
 }
 
 
 def strerror(code: int) -> str:
     """What a kernel's Err code means, in words."""
     try:
-        err = Err(code)
+        return _ERR_TEXT[Err(code)]
     except ValueError:
         return f"unknown error code {code}"
-    return _ERR_TEXT.get(err, err.name.lower().replace("_", " "))
 
 
 class SpbfastError(Exception):

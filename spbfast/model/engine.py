@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spbfast.constants import NR_ORDERS, Err, Mt, Tp
-from spbfast.errors import SimulationError
+from spbfast.errors import SimulationError, strerror
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.sample import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb, make_samples
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
@@ -37,12 +37,6 @@ NS_PER_TICK = 1_000_000
 QUANTUM_S = 0.2
 BOOT_STEPS = 64
 BOOT_FOLIOS = 1 << 16
-_MESSAGES = {
-    Err.SLOTS_FULL: "an owner has more blocks than slots",
-    Err.CORRUPT: "demand asked for a slot that is in use",
-    Err.OBJECTS_FULL: "the slab object pool is full; raise slab.objects_max",
-    Err.ROWS_FULL: "a tick's demand has more rows than room for them",
-}
 
 
 @dataclass(frozen=True)
@@ -94,8 +88,7 @@ class ReplicateResult:
 def _check(code: int, run: Lowered, seed: int) -> None:
     if code != Err.OK:
         tick = int(run.world.node.now[Now.TICK])
-        text = _MESSAGES.get(Err(code), f"kernel error {Err(code).name}")
-        raise SimulationError(code, f"{text} (tick {tick})", tick, seed)
+        raise SimulationError(code, f"{strerror(code)} (tick {tick})", tick, seed)
 
 
 def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] | None = None) -> bool:

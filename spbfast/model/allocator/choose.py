@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import WALK_SEARCHED, WALK_VISITED, Ev, P
-from spbfast.jit.decorators import ctz, inline_kernel, kernel
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.pick import first_list, nr_lists, order_mask, rank_of, walk_first_fit
+from spbfast.model.primitives.bits import bit_of, bits_from, first_in, nr_words, word_of
 
 LIST_SHIFT = 32
 SLOT_MASK = (1 << LIST_SHIFT) - 1
@@ -25,14 +26,14 @@ def find_by_address(z, category, mt_a, mt_b, order, spb):
     The bitmaps of (order, type) exist as each superpageblock's mask of orders: to keep them turned round too
     would cost every policy what only this choice reads.
     """
-    above = np.int64(-1) << (spb & 63)
-    for word in range(spb >> 6, z.index.in_category.shape[1]):
+    above = bits_from(spb)
+    for word in range(word_of(spb), z.index.in_category.shape[1]):
         bits = z.index.in_category[category, word] & above
         while bits:
-            found = (word << 6) + ctz(bits)
+            found = first_in(word, bits)
             if (order_mask(z, found, mt_a) | order_mask(z, found, mt_b)) >> order:
                 return found
-            bits ^= np.int64(1) << (found & 63)
+            bits ^= bit_of(found)
         above = np.int64(-1)
     return np.int64(-1)
 
@@ -40,12 +41,11 @@ def find_by_address(z, category, mt_a, mt_b, order, spb):
 @kernel
 def find_either_fit(index, lst, mt_a, mt_b, order, slot):
     """First slot >= `slot` of a list with a free block of at least `order` of either type, or -1."""
-    nr_words = (np.int64(index.tail[lst]) + 63) >> 6
-    above = np.int64(-1) << (slot & 63)
-    for word in range(slot >> 6, nr_words):
+    above = bits_from(slot)
+    for word in range(word_of(slot), nr_words(np.int64(index.tail[lst]))):
         bits = (index.fit[lst, mt_a, order, word] | index.fit[lst, mt_b, order, word]) & above
         if bits:
-            return (word << 6) + ctz(bits)
+            return first_in(word, bits)
         above = np.int64(-1)
     return -1
 

@@ -32,6 +32,8 @@ from spbfast.model.allocator.pick import fallback_of, order_mask
 from spbfast.model.allocator.record import tally_pollute, tally_steal, trace_extfrag
 from spbfast.model.allocator.spb import rate_reserve
 
+NR_SEARCHED = 3  # categories: all that is not isolated
+
 
 @inline_kernel
 def search_category(mt, i):
@@ -121,7 +123,7 @@ def claim_in_category(z, policy, order, mt, flags, i):
 @kernel
 def claim_by_category(z, policy, order, mt, flags):
     """Turn a foreign pageblock in category order, or -1 (__rmqueue_claim)."""
-    for i in range(3):
+    for i in range(NR_SEARCHED):
         pfn = claim_in_category(z, policy, order, mt, flags, i)
         if pfn >= 0:
             z.ev[Ev.OUTCOME] = Outcome.CLAIM_FALLBACK_PREFERRED + i
@@ -137,7 +139,7 @@ def steal_by_category(z, policy, order, mt):
     if mt != MOVABLE and policy[P.separate_nonmovable]:
         mt_a = MOVABLE
         mt_b = MOVABLE
-    for i in range(3):
+    for i in range(NR_SEARCHED):
         category = search_category(mt, i)
         for high in range(order, MAX_ORDER + 1):
             spb, other = find_in_category(z, policy, category, high, mt, mt_a, mt_b, Outcome.STEAL_FALLBACK)

@@ -28,7 +28,7 @@ from spbfast.model.allocator.claim import move_free_blocks
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list, first_block, has_block
 from spbfast.model.allocator.ladder import take_own
 from spbfast.model.allocator.mainline import take_smallest
-from spbfast.model.allocator.pick import order_mask
+from spbfast.model.allocator.pick import is_live, order_mask
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, clear_content, set_content
@@ -46,7 +46,7 @@ def find_reserved(z, orders):
     """First tainted superpageblock, fullest first, with a reserved free block of these orders, or -1."""
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if is_live(z.index, lst, slot):
                 spb = np.int64(z.index.spb[lst, slot])
                 if order_mask(z, spb, HIGHATOMIC) & orders:
                     return spb

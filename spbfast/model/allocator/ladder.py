@@ -38,6 +38,7 @@ from spbfast.model.allocator.freelist import first_block, has_block
 from spbfast.model.allocator.pick import (
     BOTH,
     find_own_order,
+    is_live,
     order_mask,
     other_nonmovable,
 )
@@ -122,7 +123,7 @@ def look_at_tainted(z, policy):
     """Fill the walk memory: did a tainted superpageblock have free pageblocks, was one below reserve."""
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if not (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if not is_live(z.index, lst, slot):
                 continue
             spb = np.int64(z.index.spb[lst, slot])
             if z.spb.nr_free_pb[spb] > 0:
@@ -195,7 +196,7 @@ def queue_defrag_all(z, policy):
     """Ask to defragment every tainted superpageblock that needs it."""
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if is_live(z.index, lst, slot):
                 spb = np.int64(z.index.spb[lst, slot])
                 if needs_defrag(z, policy, spb):
                     queue_defrag(z, spb, REQ_DEFRAG_BEFORE_EMPTY)

@@ -10,6 +10,7 @@ import numpy as np
 
 from spbfast.constants import (
     ALLOC_NOFRAGMENT,
+    COSTLY_ORDER,
     MODE_NORMAL,
     MOVABLE,
     NR_PCP_LISTS,
@@ -23,6 +24,7 @@ from spbfast.constants import (
     P,
     Pc,
     Tp,
+    Tune,
 )
 from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.allocator.buddy import free_piece
@@ -146,7 +148,7 @@ def drain_bulk(z, policy, cpu, nr, i):
 def drain_all(z, policy, cpu):
     """Empty a CPU's lists (drain_pages)."""
     pcp = z.pcp.cpu[cpu]
-    most = z.pcp.conf[0] << PCP_BATCH_SCALE_MAX
+    most = z.pcp.conf[Tune.BATCH] << PCP_BATCH_SCALE_MAX
     while pcp[Pc.COUNT] > 0:
         drain_bulk(z, policy, cpu, min(pcp[Pc.COUNT], most), 0)
 
@@ -155,13 +157,13 @@ def drain_all(z, policy, cpu):
 def decay(z, policy, cpu):
     """Let `high` decay by an eighth and free what is above it (decay_pcp_high)."""
     pcp = z.pcp.cpu[cpu]
-    batch, high_min = z.pcp.conf[0], z.pcp.conf[1]
+    batch, high_min = z.pcp.conf[Tune.BATCH], z.pcp.conf[Tune.HIGH_MIN]
     if pcp[Pc.HIGH] > high_min:
         by_count = pcp[Pc.COUNT] - (batch << PCP_BATCH_SCALE_MAX)
         pcp[Pc.HIGH] = max(by_count, pcp[Pc.HIGH] - (pcp[Pc.HIGH] >> 3), high_min)
         if policy[P.pcp_owned_pageblocks]:
             # A whole pageblock claimed at once brings a CPU far above its limit.
-            pcp[Pc.HIGH] = min(pcp[Pc.HIGH], z.pcp.conf[2])
+            pcp[Pc.HIGH] = min(pcp[Pc.HIGH], z.pcp.conf[Tune.HIGH_MAX])
     nr = pcp[Pc.COUNT] - pcp[Pc.HIGH]
     while nr > 0:
         step = min(nr, batch)
@@ -173,12 +175,12 @@ def decay(z, policy, cpu):
 def is_free_high(z, cpu, order):
     """Whether frees of high orders come in a row, so that the lists should be emptied; keeps the flag."""
     pcp = z.pcp.cpu[cpu]
-    if order == 0 or order > 3:
+    if order == 0 or order > COSTLY_ORDER:
         pcp[Pc.FLAGS] &= ~PCPF_PREV_FREE_HIGH_ORDER
         return False
-    batch = z.pcp.conf[0]
+    batch = z.pcp.conf[Tune.BATCH]
     result = (
-        pcp[Pc.FREE_COUNT] >= batch + z.pcp.conf[1] // 2
+        pcp[Pc.FREE_COUNT] >= batch + z.pcp.conf[Tune.HIGH_MIN] // 2
         and pcp[Pc.FLAGS] & PCPF_PREV_FREE_HIGH_ORDER != 0
         and (pcp[Pc.FLAGS] & PCPF_FREE_HIGH_BATCH == 0 or pcp[Pc.COUNT] >= batch)
     )
@@ -190,7 +192,7 @@ def is_free_high(z, cpu, order):
 def rate_limit(z, cpu, free_high):
     """Page count from which a free makes the lists give pages back; adapts `high` (nr_pcp_high)."""
     pcp = z.pcp.cpu[cpu]
-    batch, high_min, high_max = z.pcp.conf[0], z.pcp.conf[1], z.pcp.conf[2]
+    batch, high_min, high_max = z.pcp.conf[Tune.BATCH], z.pcp.conf[Tune.HIGH_MIN], z.pcp.conf[Tune.HIGH_MAX]
     high = min(max(pcp[Pc.HIGH], high_min), high_max)
     pcp[Pc.HIGH] = high
     if high == 0:
@@ -211,7 +213,7 @@ def rate_limit(z, cpu, free_high):
 def shrink_pcp(z, policy, cpu, i, limit, free_high):
     """Give pages back after a free reached the limit, beginning with the list just freed to."""
     pcp = z.pcp.cpu[cpu]
-    batch = z.pcp.conf[0]
+    batch = z.pcp.conf[Tune.BATCH]
     if free_high:
         nr = min(pcp[Pc.COUNT], batch << PCP_BATCH_SCALE_MAX)
     elif limit < batch:
@@ -229,7 +231,7 @@ def limit_after_free(z, policy, cpu, i, order):
     """Count a freed block of list i and give pages back if a CPU holds too many."""
     pcp = z.pcp.cpu[cpu]
     free_high = is_free_high(z, cpu, order)
-    if pcp[Pc.FREE_COUNT] < z.pcp.conf[0] << PCP_BATCH_SCALE_MAX:
+    if pcp[Pc.FREE_COUNT] < z.pcp.conf[Tune.BATCH] << PCP_BATCH_SCALE_MAX:
         pcp[Pc.FREE_COUNT] += 1 << order
     limit = rate_limit(z, cpu, free_high)
     if pcp[Pc.COUNT] >= limit:

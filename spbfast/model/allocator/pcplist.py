@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import MOVABLE, NR_PCP_LISTS, PB_ORDER, C, Pc
+from spbfast.constants import (
+    COSTLY_ORDER,
+    MOVABLE,
+    NR_LOWORDER_PCP_LISTS,
+    NR_PCP_LISTS,
+    NR_REQUEST_MT,
+    PB_ORDER,
+    C,
+    Pc,
+)
 from spbfast.jit.decorators import inline_kernel
 from spbfast.model.allocator.freelist import link_after, unlink
 from spbfast.model.state.page_state import pcp_state, set_head
@@ -17,21 +26,21 @@ from spbfast.model.state.page_state import pcp_state, set_head
 @inline_kernel
 def is_pcp_order(order):
     """Whether blocks of this order rest on per-CPU lists (pcp_allowed_order)."""
-    return order <= 3 or order == PB_ORDER
+    return order <= COSTLY_ORDER or order == PB_ORDER
 
 
 @inline_kernel
 def pcp_list(order, mt):
     """Index of the list of (order, type) (order_to_pindex)."""
     if order == PB_ORDER:
-        return 13 if mt == MOVABLE else 12
-    return 3 * order + mt
+        return NR_LOWORDER_PCP_LISTS + 1 if mt == MOVABLE else NR_LOWORDER_PCP_LISTS
+    return NR_REQUEST_MT * order + mt
 
 
 @inline_kernel
 def list_order(i):
     """Order of the blocks on a list (pindex_to_order)."""
-    return PB_ORDER if i >= 12 else i // 3
+    return PB_ORDER if i >= NR_LOWORDER_PCP_LISTS else i // NR_REQUEST_MT
 
 
 @inline_kernel

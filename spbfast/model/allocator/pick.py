@@ -23,6 +23,7 @@ from spbfast.constants import (
     UNMOVABLE,
 )
 from spbfast.jit.decorators import ctz, inline_kernel, kernel, popcount
+from spbfast.model.primitives.bits import bit_of, bits_below, bits_from, first_in, nr_words, word_of
 
 WHOLE = 1  # orders 9..10
 FRAGMENTS = 2  # orders below 9
@@ -43,33 +44,33 @@ def nr_lists(category):
     return 1 if category == EMPTY else NR_BUCKETS
 
 
+@inline_kernel
+def is_live(index, lst, slot):
+    """Whether a slot of a list is in use. Loops over slots test this; jumping by bit scans was slower."""
+    return index.live[lst, word_of(slot)] & bit_of(slot) != 0
+
+
 @kernel
 def find_fit(index, lst, mt, order, slot):
     """First slot >= `slot` of a list that has a free block of type mt and at least `order`, or -1."""
-    nr_words = (np.int64(index.tail[lst]) + 63) >> 6
-    word = slot >> 6
-    if word >= nr_words:
+    end = nr_words(np.int64(index.tail[lst]))
+    word = word_of(slot)
+    if word >= end:
         return -1
-    bits = index.fit[lst, mt, order, word] & (np.int64(-1) << (slot & 63))
+    bits = index.fit[lst, mt, order, word] & bits_from(slot)
     while bits == 0:
         word += 1
-        if word >= nr_words:
+        if word >= end:
             return -1
         bits = index.fit[lst, mt, order, word]
-    return (word << 6) + ctz(bits)
-
-
-@inline_kernel
-def bits_below(bit):
-    """A word with all bits below `bit` set; 0 <= bit < 64."""
-    return ~(np.int64(-1) << bit)
+    return first_in(word, bits)
 
 
 @kernel
 def rank_of(index, lst, slot):
     """Number of superpageblocks before `slot` in its list."""
-    word = slot >> 6
-    rank = popcount(index.live[lst, word] & bits_below(slot & 63))
+    word = word_of(slot)
+    rank = popcount(index.live[lst, word] & bits_below(slot))
     for i in range(word):
         rank += popcount(index.live[lst, i])
     return rank
@@ -82,12 +83,12 @@ def walk_list(index, lst, mt, order):
     Returns (slot or -1, number stepped on): fit bits and ranks in one pass, for the hot walk.
     """
     visited = 0
-    for word in range((np.int64(index.tail[lst]) + 63) >> 6):
+    for word in range(nr_words(np.int64(index.tail[lst]))):
         live = index.live[lst, word]
         bits = index.fit[lst, mt, order, word]
         if bits:
-            slot = ctz(bits)
-            return (word << 6) + slot, visited + popcount(live & bits_below(slot)) + 1
+            slot = first_in(word, bits)
+            return slot, visited + popcount(live & bits_below(slot)) + 1
         visited += popcount(live)
     return -1, visited
 

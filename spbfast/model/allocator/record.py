@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import (
+    COSTLY_ORDER,
     LIST_TAINTED,
     NR_BUCKETS,
     NR_MT,
@@ -23,6 +24,7 @@ from spbfast.constants import (
     Tp,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.pick import is_live
 from spbfast.model.state.node import Now
 from spbfast.model.state.trace import TALLY_FELL_THROUGH, TALLY_POLLUTE, TALLY_REFUSED, TALLY_STEAL, Th
 
@@ -132,7 +134,7 @@ def steps_of_walk(z):
 def trace_locked(z, pfn, order, mt):
     """mm_page_alloc_zone_locked: a block was taken off the lists of its own type."""
     if is_traced(z, Tp.MM_PAGE_ALLOC_ZONE_LOCKED):
-        refill = 1 if order <= 3 or order == PB_ORDER else 0
+        refill = 1 if order <= COSTLY_ORDER or order == PB_ORDER else 0
         write_record(z.trace, Tp.MM_PAGE_ALLOC_ZONE_LOCKED, pfn, order, mt, refill, 0, 0, 0, 0)
 
 
@@ -160,7 +162,7 @@ def look_for_missed(z, order, mt):
     saw_pages = 0
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if is_live(z.index, lst, slot):
                 spb = np.int64(z.index.spb[lst, slot])
                 saw_pages |= 1 if z.spb.nr_free_pages[spb] > 0 else 0
                 nr += 1 if np.int64(z.area.mask[spb * NR_MT + mt]) >> order else 0

@@ -27,6 +27,7 @@ from spbfast.constants import (
     Outcome,
     P,
     Pc,
+    Tune,
 )
 from spbfast.jit.decorators import ctz, inline_kernel, kernel, prefetch
 from spbfast.model.allocator.fragments import fragments_for, is_from_fragments, note_served, take_fragment
@@ -44,7 +45,7 @@ from spbfast.model.state.trace import Th
 def rate_refill(z, cpu, order):
     """Number of blocks that a refill asks for; raises `high` and the batch factor (nr_pcp_alloc)."""
     pcp = z.pcp.cpu[cpu]
-    batch, high_min, high_max = z.pcp.conf[0], z.pcp.conf[1], z.pcp.conf[2]
+    batch, high_min, high_max = z.pcp.conf[Tune.BATCH], z.pcp.conf[Tune.HIGH_MIN], z.pcp.conf[Tune.HIGH_MAX]
     pcp[Pc.HIGH] = min(max(pcp[Pc.HIGH], high_min), high_max)
     if pcp[Pc.HIGH] < batch:
         return 1

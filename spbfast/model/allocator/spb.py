@@ -32,7 +32,9 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import bit_length, inline_kernel, kernel
+from spbfast.model.allocator.pick import is_live
 from spbfast.model.allocator.record import trace_taint
+from spbfast.model.primitives.bits import bit_of, word_of
 from spbfast.model.state.trace import TALLY_TAINT_RECYCLE, TALLY_UNTAINT, Cause
 
 
@@ -86,8 +88,8 @@ def flip_fit(z, spb, mt, low, high):
     """A superpageblock began or ceased to serve orders low..high-1 of one type: flip its bits."""
     lst = np.int64(z.spb.list[spb])
     slot = np.int64(z.spb.slot[spb])
-    word = slot >> 6
-    bit = np.int64(1) << (slot & 63)
+    word = word_of(slot)
+    bit = bit_of(slot)
     for order in range(low, high):
         z.index.fit[lst, mt, order, word] ^= bit
 
@@ -189,7 +191,7 @@ def del_from_spb_list(z, spb):
     lst = np.int64(z.spb.list[spb])
     slot = np.int64(z.spb.slot[spb])
     flip_fit_all(z, spb)
-    z.index.live[lst, slot >> 6] &= ~(np.int64(1) << (slot & 63))
+    z.index.live[lst, word_of(slot)] &= ~bit_of(slot)
     z.index.len[lst] -= 1
 
 
@@ -198,13 +200,12 @@ def compact_list(z, lst):
     """Renumber a list's slots from 0 without gaps, keeping their order."""
     nr = 0
     for slot in range(z.index.tail[lst]):
-        bit = np.int64(1) << (slot & 63)
-        if not z.index.live[lst, slot >> 6] & bit:
+        if not is_live(z.index, lst, slot):
             continue
         spb = np.int64(z.index.spb[lst, slot])
         flip_fit_all(z, spb)
-        z.index.live[lst, slot >> 6] &= ~bit
-        z.index.live[lst, nr >> 6] |= np.int64(1) << (nr & 63)
+        z.index.live[lst, word_of(slot)] &= ~bit_of(slot)
+        z.index.live[lst, word_of(nr)] |= bit_of(nr)
         z.index.spb[lst, nr] = spb
         z.spb.slot[spb] = nr
         flip_fit_all(z, spb)
@@ -219,7 +220,7 @@ def add_to_spb_list_tail(z, spb, lst):
         compact_list(z, lst)
     slot = np.int64(z.index.tail[lst])
     z.index.spb[lst, slot] = spb
-    z.index.live[lst, slot >> 6] |= np.int64(1) << (slot & 63)
+    z.index.live[lst, word_of(slot)] |= bit_of(slot)
     z.index.tail[lst] = slot + 1
     z.index.len[lst] += 1
     z.spb.list[spb] = lst
@@ -249,9 +250,8 @@ def move_spb(z, spb, lst):
     add_to_spb_list_tail(z, spb, lst)
     if old == new:
         return
-    bit = np.int64(1) << (spb & 63)
-    z.index.in_category[old, spb >> 6] ^= bit
-    z.index.in_category[new, spb >> 6] ^= bit
+    z.index.in_category[old, word_of(spb)] ^= bit_of(spb)
+    z.index.in_category[new, word_of(spb)] ^= bit_of(spb)
     count_category(z, old, -1)
     count_category(z, new, 1)
     if new == TAINTED:

@@ -35,8 +35,6 @@ from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
 from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Now, V
 from spbfast.model.workers.defer import defer_requests
 
-COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
-
 
 @inline_kernel
 def is_optional(policy, node, cls):

@@ -14,6 +14,7 @@ from spbfast.constants import (
     CLS_NOFAIL,
     CLS_NORETRY,
     CLS_NOWARN,
+    COSTLY_ORDER,
     LIST_TAINTED,
     MOVABLE,
     NR_BUCKETS,
@@ -21,9 +22,9 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.allocator.pick import order_mask
+from spbfast.model.allocator.pick import is_live, order_mask
 from spbfast.model.allocator.record import trace_relax
-from spbfast.model.requests.attempt import COSTLY_ORDER, add_reserves, try_page
+from spbfast.model.requests.attempt import add_reserves, try_page
 from spbfast.model.state.node import V
 from spbfast.model.state.trace import Relax
 
@@ -34,7 +35,7 @@ def has_lower_order(z, order):
     below = (1 << order) - 1
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if not (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if not is_live(z.index, lst, slot):
                 continue
             spb = np.int64(z.index.spb[lst, slot])
             if z.spb.content[spb, MOVABLE] > 0:

@@ -17,6 +17,7 @@ from spbfast.constants import (
     CLS_NOFAIL,
     CLS_NORETRY,
     CLS_RETRY_MAYFAIL,
+    COSTLY_ORDER,
     LIST_TAINTED,
     MOVABLE,
     NR_BUCKETS,
@@ -34,7 +35,7 @@ from spbfast.model.allocator.pick import FRAGMENTS, find_fit, find_own_order, or
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used
-from spbfast.model.requests.attempt import COSTLY_ORDER, is_above_min, try_page
+from spbfast.model.requests.attempt import is_above_min, try_page
 from spbfast.model.requests.direct_compaction import (
     ASYNC,
     FULL,

@@ -35,6 +35,7 @@ from spbfast.constants import (
     RECORD_FIELDS,
     C,
     Pc,
+    Tune,
 )
 from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, ZoneState
 from spbfast.model.state.page_state import STATE_HOLE, STATE_TAIL
@@ -151,7 +152,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "cpus": spec.nr_cpus,
         "pcp_scalars": NR_PCP_SCALARS,
         "cpu_lists": cpu_lists,
-        "pcp_conf": 4,
+        "pcp_conf": len(Tune),
         "pb_links": geo.nr_pb + spec.nr_cpus * NR_REQUEST_MT,
         "resting_lists": spec.nr_cpus * NR_RESTING_LISTS,
         "cpu_types": spec.nr_cpus * NR_REQUEST_MT,

@@ -21,6 +21,7 @@ from spbfast.constants import (
     LIST_NONE,
     LIST_TAINTED,
     MOVABLE,
+    NR_LOWORDER_PCP_LISTS,
     NR_MT,
     NR_ORDERS,
     NR_PCP_LISTS,
@@ -211,7 +212,8 @@ def _check_pcp(z: ZoneState, lengths: np.ndarray, resting: np.ndarray, tally: Ta
         raise InvariantError("blocks on per-CPU lists must say so", "page.state", int(tally.on_cpu[0]), found)
     if not z.geo.nr_cpus:
         return
-    orders = np.where(np.arange(NR_PCP_LISTS) >= 12, PB_ORDER, np.arange(NR_PCP_LISTS) // 3)
+    places = np.arange(NR_PCP_LISTS)
+    orders = np.where(places >= NR_LOWORDER_PCP_LISTS, PB_ORDER, places // NR_REQUEST_MT)
     expected = z.pcp.cpu.copy()
     expected[:, Pc.COUNT] = (lengths.reshape(-1, NR_PCP_LISTS) << orders).sum(axis=1)
     by_order = resting.reshape(z.geo.nr_cpus, -1, NR_RESTING_ORDERS).sum(axis=1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import MAX_ORDER, MOVABLE, NR_REQUEST_MT, PB_ORDER
+from spbfast.constants import COSTLY_ORDER, MAX_ORDER, MOVABLE, NR_REQUEST_MT, PB_ORDER
 from spbfast.jit.decorators import inline_kernel
 
 CODE_SHIFT = 4
@@ -29,7 +29,7 @@ CODE_OFF_LRU = 5  # movable, its bulk call has not returned yet
 CODE_HOLE = 6  # outside the zone or reserved; only with the low nibble of a page that heads nothing
 CODE_OWNED = 6  # at rest with the CPU that owns its pageblock, accounted as that pageblock's label
 CODE_PCP = 7  # on a per-CPU list; low nibble: order index * 3 + type it is accounted as
-PCP_PB_INDEX = 4  # the order index of a whole pageblock on a per-CPU list
+PCP_PB_INDEX = COSTLY_ORDER + 1  # the order index of a whole pageblock on a per-CPU list
 STATE_FREE = -128
 STATE_TAIL = ORDER_NIBBLE
 STATE_HOLE = CODE_HOLE << CODE_SHIFT | ORDER_NIBBLE

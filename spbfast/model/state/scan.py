@@ -12,9 +12,11 @@ import numpy as np
 
 from spbfast.constants import (
     CMA,
+    COSTLY_ORDER,
     HIGHATOMIC,
     MAX_ORDER,
     MOVABLE,
+    NR_LOWORDER_PCP_LISTS,
     NR_MT,
     NR_ORDERS,
     NR_PCP_LISTS,
@@ -111,9 +113,10 @@ def is_state_of_list(state, i, kind):
         order = i % NR_RESTING_ORDERS
         if code_of(state) == CODE_OWNED:
             return order_of(state) == order
-        return order <= 3 and code_of(state) == CODE_PCP and pcp_order(state) == order
+        return order <= COSTLY_ORDER and code_of(state) == CODE_PCP and pcp_order(state) == order
     place = i % NR_PCP_LISTS
-    return code_of(state) == CODE_PCP and pcp_order(state) == (PB_ORDER if place >= 12 else place // 3)
+    of_list = PB_ORDER if place >= NR_LOWORDER_PCP_LISTS else place // NR_REQUEST_MT
+    return code_of(state) == CODE_PCP and pcp_order(state) == of_list
 
 
 @kernel

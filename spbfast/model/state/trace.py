@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spbfast.constants import Mt, Tp
+from spbfast.constants import NR_REQUEST_MT, Mt, Tp
 from spbfast.jit.decorators import by_reference
 
 NR_TP = len(Tp)
@@ -65,8 +65,8 @@ class Cause(enum.IntEnum):
     CONTIG = 8
 
 
-_REQUESTED = tuple(mt.name.lower() for mt in Mt)[:3]
-_PAIRS = tuple((mt, other) for mt in range(3) for other in range(3))
+_REQUESTED = tuple(mt.name.lower() for mt in Mt)[:NR_REQUEST_MT]
+_PAIRS = tuple((mt, other) for mt in range(NR_REQUEST_MT) for other in range(NR_REQUEST_MT))
 # Rows: requested type, columns: type of the list. The diagonal stays 0: own lists are not fallbacks.
 STEAL_NAMES = tuple(f"pageblock_steal_{_REQUESTED[a]}_from_{_REQUESTED[b]}" for a, b in _PAIRS)
 POLLUTE_NAMES = tuple(f"pageblock_pollute_{_REQUESTED[a]}_from_{_REQUESTED[b]}" for a, b in _PAIRS)

@@ -29,6 +29,7 @@ from spbfast.model.allocator.freelist import del_from_free_list
 from spbfast.model.allocator.migrate import migrate_pageblock
 from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.pfn import first_page
+from spbfast.model.allocator.pick import is_live
 from spbfast.model.allocator.settle import place_spb
 from spbfast.model.allocator.spb import account_pages, move_spb, rate_list
 from spbfast.model.state.page_state import CODE_CONTIG, order_of, set_tail, state_at
@@ -39,7 +40,7 @@ from spbfast.model.state.trace import Cause
 def find_empty_full_length(z):
     """First empty superpageblock of full length, or -1."""
     for slot in range(z.index.tail[LIST_EMPTY]):
-        if (z.index.live[LIST_EMPTY, slot >> 6] >> (slot & 63)) & 1:
+        if is_live(z.index, LIST_EMPTY, slot):
             spb = np.int64(z.index.spb[LIST_EMPTY, slot])
             if z.spb.full_length[spb]:
                 return spb
@@ -55,7 +56,7 @@ def find_emptiest_clean(z, policy):
         for slot in range(z.index.tail[lst]):
             if nr == most:
                 return nr
-            if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if is_live(z.index, lst, slot):
                 spb = np.int64(z.index.spb[lst, slot])
                 if z.spb.full_length[spb]:
                     z.scratch[nr] = spb

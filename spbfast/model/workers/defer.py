@@ -25,6 +25,7 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.pick import is_live
 from spbfast.model.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, Eq, N, Now, V, Wk
 from spbfast.model.workers.claimed import queue_claimed
 from spbfast.model.workers.kswapd import boost_watermarks
@@ -40,7 +41,7 @@ def has_evacuation_candidate(z):
     """Whether any tainted superpageblock holds movable content."""
     for lst in range(LIST_TAINTED, LIST_TAINTED + NR_BUCKETS):
         for slot in range(z.index.tail[lst]):
-            if (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if is_live(z.index, lst, slot):
                 if z.spb.content[np.int64(z.index.spb[lst, slot]), MOVABLE] > 0:
                     return True
     return False

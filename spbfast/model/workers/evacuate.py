@@ -20,6 +20,7 @@ from spbfast.constants import (
 )
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.migrate import evacuate_pageblock, event_mark
+from spbfast.model.allocator.pick import is_live
 from spbfast.model.allocator.record import trace_evacuated
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.state.node import NEVER, Eq, Now, V, Wk
@@ -38,7 +39,7 @@ def find_candidates(z, policy):
         for slot in range(z.index.tail[lst]):
             if nr == most:
                 return nr
-            if not (z.index.live[lst, slot >> 6] >> (slot & 63)) & 1:
+            if not is_live(z.index, lst, slot):
                 continue
             spb = np.int64(z.index.spb[lst, slot])
             if z.spb.content[spb, MOVABLE] > 0:
