@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 import spbfast
-from spbfast.config import load_config
+from spbfast.config import load_config, messages
+from spbfast.config.models import ScenarioFields
+from spbfast.config.scalars import FREE, TOGETHER, Scalar, scalar_at
 from spbfast.errors import ConfigError
 from spbfast.sweep import run_sweep
-from spbfast.sweep.points.identity import point_identity
+from spbfast.sweep.points.combinations import validate_combinations
+from spbfast.sweep.points.identity import Resolver, point_identity
 from spbfast.sweep.points.plan import Plan, make_plan
 from tests.sweep_tools import ENGINE
 
@@ -88,6 +93,55 @@ def test_identities_and_scenarios_are_those_of_the_point_resolved_in_full(tmp_pa
         assert point.point_id == point_identity(scenario.canonical(), 1)
         assert plan.index_of(point.point_id) == i
     assert len(np.unique(plan.ids)) == len(plan.ids)
+
+
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    annotation = messages.strip(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for info in annotation.model_fields.values():
+            yield from models_of(info.annotation)
+        return
+    for inner in get_args(annotation):
+        yield from models_of(inner)
+
+
+def test_a_section_whose_keys_are_judged_alone_has_no_check_across_keys() -> None:
+    def has_checks(model: type[BaseModel]) -> bool:
+        found = model.__pydantic_decorators__
+        return bool(found.model_validators or found.field_validators or found.root_validators)
+
+    without = {
+        name
+        for name, info in ScenarioFields.model_fields.items()
+        if not any(has_checks(model) for model in models_of(info.annotation))
+    }
+    assert without - TOGETHER == FREE
+
+
+def other_values(value: Any, scalar: Scalar) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    numbers = (
+        [value / 2] if isinstance(value, float) else [value + 1, 2 * value, max(1, value // 2), 1_000_000]
+    )
+    return [t for n in numbers if scalar.problem(t := scalar.text(n)) is None and n != value]
+
+
+def test_a_scalar_of_such_a_section_changes_its_own_leaf_alone(tmp_path: Path) -> None:
+    job = job_of(tmp_path, "")
+    resolver = Resolver(job)
+    base_id = point_identity(job.scenario.canonical(), 1)
+    tried = 0
+    for path, value in resolver.base.items():
+        scalar = scalar_at(job.tree, path) if path.split(".")[0] in FREE else None
+        for other in other_values(value, scalar)[:1] if scalar is not None else ():
+            change = resolver.change({path: other})
+            full = job.with_values({path: other}).canonical()
+            assert list(change.leaves) == [path]
+            assert (base_id + change.delta) % 2**64 == point_identity(full, 1), path
+            tried += 1
+    assert tried > 60
 
 
 def test_a_second_way_to_write_a_value_is_the_same_point(tmp_path: Path) -> None:
@@ -232,6 +286,8 @@ def test_values_that_do_not_go_together_have_a_place(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert (problem.line, problem.path) == (5, "sweep.grid.actors.extent_buffers.total")
     assert problem.message.startswith("'2GB' together with actors.extent_buffers.at_boot='3GB' gives")
+    with pytest.raises(ConfigError, match="together with"):
+        validate_combinations(job_of(tmp_path, sweep))
     together = sweep.replace("grid", "zip").replace("[1MB, 3GB]", "[1MB, 3GB]")
     assert len(plan_of(tmp_path, together).points) == 2
     wrong = together.replace("[2GB, 4GB]", "[2GB, 1GB]")
@@ -239,6 +295,37 @@ def test_values_that_do_not_go_together_have_a_place(tmp_path: Path) -> None:
         plan_of(tmp_path, wrong)
     assert "d.yaml:4:" in str(caught.value)
     assert "actors.extent_buffers.at_boot='3GB', actors.extent_buffers.total='1GB' gives" in str(caught.value)
+
+
+def test_drawn_values_that_do_not_go_together_have_the_place_of_their_range(tmp_path: Path) -> None:
+    sweep = (
+        "sweep:\n  design:\n    kind: random\n    samples: 20\n    ranges:\n"
+        "      actors.extent_buffers.at_boot: {min: 1MB, max: 2GB}\n"
+        "      actors.extent_buffers.total: {min: 1GB, max: 2GB}\n"
+    )
+    job = job_of(tmp_path, sweep)
+    validate_combinations(job)  # what is drawn is left to planning
+    with pytest.raises(ConfigError) as caught:
+        make_plan(job, 1)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (8, "sweep.design.ranges.actors.extent_buffers.total")
+    assert "of 20 combinations are invalid" in problem.message
+
+
+def test_a_lone_key_of_many_rows_has_the_place_of_its_row(tmp_path: Path) -> None:
+    (tmp_path / "pts.csv").write_text("machine.memory\n32GiB\n16GiB\n4GiB\n")
+    job = job_of(tmp_path, "sweep: {points_file: pts.csv}\n", "actors.extent_buffers.at_boot=1GB")
+    assert len(make_plan(job, 1).points) == 3
+    job = job_of(
+        tmp_path,
+        "sweep: {points_file: pts.csv}\n",
+        "actors.extent_buffers.at_boot=20GB",
+        "actors.extent_buffers.total=20GB",
+    )
+    with pytest.raises(ConfigError) as caught:
+        make_plan(job, 1)
+    assert [p.line for p in caught.value.problems] == [3, 4]
+    assert all("machine.memory=" in p.message for p in caught.value.problems)
 
 
 def test_one_old_value_is_byte_equal_in_a_grown_design(tmp_path: Path) -> None:

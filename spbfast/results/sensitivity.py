@@ -53,15 +53,17 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
         When the sweep has no such design, a run is missing, or SALib is not installed.
     """
     job = load_stored(directory)
-    design = job.sweep.design if job.sweep is not None else None
-    if design is None or design.kind not in ("saltelli", "morris"):
+    sweep = job.sweep
+    design = sweep.design if sweep is not None else None
+    if sweep is None or design is None or design.kind not in ("saltelli", "morris"):
         message = "its sweep has no design of kind saltelli or morris; `spbfast init --template sensitivity`"
         raise ResultsError(message, directory)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds = open_results(directory)
         plan = make_plan(job, int(ds.attrs["model_version"]))
-        values = _values(ds, plan, metric, at, directory)
+        ids = plan.row_ids[bool(sweep.baseline) :]  # the baseline is no row of the design
+        values = _values(ds, ids, metric, at, directory)
         if float(np.ptp(values)) == 0:
             raise ResultsError(f"{metric} is {values[0]:g} in every point: nothing decides it", directory)
         found = _analyse(design, values, list(job.ranges), directory)
@@ -88,11 +90,12 @@ def _analyse(design: Any, values: np.ndarray, names: list[str], directory: str |
     return sobol.analyze(problem, values, calc_second_order=design.second_order, seed=SEED)
 
 
-def _values(ds: xr.Dataset, plan: Any, metric: str, at: str | float, directory: str | Path) -> np.ndarray:
+def _values(
+    ds: xr.Dataset, ids: list[int], metric: str, at: str | float, directory: str | Path
+) -> np.ndarray:
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
     mean = np.nanmean(outcomes(ds, metric, at), axis=1)
     ok = (ds["status"].values == OK).all(axis=1)
-    ids = plan.row_ids[bool(plan.job.sweep.baseline) :]
     place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
     rows = [place.get(i) for i in ids]
     lacking = sum(r is None or not ok[r] for r in rows)

@@ -61,7 +61,7 @@ def judge_combinations(resolver: Resolver, points: Sequence[DesignPoint]) -> Non
     total: Counter[str] = Counter()
     for point in points:
         for part in resolver.parts(point.values):
-            key = json.dumps(part, default=repr)
+            key = json.dumps(part)
             if key in judged:
                 continue
             judged.add(key)

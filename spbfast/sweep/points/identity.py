@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from spbfast.config.job import Job
+from spbfast.config.models import Scenario
 from spbfast.config.scalars import Scalar, judged_with, scalar_at
 from spbfast.config.tree import split_path
 
@@ -95,6 +97,7 @@ class Resolver:
         self._digests = {path: leaf_digest(path, value) for path, value in self.base.items()}
         self._scalars: dict[str, Scalar | None] = {}
         self._known: dict[str, Change] = {}
+        self._in_full = lru_cache(maxsize=64)(lambda text: job.with_values(json.loads(text)))
 
     def change(self, values: Mapping[str, Any]) -> Change:
         """What the values of a point change together.
@@ -116,6 +119,15 @@ class Resolver:
                 changed[path] = self._canonical(scalar, path, value)
                 delta += leaf_digest(path, changed[path])
         return Change(changed, delta)
+
+    def scenario(self, values: Mapping[str, Any]) -> Scenario:
+        """The resolved scenario of a point; what points have in common is shared."""
+        others = {path: value for path, value in values.items() if self._scalar(path) is None}
+        scenario = self._in_full(json.dumps(others)) if others else self.job.scenario
+        for path, value in values.items():
+            if (scalar := self._scalar(path)) is not None:
+                scenario = _replaced(scenario, split_path(path), self._canonical(scalar, path, value))
+        return scenario
 
     def parts(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The values that have to be resolved in full, by what they are judged with."""
@@ -147,9 +159,9 @@ class Resolver:
         ConfigError
             When they give no valid scenario.
         """
-        key = json.dumps(part, default=repr)
+        key = json.dumps(part)
         if key not in self._known:
-            now = dict(leaves(self.job.with_values(part).canonical()))
+            now = dict(leaves(self._in_full(key).canonical()))
             changed = {p: v for p, v in now.items() if p not in self.base or _differs(self.base[p], v)}
             changed |= {p: GONE for p in self.base if p not in now}
             self._known[key] = Change(changed, self._delta(changed))
@@ -158,6 +170,13 @@ class Resolver:
     def _delta(self, changed: Mapping[str, Any]) -> int:
         gained = sum(leaf_digest(path, value) for path, value in changed.items() if value is not GONE)
         return gained - sum(self._digests[path] for path in changed if path in self._digests)
+
+
+def _replaced(model: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of nested models with one canonical value replaced; all else is shared."""
+    head, rest = path[0], path[1:]
+    inner = _replaced(getattr(model, head), rest, value) if rest else value
+    return model.model_copy(update={head: inner})
 
 
 def _differs(a: Any, b: Any) -> bool:

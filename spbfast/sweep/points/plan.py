@@ -79,7 +79,7 @@ class Plan:
     """
 
     name: str
-    job: Job
+    resolver: Resolver
     points: list[PlannedPoint]
     row_ids: list[int]
     params: list[Param]
@@ -125,7 +125,7 @@ class Plan:
 
     def scenario(self, index: int) -> Scenario:
         """The resolved scenario of a point."""
-        return self.job.with_values(self.points[index].values)
+        return self.resolver.scenario(self.points[index].values)
 
     def seed_of(self, point_id: int) -> int:
         """Root seed of a point's runs.
@@ -195,7 +195,7 @@ def make_plan(job: Job, model_version: int) -> Plan:
         warnings.warn(f"{equal} and run once", stacklevel=2)
     return Plan(
         name=job.name,
-        job=job,
+        resolver=resolver,
         points=points,
         row_ids=row_ids,
         params=describe_params(resolver, points),
