@@ -52,7 +52,7 @@ def write_key_reference() -> None:
             "|---|---|---|---|---|",
         ]
         lines += [row(doc) for doc in members]
-    lines += ["", "## Presets", "", "| preset | what it changes against the one above |", "|---|---|"]
+    lines += ["", "## Presets", "", "| preset | what it changes in the one above |", "|---|---|"]
     lines += [f"| `{name}` | {changes} |" for name, changes in preset_steps()]
     path = out / "keys.md"
     text = "\n".join(lines) + "\n"

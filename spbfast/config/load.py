@@ -50,27 +50,23 @@ def load_config(
         With every problem found, in the order of files and lines.
     """
     path = readymade.job_file(Path(path))
-    problems: list[Problem] = []
     instead = dict(stand_ins or {})
-    tree, texts = _read_layers(path, problems, instead.get("extends"))
-    for text in set_:
-        tree = _override(tree, text, problems)
-    for text in grid:
-        tree = _add_grid(tree, text, problems)
-    if "name" not in tree.value:
-        stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).lstrip("._-")
-        tree = with_value(tree, "name", YamlNode(stem or "job", tree.source, 1, 1))
+    problems: list[Problem] = []
+    tree, text, base_text, base_name = _read_layers(path, problems, instead.get("extends"))
+    tree = _with_overrides(_with_name(tree, path), set_, grid, problems)
     found: list[Problem] = []
     file = validate_tree(tree, found)
-    if isinstance(tree.value, dict) and "presets" in tree.value:
+    if "presets" in tree.value:
         userpresets.check_own_presets(tree, found, validate_tree)
     parts = SweepParts()
-    if isinstance(tree.value, dict) and "sweep" in tree.value:
+    if "sweep" in tree.value:
         confine = functools.partial(_confined, path, instead=instead.get("points_file"))
         parts = check_sweep(tree, found, confine, main=str(path), one_point=one_point)
     problems += found
     if problems or file is None:
-        raise ConfigError(_by_place(problems, [str(path), *([texts[2]] if texts[2] else [])]))
+        raise ConfigError(_by_place(problems, [str(path), *filter(None, [base_name])]))
+    if one_point:
+        parts = SweepParts()
     return Job(
         name=file.name,
         seed=file.seed,
@@ -79,17 +75,35 @@ def load_config(
         sweep=None if one_point else file.sweep,
         output=file.output,
         executor=file.executor,
-        source_text=texts[0],
+        source_text=text,
         path=path,
-        base_text=texts[1],
+        base_text=base_text,
         overrides=tuple(set_),
         grid_overrides=tuple(grid),
-        rows=None if one_point else parts.rows,
-        ranges={} if one_point else parts.ranges,
-        points_file=None if one_point else parts.points_file,
-        swept_nodes={} if one_point else parts.swept,
+        rows=parts.rows,
+        ranges=parts.ranges,
+        points_file=parts.points_file,
+        swept_nodes=parts.swept,
         tree=replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"}),
     )
+
+
+def _with_name(tree: YamlNode, path: Path) -> YamlNode:
+    """The tree with a name; that of the file if it gives none."""
+    if "name" in tree.value:
+        return tree
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).lstrip("._-")
+    return with_value(tree, "name", YamlNode(stem or "job", tree.source, 1, 1))
+
+
+def _with_overrides(
+    tree: YamlNode, set_: Sequence[str], grid: Sequence[str], problems: list[Problem]
+) -> YamlNode:
+    for text in set_:
+        tree = _override(tree, text, problems)
+    for text in grid:
+        tree = _add_grid(tree, text, problems)
+    return tree
 
 
 def _read_file(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNode | None, str]:
@@ -113,10 +127,8 @@ def _read_file(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNod
     return tree, text
 
 
-def _read_layers(
-    path: Path, problems: list[Problem], instead: Path | None
-) -> tuple[YamlNode, tuple[str, str, str]]:
-    """The file laid on the one it extends; and both texts with the extended file's shown name.
+def _read_layers(path: Path, problems: list[Problem], instead: Path | None) -> tuple[YamlNode, str, str, str]:
+    """The file laid on the one it extends; then its text, and the extended file's text and name.
 
     Raises
     ------
@@ -129,10 +141,10 @@ def _read_layers(
     tree = policy.long_form(tree)
     extends = tree.value.get("extends")
     if extends is None:
-        return tree, (text, "", "")
+        return tree, text, "", ""
     target = instead or _extended_path(path, extends, problems)
     if target is None:
-        return tree, (text, "", "")
+        return tree, text, "", ""
     below: list[Problem] = []
     base, base_text = _read_file(target, str(target), below)
     if base is None and not base_text:
@@ -144,7 +156,7 @@ def _read_layers(
         message = f"an extended file cannot extend another one ({again.plain()!r}); keep one level"
         problems.append(again.problem("extends", message, at_key=True))
     merged = merge(policy.long_form(base), tree)
-    return merged, (text, base_text, str(target))
+    return merged, text, base_text, str(target)
 
 
 def _extended_path(path: Path, extends: YamlNode, problems: list[Problem]) -> Path | None:
@@ -191,29 +203,30 @@ def _confined(
 
 def _override(tree: YamlNode, text: str, problems: list[Problem]) -> YamlNode:
     """The tree with one `--set KEY=VALUE` applied."""
-    key, equals, value = text.partition("=")
     source = Source(f"--set {text}")
-    if not equals or not key.strip() or not value.strip():
-        message = "must be KEY=VALUE, e.g. --set policy.slab_shrink=false"
-        problems.append(source.problem(0, 0, "", message))
-        return tree
-    leaf = parse(value, source, problems)
-    return tree if leaf is None else assign(tree, key.strip(), leaf, problems)
+    key, value = _split_option(text, source, "KEY=VALUE, e.g. --set policy.slab_shrink=false", problems)
+    leaf = parse(value, source, problems) if key else None
+    return tree if leaf is None else assign(tree, key, leaf, problems)
 
 
 def _add_grid(tree: YamlNode, text: str, problems: list[Problem]) -> YamlNode:
     """The tree with one `--grid KEY=A,B` applied."""
-    key, equals, values = text.partition("=")
     source = Source(f"--grid {text}")
-    if not equals or not key.strip() or not values.strip():
-        message = "must be KEY=A,B, e.g. --grid policy.slab_shrink_throttle=10ms,100ms"
-        problems.append(source.problem(0, 0, "", message))
-        return tree
-    leaf = parse(f"[{values}]", source, problems)
+    form = "KEY=A,B, e.g. --grid policy.slab_shrink_throttle=10ms,100ms"
+    key, values = _split_option(text, source, form, problems)
+    leaf = parse(f"[{values}]", source, problems) if key else None
     if leaf is None:
         return tree
-    patch = YamlNode({"sweep": YamlNode({"grid": YamlNode({key.strip(): leaf}, source)}, source)}, source)
-    return merge(tree, patch)
+    return merge(tree, YamlNode({"sweep": YamlNode({"grid": YamlNode({key: leaf}, source)}, source)}, source))
+
+
+def _split_option(text: str, source: Source, form: str, problems: list[Problem]) -> tuple[str, str]:
+    """Key and value of an option; two empty texts if it lacks either."""
+    key, _, value = text.partition("=")
+    if key.strip() and value.strip():
+        return key.strip(), value
+    problems.append(source.problem(0, 0, "", f"must be {form}"))
+    return "", ""
 
 
 def _by_place(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
