@@ -8,7 +8,7 @@ demand is a function of seed, replicate, actor and tick alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,11 +20,13 @@ MB = 10**6
 MS = 10**6
 SECOND = 10**9
 PerSecond = Annotated[float, Field(ge=0.0, le=1.0)]
+Skew = Annotated[float, Field(ge=0.0, le=4.0)]
 
 
 class Actor(Model):
     """The keys that every actor has."""
 
+    boot_key: ClassVar[str] = ""  # the key that says how much memory the actor holds at t = 0, if any
     name: str | None = Field(
         None,
         description="name by which paths address the actor; its kind if not given",
@@ -41,7 +43,7 @@ class Actor(Model):
     @property
     def boot_bytes(self) -> int:
         """Memory that the actor holds at t = 0."""
-        return 0
+        return getattr(self, self.boot_key) if self.boot_key else 0
 
 
 class Burst(Model):
@@ -60,51 +62,35 @@ class Burst(Model):
 class KernelStatics(Actor):
     """Unmovable memory that boot leaves behind: early slab, per-CPU data, page tables, stacks."""
 
+    boot_key = "total"
     kind: Literal["kernel_statics"]
     total: Size = key(4 * 10**9, "memory, never freed", "flagship: assumed 3GB..5GB", ge=PAGE)
     order_weights: OrderWeights = key(
         (0.6, 0.1, 0.1, 0.2), "shares of its bytes in blocks of order 0, 1, 2, ..; any scale", "assumed"
     )
 
-    @property
-    def boot_bytes(self) -> int:
-        """Memory that the actor holds at t = 0."""
-        return self.total
-
 
 class ReclaimableStatics(Actor):
     """Dentry and inode caches at t = 0."""
 
+    boot_key = "total"
     kind: Literal["reclaimable_statics"]
     total: Size = key(2_500 * MB, "slab memory, packed", "flagship: assumed 2GB..3GB", ge=PAGE)
-    memcg_skew: float = key(
-        1.0,
-        "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
-        "assumed, 0..2",
-        ge=0.0,
-        le=4.0,
+    memcg_skew: Skew = key(
+        1.0, "0: all memcgs alike; 1: the k-th has a share of 1/k, root first", "assumed, 0..2"
     )
-
-    @property
-    def boot_bytes(self) -> int:
-        """Memory that the actor holds at t = 0."""
-        return self.total
 
 
 class Daemons(Actor):
     """Anonymous memory of services: there at t = 0, churning slowly."""
 
+    boot_key = "memory"
     kind: Literal["daemons"]
     memory: Size = key(10 * 10**9, "anonymous memory", "flagship: assumed 5GB..30GB", ge=REGION)
     thp_share: Share = key(0.5, "share of it requested as huge pages", "flagship: assumed")
     churn_per_second: PerSecond = key(
         0.001, "share of its memory per second that is freed and touched again", "assumed, 0..0.01"
     )
-
-    @property
-    def boot_bytes(self) -> int:
-        """Memory that the actor holds at t = 0."""
-        return self.memory
 
 
 class Guests(Actor):
@@ -192,12 +178,8 @@ class SlabGrowth(Actor):
     walk_time: Duration = key(
         500 * MS, "how long a walker stays in one memcg and superblock", "assumed, 10ms..60s", ge=MS
     )
-    memcg_skew: float = key(
-        0.5,
-        "0: all memcgs alike; 1: the k-th has a share of 1/k, root first",
-        "assumed, 0..2",
-        ge=0.0,
-        le=4.0,
+    memcg_skew: Skew = key(
+        0.5, "0: all memcgs alike; 1: the k-th has a share of 1/k, root first", "assumed, 0..2"
     )
     burst: Burst | None = key(None, "not given: steady", "flagship: bursts while trees are walked")
 
@@ -245,6 +227,7 @@ class Churn(Actor):
 class ExtentBuffers(Actor):
     """Metadata nodes of btrfs, kept as single pages."""
 
+    boot_key = "at_boot"
     kind: Literal["extent_buffers"]
     at_boot: Size = key(750 * MB, "memory at t = 0", "assumed")
     total: Size = key(2 * 10**9, "memory that it grows to", "flagship: assumed 1GB..3GB", ge=1 << 20)
@@ -262,11 +245,6 @@ class ExtentBuffers(Actor):
                 f"at_boot: must be at most total ({format_size(self.total)}), got {format_size(self.at_boot)}"
             )
         return self
-
-    @property
-    def boot_bytes(self) -> int:
-        """Memory that the actor holds at t = 0."""
-        return self.at_boot
 
 
 class GiganticPages(Actor):
