@@ -11,6 +11,7 @@ import pytest
 from experiments import flagship_figure, flagship_page
 
 from spbfast.cli import app
+from spbfast.config import load_config
 from spbfast.config.presets import flat_values, ladder
 from tests import rooms
 from tests.imports import MODULES
@@ -144,9 +145,10 @@ def test_the_picture_of_the_rooms_is_drawn_from_the_imports() -> None:
 
 
 def test_the_picture_of_the_flagship_shows_its_numbers() -> None:
-    """`scripts/study --page` rewrites page and picture."""
+    """`scripts/study --page` rewrites page, picture and the finding in README.md."""
     raw = json.loads(read(ROOT / "results" / "studies" / "flagship.json"))
     assert flagship_page.page(raw) == read(ROOT / "docs" / "flagship.md")
+    assert flagship_page.front(read(ROOT / "README.md"), raw) == read(ROOT / "README.md")
     assert f"numbers {flagship_figure.fingerprint(raw)}" in read(ROOT / "docs" / "_static" / "flagship.svg")
     assert flagship_figure.draw(raw) == flagship_figure.draw(raw)
 
@@ -184,6 +186,17 @@ def test_every_page_of_the_manual_is_in_a_table_of_contents() -> None:
                 names = [line for line in block.text.splitlines() if line and not line.startswith(":")]
                 listed |= {str((page.parent / name).relative_to(ROOT / "docs")) for name in names}
     assert {str(p.relative_to(ROOT / "docs").with_suffix("")) for p in MANUAL} <= listed
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_whole_configurations_in_pages_are_valid(path: Path, tmp_path: Path) -> None:
+    """Every YAML block that names a base or a duration is a configuration of its own."""
+    for i, block in enumerate(code_blocks(path)):
+        if block.info.split()[:1] == ["yaml"] and re.search(r"^(extends|duration):", block.text, re.M):
+            file = tmp_path / f"block{i}.yaml"
+            file.write_text(block.text, encoding="utf-8")
+            if "kind: log_ring" not in block.text:  # the actor that docs/howto/actor.md adds
+                load_config(file)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

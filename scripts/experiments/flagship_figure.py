@@ -13,10 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.flagship import TORNADO
-from experiments.flagship_page import of
+from experiments.flagship_page import PUBLISHED_BOOT, PUBLISHED_END, bars, of
 
-PUBLISHED_BOOT, PUBLISHED_END = 8, 85
 SECONDS = 10  # between two samples of the raw numbers
 INPUTS = 6  # bars of the right half
 OFF, ON, PUBLISHED, BAR = "#1f5f99", "#d9822b", "#444444", "#9bb8d3"
@@ -30,20 +28,10 @@ STYLE = {
 }
 
 
-def bars(raw: Mapping[str, dict]) -> list[tuple[str, int, int]]:
-    """Inputs with the least and greatest last count, both ends and the file's own value; widest first."""
-    base = of(raw, "v1@30")[0]["tainted"][-1]
-    out = []
-    for name in TORNADO:
-        ends = [run["tainted"][-1] for side in ("low", "high") for run in of(raw, f"{name}:{side}")]
-        out.append((name, min([base, *ends]), max([base, *ends])))
-    return sorted(out, key=lambda bar: (bar[1] - bar[2], bar[0]))[:INPUTS]
-
-
 def numbers(raw: Mapping[str, dict]) -> dict[str, Any]:
     """All that the picture shows."""
     curves = {name: [run["tainted"] for run in of(raw, name)] for name in ("shrink off", "v1@30")}
-    return {"curves": curves, "bars": bars(raw)}
+    return {"curves": curves, "bars": bars(raw)[:INPUTS]}
 
 
 def fingerprint(raw: Mapping[str, dict]) -> str:
