@@ -167,6 +167,8 @@ def test_files_that_a_page_names_exist(path: Path) -> None:
     named = set(re.findall(r"(?<![\w/.*-])[a-z_]+/[\w/]+\.(?:py|json|yaml|npz)\b", text))
     roots = [ROOT, ROOT / "spbfast", ROOT / "spbfast" / "model"]
     assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+    bare = set(re.findall(r"(?<![\w/.*-])[a-z_]+\.py\b", text)) - {"my.py"}
+    assert sorted(bare - {path.name for path in SOURCES}) == []
 
 
 def test_functions_that_the_model_page_names_exist() -> None:
