@@ -68,7 +68,7 @@ def annotation_at(root: type[BaseModel], loc: Sequence[int | str]) -> Any:
 
 
 def fields_at(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The keys that the section at `loc` may hold; empty if it is no section."""
+    """The keys that the section at `loc` may hold; empty if it is not a section."""
     here = strip(annotation_at(root, loc))
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
 

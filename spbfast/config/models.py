@@ -137,7 +137,7 @@ class SweepSpec(Model):
     seeding: Literal["common", "independent"] = Field(
         "common",
         description="common: replicate k meets the same random demand in every point, which comparisons "
-        "need; independent: every point has draws of its own",
+        "need; independent: every point has its own draws",
     )
 
 

@@ -41,7 +41,7 @@ def job_schema() -> dict[str, Any]:
 
 
 def _allow_preset_names(keys: dict[str, Any], policy: dict[str, Any]) -> None:
-    """A policy may be a name. An editor cannot know the presets that the file defines, so any text is one."""
+    """A policy may be a name: any text, since an editor cannot know the presets that a file defines."""
     names = [n for name in presets.preset_names() for n in dict.fromkeys((name, name.replace("@", "_")))]
     text = [{"enum": names}, {"type": "string"}]
     either = {"anyOf": [*text, {"$ref": "#/$defs/Policy"}]}

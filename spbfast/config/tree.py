@@ -89,7 +89,7 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
     Returns
     -------
     YamlNode or None
-        None when the text is no YAML at all (syntax error, tab, several documents).
+        None when the text is not YAML (syntax error, tab, several documents).
     """
     yaml = YAML(typ="safe", pure=True)
     try:

@@ -89,7 +89,7 @@ def _wrong_name(name: str) -> str:
 def _unless_misspelt(
     tree: YamlNode, policy: YamlNode, chosen: YamlNode, own: Nodes, problems: list[Problem]
 ) -> YamlNode:
-    """Report a name that is no built-in preset but nearly one of the file's own."""
+    """Report a name that is not a built-in preset but nearly one of the file's own."""
     name = str(chosen.value)
     try:
         presets.canonical_name(name)

@@ -44,7 +44,7 @@ def checked_order(value: SupportsIndex) -> int:
 
 
 def checked_mt(value: SupportsIndex) -> int:
-    """A migratetype that can be asked for."""
+    """A migratetype that can be requested."""
     mt = checked_integer(value, "mt")
     if not 0 <= mt < NR_REQUEST_MT:
         raise ZoneError(f"mt must be 0 (unmovable), 1 (movable) or 2 (reclaimable), got {mt}")
