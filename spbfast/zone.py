@@ -1,8 +1,8 @@
 """Zone: the raw allocator of one zone for interactive work, over the compiled kernels.
 
-Owns the names of held blocks (slots of one owner) and the checking of what callers pass; every operation is
-rows for loop/replay.py's event loop, so that many requests cost one call. Time, watermarks, reclaim and slab
-belong to engine.py: here a request that finds no block returns -1.
+Owns the names of held blocks (slots of one owner). Every operation is a row for the event loop of
+model/loop/replay.py, so that many requests cost one call. Time, watermarks, reclaim and slab belong to
+model/engine.py: here a request that finds no block returns -1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from spbfast.model.lowering.arguments import (
     checked_order,
     spec_of_arguments,
 )
+from spbfast.model.lowering.handles import FreeSlots
 from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.lowering.painting import mixing_policy, paint
 from spbfast.model.state import picture as pictures
 from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
@@ -51,24 +53,15 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18  # rows per call of the event loop
 
-_MIXING_ON = (
-    "whole_pageblock_first",
-    "claim_whole_pageblock",
-    "claim_partial_pageblock",
-    "movable_into_tainted",
-)
-_MIXING_OFF = [
-    *(P.tainted_claim_needs_half, P.separate_nonmovable, P.separate_by_content, P.reserve_floor),
-    *(P.preferred_hint, P.optional_refusal, P.nofragment_blocks_tainted_claim),
-]
-
 
 class Event(NamedTuple):
-    """What the last operation did: `Zone.last`."""
+    """What the last operation did: `Zone.last`.
 
-    outcome: (
-        Outcome  # rung that served a request; of other operations NO_PAGE or TAKE_PREFERRED: nothing, done
-    )
+    `outcome` is the rung that served a request; for other operations NO_PAGE means that nothing was done,
+    TAKE_PREFERRED that something was.
+    """
+
+    outcome: Outcome
     visited: int  # superpageblocks stepped on by the ladder's walks
     visited_fallback: int
     tainted: int  # tainted superpageblocks afterwards
@@ -130,8 +123,7 @@ class Zone:
         self.nr_pages = spec.zone_pages
         self.nr_cpus = spec.nr_cpus or 1
         self._base = base
-        self._free_slots = np.arange(FIRST_SLOTS)[::-1].copy()
-        self._nr_free_slots = FIRST_SLOTS
+        self._free = FreeSlots(FIRST_SLOTS)
         self._last = np.zeros(replay.NR_RESULT_FIELDS, np.int64)
         self._pins = np.zeros(2, np.int64)
         replay.boot_zone(
@@ -155,34 +147,18 @@ class Zone:
         except ValueError as error:
             raise ZoneError(str(error)) from None
         wanted = policy_array(policy)
-        mixing = wanted.copy()
-        for name in _MIXING_ON:
-            mixing[P[name]] = 1
-        mixing[_MIXING_OFF] = 0
-        mixing[[P.reserve_shift, P.aggressive_threshold]] = -1
         letters = "".join(groups)
         zone = cls(
             len(letters) * (PAGE_SIZE << PB_ORDER),
-            mixing,
+            mixing_policy(wanted),
             spb_size=len(groups[0]) * (PAGE_SIZE << PB_ORDER),
             start_pfn=start_pfn,
         )
-        zone._paint(letters)
+        paint(zone, letters)
         if "".join(zone.picture().split()) != letters:
             raise ZoneError(f"the picture can't be built; it came out as {zone.picture()!r}")
         zone._set_policy(wanted)
         return zone
-
-    def _paint(self, letters: str) -> None:
-        """Fill everything with movable blocks, give pageblocks to others one by one, then free the rest."""
-        blocks = np.sort(self.alloc_many(4 * len(letters), 7, Mt.MOVABLE)).reshape(-1, 4)
-        spare: list[int] = []
-        for letter, quarters in zip(letters, blocks, strict=True):
-            nr_freed, pieces, nr_spare = pictures.STROKES[letter.upper()][letter.islower()]
-            self.free_many(quarters[:nr_freed])
-            others = [self.alloc(order, mt) for order, mt in pieces]
-            spare += [*others, *quarters[nr_freed:].tolist()][: -nr_spare - 1 : -1] if nr_spare else []
-        self.free_many(spare)
 
     def _set_policy(self, policy: np.ndarray) -> None:
         self.policy = policy.copy()
@@ -213,13 +189,13 @@ class Zone:
             a CPU that the zone does not have.
         """
         n = checked_integer(n, "n")
-        row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
-        row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = (
+        row = _event(
             replay.ALLOC,
-            checked_order(order),
-            checked_mt(mt),
+            order=checked_order(order),
+            mt=checked_mt(mt),
+            flags=checked_flags(flags),
+            cpu=self._cpu_of(cpu),
         )
-        row[replay.E_FLAGS], row[replay.E_CPU] = checked_flags(flags), self._cpu_of(cpu)
         if n < 0:
             raise ZoneError(f"n must not be negative, got {n}")
         pfns = np.empty(n, np.int64)
@@ -232,12 +208,11 @@ class Zone:
         """Run `n` rows that hand out blocks; absolute page frame numbers or -1."""
         self._need_slots(n)
         events = np.repeat(row[None, :], n, axis=0)
-        slots = self._free_slots[self._nr_free_slots - n : self._nr_free_slots][::-1].copy()
-        self._nr_free_slots -= n
+        slots = self._free.take(n)
         events[:, replay.E_HANDLE] = slots
         pfns = self._run(events)[:, replay.R_PFN]
         failed = pfns < 0
-        self._give_slots(slots[failed][::-1])
+        self._free.give(slots[failed][::-1])
         return np.where(failed, -1, pfns + self.start_pfn)
 
     def free(self, pfn: int, cpu: int = 0) -> None:
@@ -261,34 +236,23 @@ class Zone:
         slots = self.state.page.prev[index].astype(np.int64)
         for first in range(0, index.size, _CHUNK):
             part = slots[first : first + _CHUNK]
-            events = np.zeros((part.size, replay.NR_EVENT_FIELDS), np.int64)
-            events[:, replay.E_OP], events[:, replay.E_HANDLE] = replay.FREE, part
-            events[:, replay.E_CPU] = of_cpu
+            events = np.repeat(_event(replay.FREE, cpu=of_cpu)[None, :], part.size, axis=0)
+            events[:, replay.E_HANDLE] = part
             self._run(events)
-            self._give_slots(part)
+            self._free.give(part)
 
     # -- workers -----------------------------------------------------------------------------------
 
     def evacuate(self, order: int = 0, mt: int = Mt.UNMOVABLE) -> int:
         """Move movable pages out of the fullest tainted superpageblocks; number of pages moved."""
-        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
-        row[0, replay.E_OP], row[0, replay.E_ORDER], row[0, replay.E_MT] = (
-            replay.EVACUATE,
-            checked_order(order),
-            checked_mt(mt),
-        )
+        row = _event(replay.EVACUATE, order=checked_order(order), mt=checked_mt(mt))
         if mt == Mt.MOVABLE:
             raise ZoneError("evacuation is for unmovable or reclaimable requests, got mt 1 (movable)")
         return int(self._run(row)[0, replay.R_MOVED])
 
     def defrag(self, spb: int) -> int:
         """Make room in one tainted superpageblock by moving pages out of it; number of pages moved."""
-        number = checked_integer(spb, "spb")
-        if not 0 <= number < self.state.geo.nr_spb:
-            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
-        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
-        row[0, replay.E_OP], row[0, replay.E_ARG] = replay.DEFRAG, number
-        return int(self._run(row)[0, replay.R_MOVED])
+        return int(self._run(_event(replay.DEFRAG, arg=self._spb_of(spb)))[0, replay.R_MOVED])
 
     def compact(self, spb: int, pageblocks: int = 16, free_pageblocks: int = 1, fragments: int = 1) -> int:
         """Compact inside one clean superpageblock, with `compact_within_superpageblock`; pageblocks freed.
@@ -309,21 +273,18 @@ class Zone:
         ZoneError
             There is no such superpageblock.
         """
-        number = checked_integer(spb, "spb")
-        if not 0 <= number < self.state.geo.nr_spb:
-            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
-        row = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
-        row[0, replay.E_OP], row[0, replay.E_ARG] = replay.COMPACT, number
-        row[0, replay.E_ORDER] = checked_integer(pageblocks, "pageblocks")
-        row[0, replay.E_MT] = checked_integer(free_pageblocks, "free_pageblocks")
-        row[0, replay.E_FLAGS] = checked_integer(fragments, "fragments")
+        row = _event(
+            replay.COMPACT,
+            arg=self._spb_of(spb),
+            order=checked_integer(pageblocks, "pageblocks"),
+            mt=checked_integer(free_pageblocks, "free_pageblocks"),
+            flags=checked_integer(fragments, "fragments"),
+        )
         return int(self._run(row)[0, replay.R_OUTCOME])
 
     def contig(self) -> int:
         """Allocate one whole superpageblock; its first page frame number or -1. `free` returns it."""
-        row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
-        row[replay.E_OP], row[replay.E_MT] = replay.CONTIG, Mt.HIGHATOMIC
-        return int(self._request(row, 1)[0])
+        return int(self._request(_event(replay.CONTIG, mt=Mt.HIGHATOMIC), 1)[0])
 
     def drain(self, cpu: int | None = None) -> None:
         """Return all pages on the per-CPU lists, of one CPU or of all, to the free lists."""
@@ -336,14 +297,18 @@ class Zone:
     def _on_cpus(self, op: int, cpu: int | None) -> None:
         cpus = range(self.state.geo.nr_cpus) if cpu is None else (self._cpu_of(cpu),)
         if self.state.geo.nr_cpus:
-            rows = np.zeros((len(cpus), replay.NR_EVENT_FIELDS), np.int64)
-            rows[:, replay.E_OP], rows[:, replay.E_CPU] = op, cpus
-            self._run(rows)
+            self._run(np.stack([_event(op, cpu=one) for one in cpus]))
 
     def _cpu_of(self, cpu: int) -> int:
         number = checked_integer(cpu, "cpu")
         if not 0 <= number < self.nr_cpus:
             raise ZoneError(f"cpu must be 0..{self.nr_cpus - 1}, got {number}")
+        return number
+
+    def _spb_of(self, spb: int) -> int:
+        number = checked_integer(spb, "spb")
+        if not 0 <= number < self.state.geo.nr_spb:
+            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
         return number
 
     # -- looking at it -----------------------------------------------------------------------------
@@ -434,6 +399,8 @@ class Zone:
     # -- rows and slots ----------------------------------------------------------------------------
 
     def _run(self, events: np.ndarray) -> np.ndarray:
+        """Run event rows, or a single one; a row of results each."""
+        events = np.atleast_2d(events)
         out = np.zeros((len(events), replay.NR_RESULT_FIELDS), np.int64)
         if len(events):
             replay.run_events(self.state, self.policy, events, 0, len(events), self._pins, out)
@@ -442,20 +409,19 @@ class Zone:
 
     def _need_slots(self, n: int) -> None:
         """Have at least `n` free slots: a larger pool takes over what the old one holds."""
-        if self._nr_free_slots >= n:
+        if self._free.nr >= n:
             return
         old = self.state.slots
         size = max(2 * old.link.size, old.link.size + n)
         link = np.zeros(size, np.int32)
         link[: old.link.size] = old.link
         self.state = self.state._replace(slots=old._replace(link=link, size=np.array([size])))
-        free = np.empty(size, np.int64)
-        free[: self._nr_free_slots] = self._free_slots[: self._nr_free_slots]
-        nr_new = size - old.link.size
-        free[self._nr_free_slots : self._nr_free_slots + nr_new] = np.arange(size - 1, old.link.size - 1, -1)
-        self._free_slots = free
-        self._nr_free_slots += nr_new
+        self._free.grow(old.link.size, size)
 
-    def _give_slots(self, slots: np.ndarray) -> None:
-        self._free_slots[self._nr_free_slots : self._nr_free_slots + slots.size] = slots
-        self._nr_free_slots += slots.size
+
+def _event(op: int, *, order: int = 0, mt: int = 0, flags: int = 0, cpu: int = 0, arg: int = 0) -> np.ndarray:
+    """A row of the event loop, without a handle."""
+    row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
+    row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = op, order, mt
+    row[replay.E_FLAGS], row[replay.E_CPU], row[replay.E_ARG] = flags, cpu, arg
+    return row
