@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spbfast.cli.options import JsonOpt, SetOpt, app
+from spbfast.text import text_table
 
 if TYPE_CHECKING:
     from spbfast.config.job import Job
@@ -82,7 +83,7 @@ def presets_command(
             raise typer.BadParameter(str(error), param_hint="--diff") from None
     elif steps:
         changes = presets.preset_steps()
-        shown = dict(changes) if as_json else "\n".join(f"{name:<9} {text}" for name, text in changes)
+        shown = dict(changes) if as_json else text_table((), changes, left=(0, 1))
     elif as_json:
         shown = showpresets.matrix_data(everything=everything)
     else:
@@ -100,7 +101,7 @@ def explain_command(
     from spbfast.config import schema
 
     if key is None:
-        for doc in schema.key_docs():
-            typer.echo(f"{doc.path:<48} {doc.text}")
+        rows = [(doc.path, doc.text) for doc in schema.key_docs()]
+        typer.echo(text_table((), rows, left=(0, 1)))
         return
     typer.echo(schema.explain(key))

@@ -20,7 +20,7 @@ from spbfast.config import messages, presets, series
 from spbfast.config.models import JobFile
 from spbfast.config.units import format_duration, format_size
 from spbfast.errors import ConfigError
-from spbfast.text import suggest
+from spbfast.text import suggest, text_table
 
 
 def job_schema() -> dict[str, Any]:
@@ -166,7 +166,8 @@ def explain(path: str) -> str:
     lines += [f"  source:  {doc.source}"] if doc.source else []
     lines += _from_the_series(path)
     lines += _per_preset(path)
-    lines += [f"  {d.path:<44} {d.text}" for d in docs.values() if d.path.startswith(f"{path}.")]
+    below = [(f"  {d.path}", d.text) for d in docs.values() if d.path.startswith(f"{path}.")]
+    lines.append(text_table((), below, left=(0, 1)))
     return "\n".join(line for line in lines if line)
 
 
