@@ -21,9 +21,9 @@ from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.node import VM_NAMES
 from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE
 from spbfast.model.state.slots import blocks_in
+from spbfast.model.state.vmstat import VM_NAMES
 from spbfast.model.state.world import World
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.defer import execute_requests

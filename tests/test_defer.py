@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import C, Op, Pc, Req
-from spbfast.model.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, Df, N, Now, Wk
 from spbfast.model.state.shrink_layout import W
+from spbfast.model.state.vmstat import V
 from tests.machine_tools import MS, M, R, U, bare
 
 TRIGGERS = {

@@ -22,11 +22,7 @@ from spbfast.model.primitives.draws import (
 from spbfast.model.primitives.fifo import (
     CHUNK,
     Q,
-    chunks_of,
-    directory_of,
-    entries_of,
     fifo_len,
-    free_chunks,
     make_fifo,
     nr_chunks,
     peek_ahead,
@@ -35,6 +31,7 @@ from spbfast.model.primitives.fifo import (
     settle_shuffle,
     shuffle_tail,
 )
+from spbfast.model.primitives.fifo_reading import chunks_of, directory_of, entries_of, free_chunks
 
 PUSH, POP, SHUFFLE, PEEK, LEN = range(5)
 

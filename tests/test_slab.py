@@ -13,18 +13,15 @@ from spbfast.jit.decorators import INTERPRETED, entry_kernel
 from spbfast.model.allocator.free import hand_out
 from spbfast.model.allocator.spb import add_used
 from spbfast.model.holders.check_slab import check_slab, count_live
-from spbfast.model.holders.inodes import (
-    DONE,
-    POOL_FULL,
+from spbfast.model.holders.inode_scan import (
     count_objects,
     drop_inodes,
     freeable_bytes,
-    grow_inodes,
     page_cache_reclaimed,
     release_held,
     scan_objects,
-    skip_object,
 )
+from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_object
 from spbfast.model.holders.slab import (
     NO_SLOT,
     add_slab,
@@ -34,7 +31,7 @@ from spbfast.model.holders.slab import (
     put_object,
     take_object,
 )
-from spbfast.model.primitives.fifo import entries_of
+from spbfast.model.primitives.fifo_reading import entries_of
 from spbfast.model.state.build import ZoneSpec, build_zone
 from spbfast.model.state.slab_layout import (
     DENTRIES,

@@ -16,7 +16,7 @@ from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import boot, room_for_samples, run_replicate, simulate_ticks
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.node import VM_NAMES
+from spbfast.model.state.vmstat import VM_NAMES
 from tests.demand_tools import scenario
 from tests.machine_tools import held_pages
 

@@ -20,7 +20,8 @@ from spbfast.model.loop.sample import Ga
 from spbfast.model.loop.step import finish_run
 from spbfast.model.lowering.lower_machine import lower_scenario
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.node import VM_NAMES, Now
+from spbfast.model.state.node import Now
+from spbfast.model.state.vmstat import VM_NAMES
 from spbfast.model.state.walk import read_places
 
 

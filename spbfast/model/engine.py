@@ -22,8 +22,9 @@ from spbfast.model.loop.sample import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, S
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
 from spbfast.model.state.build import boot_chunks, first_usable
-from spbfast.model.state.node import VM_NAMES, N, Now, Ph, V
+from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.trace import start_records
+from spbfast.model.state.vmstat import VM_NAMES, V
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import columns_of, record_mask
 

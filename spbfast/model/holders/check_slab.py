@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import InvariantError
-from spbfast.model.primitives.fifo import chunks_of, directory_of, entries_of, free_chunks
+from spbfast.model.primitives.fifo_reading import chunks_of, directory_of, entries_of, free_chunks
 from spbfast.model.state.page_state import ORDER_NIBBLE
 from spbfast.model.state.slab_layout import (
     ATTACHED0,
@@ -26,6 +26,7 @@ from spbfast.model.state.slab_layout import (
     OFF_LIST,
     PINNED,
     PREFERRED,
+    SLOT_SHIFT,
     At,
     Sc,
     Si,
@@ -54,7 +55,7 @@ def count_live(slab: Slab) -> np.ndarray:
     """Objects per slab as the queues name them: int64 over the slab table."""
     live = np.zeros(slab.state.size, np.int64)
     for q in range(len(slab.fifo.queue)):
-        slots = entries_of(slab.fifo, q).astype(np.int64) >> 1
+        slots = entries_of(slab.fifo, q).astype(np.int64) >> SLOT_SHIFT
         np.add.at(live, slots, 1)
     return live
 
@@ -113,7 +114,7 @@ def _partial_list(slab: Slab, c: int) -> list[int]:
 def _slots_named(slab: Slab, partial: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
     """Cache and slots by queue, by partial list, and by what is being filled (-1: nothing)."""
     for q, c in enumerate(_queue_caches(slab)):
-        yield c, entries_of(slab.fifo, q) >> 1
+        yield c, entries_of(slab.fifo, q) >> SLOT_SHIFT
     for c, slots in enumerate(partial):
         yield c, np.array(slots, np.int64)
     for c, row in enumerate(slab.cache):

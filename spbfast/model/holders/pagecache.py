@@ -19,10 +19,11 @@ from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
 from spbfast.model.allocator.prefetch import prefetch_page
 from spbfast.model.primitives.draws import below, chance, draw
-from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N, V
+from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
 from spbfast.model.state.page_state import CODE_MOVABLE, order_of, state_at
 from spbfast.model.state.slots import block_in, put_block
 from spbfast.model.state.trace import Cause
+from spbfast.model.state.vmstat import V
 
 AHEAD = 16
 

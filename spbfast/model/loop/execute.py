@@ -29,15 +29,17 @@ from spbfast.model.allocator.free import free_held, hand_out, note_gone, slot_pf
 from spbfast.model.allocator.pcp import pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
-from spbfast.model.holders.inodes import DONE, POOL_FULL, drop_inodes, grow_inodes, skip_object
+from spbfast.model.holders.inode_scan import drop_inodes
+from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_object
 from spbfast.model.holders.pagecache import add_folio, has_room, nr_folios, take_folio
 from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
 from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.requests.alloc_pages import request, request_thp
-from spbfast.model.state.node import OWNER_COLD, N, Now, Ph, V
+from spbfast.model.state.node import OWNER_COLD, N, Now, Ph
 from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
 from spbfast.model.state.slab_layout import Sc, Si, St
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 

@@ -13,7 +13,7 @@ from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD, CLS_NORETRY, PB_PAGES, U
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import hand_out
 from spbfast.model.requests.alloc_pages import request
-from spbfast.model.state.node import V
+from spbfast.model.state.vmstat import V
 
 CLS_VMALLOC = CLS_BLOCKING | CLS_KSWAPD
 

@@ -29,11 +29,12 @@ from spbfast.constants import (
 )
 from spbfast.jit.decorators import by_reference, inline_kernel, kernel
 from spbfast.model.allocator.spb import category_of_list
-from spbfast.model.holders.inodes import freeable_bytes
+from spbfast.model.holders.inode_scan import freeable_bytes
 from spbfast.model.holders.slab import nr_slab_pages
-from spbfast.model.state.node import NR_VM, VM_TALLY, VM_WALKS, Ca, N, Now, V
+from spbfast.model.state.node import Ca, N, Now
 from spbfast.model.state.slab_layout import St
 from spbfast.model.state.trace import NR_TALLY
+from spbfast.model.state.vmstat import NR_VM, VM_TALLY, VM_WALKS, V
 
 
 class Ga(enum.IntEnum):

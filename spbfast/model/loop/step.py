@@ -17,9 +17,10 @@ from spbfast.model.loop.refault import run_refaults
 from spbfast.model.loop.sample import record_if_due, record_sample
 from spbfast.model.loop.zonelist import run_rows_in_zones
 from spbfast.model.primitives.draws import below, draw
-from spbfast.model.state.node import NEVER, Df, N, Now, Ph, V, Wk
+from spbfast.model.state.node import NEVER, Df, N, Now, Ph, Wk
 from spbfast.model.state.shrink_layout import W
 from spbfast.model.state.trace import TALLY_TAINT_BOOT
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.due import run_due_work
 
 

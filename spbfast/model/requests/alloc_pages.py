@@ -14,7 +14,8 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
 from spbfast.model.requests.nonblocking import request_atomic
 from spbfast.model.requests.slowpath import request_blocking
-from spbfast.model.state.node import N, V
+from spbfast.model.state.node import N
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.kswapd import wake_kswapd
 

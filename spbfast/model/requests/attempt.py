@@ -32,7 +32,8 @@ from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatom
 from spbfast.model.allocator.pcp import pcp_alloc
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
-from spbfast.model.state.node import VM_OUTCOME, VM_TAINT, N, Now, V
+from spbfast.model.state.node import N, Now
+from spbfast.model.state.vmstat import VM_OUTCOME, VM_TAINT, V
 from spbfast.model.workers.defer import defer_requests
 
 

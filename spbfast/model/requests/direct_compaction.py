@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from spbfast.constants import MOVABLE, P
 from spbfast.jit.decorators import kernel
-from spbfast.model.state.node import Now, V
+from spbfast.model.state.node import Now
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.compact import compact_for_thp
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.evacuate import evacuate_accounted

@@ -25,8 +25,8 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.pick import is_live, order_mask
 from spbfast.model.allocator.record import trace_relax
 from spbfast.model.requests.attempt import add_reserves, try_page
-from spbfast.model.state.node import V
 from spbfast.model.state.trace import Relax
+from spbfast.model.state.vmstat import V
 
 
 @kernel

@@ -46,7 +46,8 @@ from spbfast.model.requests.direct_compaction import (
     evacuate_now,
     reset_deferral,
 )
-from spbfast.model.state.node import Ca, N, V
+from spbfast.model.state.node import Ca, N
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.kswapd import reclaim_direct
 

@@ -1,7 +1,7 @@
 """check_zone: recompute every list, counter and index from the pages and name the first difference.
 
 Owns the invariants that must hold between any two events (docs/spec/exact.md B.12). Pages and lists are
-walked by scan.py's own kernels, the counters above them recomputed with NumPy; nothing here is shared with
+walked by the kernels of scan_*.py, the counters above them recomputed with NumPy; nothing here is shared with
 the code that is being checked, and nothing is written to the zone.
 """
 
@@ -41,19 +41,11 @@ from spbfast.constants import (
     Pc,
 )
 from spbfast.errors import InvariantError
-from spbfast.model.state.check_owned import check_owned
+from spbfast.model.state.finding import NR_FINDING, UNKNOWN, Rule
 from spbfast.model.state.layout import FIELDS, ZoneState
-from spbfast.model.state.scan import (
-    FREE_LISTS,
-    NR_FINDING,
-    PCP_LISTS,
-    RESTING_LISTS,
-    UNKNOWN,
-    Rule,
-    check_lists,
-    check_pages,
-    check_slots,
-)
+from spbfast.model.state.scan_lists import FREE_LISTS, PCP_LISTS, RESTING_LISTS, check_lists
+from spbfast.model.state.scan_owned import check_owned
+from spbfast.model.state.scan_pages import check_pages, check_slots
 
 _TEXT = {
     Rule.LINK: "the links of a list must agree both ways",

@@ -27,8 +27,10 @@ LIVE_MASK = 0x1FFF  # bits of `state`: objects in use, then two signs
 PREFERRED = 0x2000  # obtained at the preferred order
 IN_USE = 0x4000  # the slot has a slab
 OFF_LIST, END, LINK0 = 0, 1, 2  # links: on no list, last of it, slot + 2
-ONE = 1 << 16  # fixed point of the accumulators
-REFERENCED = 1  # queue entries are slot << 1 | referenced
+ONE_SHIFT = 16
+ONE = 1 << ONE_SHIFT  # fixed point of the accumulators
+SLOT_SHIFT = 1  # queue entries are slot << SLOT_SHIFT | REFERENCED, or without
+REFERENCED = 1
 DENTRIES, PINNED, INODES, HELD, ATTACHED0 = range(5)  # queues of an instance
 
 
@@ -226,7 +228,7 @@ def make_slab(
     inst = np.zeros((len(instances), len(Si)), np.int64)
     for row, instance in zip(inst, instances, strict=True):
         _fill_instance(row, instance)
-    largest = (max(nr_slots, 1) - 1) << 1 | REFERENCED
+    largest = (max(nr_slots, 1) - 1) << SLOT_SHIFT | REFERENCED
     # Two rows at least: numpy calls columns of fewer contiguous, and kernels would be compiled once more.
     links = np.zeros((max(nr_slots, 2), 2), np.int32)
     return Slab(

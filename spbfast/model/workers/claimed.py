@@ -11,8 +11,9 @@ from spbfast.constants import CLAIMED_AT, CLAIMED_MOST, Ev
 from spbfast.jit.decorators import kernel
 from spbfast.model.allocator.migrate import evacuate_pageblock
 from spbfast.model.allocator.rmqueue import begin_event
-from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.trace import Cause
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.cost import account_moves
 
 

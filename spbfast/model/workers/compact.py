@@ -29,8 +29,9 @@ from spbfast.model.allocator.migrate import evacuate_pageblock
 from spbfast.model.allocator.pick import order_mask
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import category_of_list
-from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.trace import Cause
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 

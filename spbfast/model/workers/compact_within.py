@@ -18,7 +18,7 @@ from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list
-from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.page_state import (
     CODE_MOVABLE,
     CODE_PINNED,
@@ -27,6 +27,7 @@ from spbfast.model.state.page_state import (
     is_free_head,
     state_at,
 )
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spbfast.constants import PB_PAGES, Ev
 from spbfast.jit.decorators import kernel
-from spbfast.model.state.node import N, V
+from spbfast.model.state.node import N
+from spbfast.model.state.vmstat import V
 
 
 @kernel

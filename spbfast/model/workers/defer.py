@@ -26,7 +26,8 @@ from spbfast.constants import (
 )
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.pick import is_live
-from spbfast.model.state.node import NEVER, VM_ASKED, VM_QUEUED, Df, Eq, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, Df, Eq, N, Now, Wk
+from spbfast.model.state.vmstat import VM_ASKED, VM_QUEUED, V
 from spbfast.model.workers.claimed import queue_claimed
 from spbfast.model.workers.kswapd import boost_watermarks
 from spbfast.model.workers.shrink import PENDING, QUEUED, THROTTLED, queue_shrink

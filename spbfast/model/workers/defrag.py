@@ -9,8 +9,9 @@ from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.migrate import evacuate_pageblock
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import needs_defrag, rate_reserve
-from spbfast.model.state.node import NEVER, Df, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, Df, N, Now, Wk
 from spbfast.model.state.trace import Cause
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 

@@ -23,8 +23,9 @@ from spbfast.model.allocator.migrate import evacuate_pageblock, event_mark
 from spbfast.model.allocator.pick import is_live
 from spbfast.model.allocator.record import trace_evacuated
 from spbfast.model.allocator.rmqueue import begin_event
-from spbfast.model.state.node import NEVER, Eq, Now, V, Wk
+from spbfast.model.state.node import NEVER, Eq, Now, Wk
 from spbfast.model.state.trace import Cause
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.kswapd import reclaim_direct

@@ -14,9 +14,10 @@ from spbfast.model.allocator.free import slot_pfn, take_slot
 from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import category_of_list
-from spbfast.model.holders.inodes import page_cache_reclaimed
+from spbfast.model.holders.inode_scan import page_cache_reclaimed
 from spbfast.model.holders.pagecache import reclaim_pages
-from spbfast.model.state.node import NEVER, Gi, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, Gi, N, Now, Wk
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.contig import alloc_contig, first_to_empty, free_contig
 from spbfast.model.workers.contig_scan import alloc_contig_by_scan, first_emptiable
 from spbfast.model.workers.cost import account_moves

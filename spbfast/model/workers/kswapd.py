@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from spbfast.constants import NS_PER_TICK, PB_PAGES, C, Ev
 from spbfast.jit.decorators import inline_kernel, kernel
-from spbfast.model.holders.inodes import page_cache_reclaimed
+from spbfast.model.holders.inode_scan import page_cache_reclaimed
 from spbfast.model.holders.pagecache import reclaim_pages
-from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
+from spbfast.model.state.vmstat import V
 
 BOOST_PERCENT = 150  # watermark_boost_factor: of the high watermark
 

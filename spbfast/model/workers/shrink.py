@@ -16,7 +16,7 @@ import numpy as np
 
 from spbfast.constants import NS_PER_TICK
 from spbfast.jit.decorators import kernel
-from spbfast.model.holders.inodes import count_objects, scan_objects
+from spbfast.model.holders.inode_scan import count_objects, scan_objects
 from spbfast.model.holders.standins import SHRINK_EMPTY, SHRINK_STOP, count_standin, scan_standin
 from spbfast.model.state.shrink_layout import KIND_STANDIN, R, T, W
 

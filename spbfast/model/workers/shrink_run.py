@@ -13,9 +13,10 @@ from spbfast.jit.decorators import kernel
 from spbfast.model.allocator.record import trace_shrink_run
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.holders.slab import free_emptied
-from spbfast.model.state.node import NEVER, N, Now, V, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.shrink_layout import R
 from spbfast.model.state.slab_layout import St
+from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.shrink import begin_shrink, end_shrink
 

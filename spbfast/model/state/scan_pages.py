@@ -1,32 +1,22 @@
-"""Compiled walkers of check.py: every list link by link, every page by what it says of itself.
-
-They share no code with the wings, so that a slip there can't hide here, and write nothing but tallies and
-one finding: rule, field, index, expected and found value. A kernel returns 1 when it found something.
-"""
+"""Compiled walkers of check.py over pages and slots: every page by what it says of itself (finding.py)."""
 
 from __future__ import annotations
-
-import enum
 
 import numpy as np
 
 from spbfast.constants import (
     CMA,
-    COSTLY_ORDER,
     HIGHATOMIC,
     MAX_ORDER,
     MOVABLE,
-    NR_LOWORDER_PCP_LISTS,
     NR_MT,
     NR_ORDERS,
-    NR_PCP_LISTS,
     NR_REQUEST_MT,
-    NR_RESTING_ORDERS,
     PB_ORDER,
     PB_PAGES,
 )
 from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
-from spbfast.model.state.layout import FIELDS
+from spbfast.model.state.finding import NEXT, PB_LABEL, PREV, SLOTS, STATE, UNKNOWN, Rule, find
 from spbfast.model.state.page_state import (
     CODE_CONTIG,
     CODE_OWNED,
@@ -37,131 +27,13 @@ from spbfast.model.state.page_state import (
     block_order,
     code_of,
     free_mt,
-    free_state,
     is_free_head,
     is_free_of_order,
-    order_of,
     pcp_mt,
-    pcp_order,
     state_at,
     used_state,
 )
 from spbfast.model.state.slots import block_in
-
-UNKNOWN = -(1 << 62)  # expected value that nothing tells
-NR_FINDING = 5
-FREE_LISTS, PCP_LISTS, RESTING_LISTS = range(3)
-
-
-class Rule(enum.IntEnum):
-    """What can be wrong about pages and lists; the text is in check.py."""
-
-    LINK = 1
-    ON_ITS_LIST = 2
-    IN_A_BLOCK = 3
-    OUTSIDE = 4
-    BLOCK_FITS = 5
-    TYPE_EXISTS = 6
-    LABEL = 7
-    MERGED = 8
-    OWNER = 9
-    SLOT = 10
-    SLOT_BACK = 11
-    CONTIG = 12
-    OWNED = 13
-
-
-(
-    LINK,
-    ON_ITS_LIST,
-    IN_A_BLOCK,
-    OUTSIDE,
-    BLOCK_FITS,
-    TYPE_EXISTS,
-    LABEL,
-    MERGED,
-    OWNER,
-    SLOT,
-    SLOT_BACK,
-    CONTIG,
-    OWNED,
-) = (int(rule) for rule in Rule)
-NEXT, PREV, STATE, PB_LABEL, SLOTS = (
-    [field.path for field in FIELDS].index(path)
-    for path in ("page.next", "page.prev", "page.state", "pb.label", "slots.link")
-)
-
-
-@inline_kernel
-def find(finding, rule, field, index, expected, found):
-    """Note what is wrong; 1."""
-    finding[0] = rule
-    finding[1] = field
-    finding[2] = index
-    finding[3] = expected
-    finding[4] = found
-    return 1
-
-
-@inline_kernel
-def is_state_of_list(state, i, kind):
-    """Whether a block with this state belongs on the i-th list of a kind."""
-    if kind == FREE_LISTS:
-        order = (i // NR_MT) % NR_ORDERS
-        return state == free_state(order, i % NR_MT)
-    if kind == RESTING_LISTS:
-        order = i % NR_RESTING_ORDERS
-        if code_of(state) == CODE_OWNED:
-            return order_of(state) == order
-        return order <= COSTLY_ORDER and code_of(state) == CODE_PCP and pcp_order(state) == order
-    place = i % NR_PCP_LISTS
-    of_list = PB_ORDER if place >= NR_LOWORDER_PCP_LISTS else place // NR_REQUEST_MT
-    return code_of(state) == CODE_PCP and pcp_order(state) == of_list
-
-
-@kernel
-def check_link(page, geo, at, i, head, kind, finding):
-    """The link from `at` to the next block of the i-th list, and that block's place on it."""
-    after = np.int64(page.next[at])
-    nr_links = page.next.shape[0]
-    if after < 0 or after >= nr_links:
-        return find(finding, LINK, NEXT, at, UNKNOWN, after)
-    on_list = after == head
-    if after < geo.nr_pages:
-        on_list = is_state_of_list(state_at(page, after), i, kind)
-        if kind == FREE_LISTS and ((after >> geo.spb_shift) & geo.set_mask) != i // (NR_ORDERS * NR_MT):
-            on_list = False
-    before = np.int64(page.prev[after])
-    if before == at:
-        if on_list:
-            return 0
-        if after >= geo.nr_pages:
-            return find(finding, LINK, NEXT, at, UNKNOWN, after)
-        return find(finding, ON_ITS_LIST, STATE, after, UNKNOWN, page.state[after])
-    # Two links disagree: a third tells which of them is wrong.
-    back = 0 <= before < nr_links and page.next[before] == after
-    if back or not on_list:
-        return find(finding, LINK, NEXT, at, UNKNOWN, after)
-    return find(finding, LINK, PREV, after, at, before)
-
-
-@entry_kernel
-def check_lists(page, geo, head0, kind, lengths, finding):
-    """Every list whose head follows link `head0`: circular, both ways, each block of the right state."""
-    for i in range(lengths.shape[0]):
-        head = head0 + i
-        at = np.int64(head)
-        nr = 0
-        while True:
-            # Links that agree both ways can't run into a circle that leaves the head out.
-            if check_link(page, geo, at, i, head, kind, finding):
-                return 1
-            at = np.int64(page.next[at])
-            if at == head:
-                break
-            nr += 1
-        lengths[i] = nr
-    return 0
 
 
 @kernel
@@ -169,10 +41,10 @@ def check_extent(page, geo, pfn, order, finding):
     """A block lies aligned in the zone and its other pages head nothing."""
     end = pfn + (1 << order)
     if pfn & ((1 << order) - 1) or end > geo.hi:
-        return find(finding, BLOCK_FITS, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.BLOCK_FITS, STATE, pfn, UNKNOWN, page.state[pfn])
     for i in range(pfn + 1, end):
         if page.state[i] != STATE_TAIL:
-            return find(finding, IN_A_BLOCK, STATE, i, STATE_TAIL, page.state[i])
+            return find(finding, Rule.IN_A_BLOCK, STATE, i, STATE_TAIL, page.state[i])
     return 0
 
 
@@ -197,13 +69,13 @@ def is_apart(mt):
 def check_free_block(page, label, geo, pfn, order, mt, finding):
     """A free block is on a list, of its pageblocks' type, and has no buddy that it should have joined."""
     if mt >= geo.nr_mt:
-        return find(finding, TYPE_EXISTS, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.TYPE_EXISTS, STATE, pfn, UNKNOWN, page.state[pfn])
     if not is_linked(page, pfn):
-        return find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, page.state[pfn])
     pb = pfn >> PB_ORDER
     for i in range(pb, ((pfn + (1 << order) - 1) >> PB_ORDER) + 1):
         if label[i] != mt:
-            return find(finding, LABEL, PB_LABEL, i, mt, label[i])
+            return find(finding, Rule.LABEL, PB_LABEL, i, mt, label[i])
     if order == MAX_ORDER:
         return 0
     buddy = pfn ^ (1 << order)
@@ -211,7 +83,7 @@ def check_free_block(page, label, geo, pfn, order, mt, finding):
         return 0
     other = np.int64(label[buddy >> PB_ORDER])
     if mt == other or not (is_apart(mt) or is_apart(other)):
-        return find(finding, MERGED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.MERGED, STATE, pfn, UNKNOWN, page.state[pfn])
     return 0
 
 
@@ -230,18 +102,18 @@ def check_owner(page, slots, geo, pfn, finding):
     """An in-use block names an owner's slot, and the slot names the block."""
     owner = -np.int64(page.next[pfn]) - 1
     if owner < 0 or owner >= slots.base.shape[0]:
-        return find(finding, OWNER, NEXT, pfn, UNKNOWN, page.next[pfn])
+        return find(finding, Rule.OWNER, NEXT, pfn, UNKNOWN, page.next[pfn])
     i = slot_of(page, slots, pfn)
     if i < 0:
-        return find(finding, SLOT, PREV, pfn, UNKNOWN, page.prev[pfn])
+        return find(finding, Rule.SLOT, PREV, pfn, UNKNOWN, page.prev[pfn])
     there = block_in(slots, i)
     if there == pfn:
         return 0
     # An empty slot, or one whose block agrees with it, is right: then this page's link is wrong.
     agrees = 0 <= there < geo.nr_pages and slot_of(page, slots, there) == i
     if there == -1 or agrees:
-        return find(finding, SLOT_BACK, PREV, pfn, UNKNOWN, page.prev[pfn])
-    return find(finding, SLOT_BACK, SLOTS, i, pfn + 1, there + 1)
+        return find(finding, Rule.SLOT_BACK, PREV, pfn, UNKNOWN, page.prev[pfn])
+    return find(finding, Rule.SLOT_BACK, SLOTS, i, pfn + 1, there + 1)
 
 
 @kernel
@@ -249,11 +121,11 @@ def check_contig(page, slots, geo, pfn, order, finding):
     """A page of a contiguous allocation: a whole superpageblock that names one owner's slot."""
     first = pfn >> geo.spb_shift << geo.spb_shift
     if order != MAX_ORDER or state_at(page, first) != used_state(CODE_CONTIG, MAX_ORDER):
-        return find(finding, CONTIG, STATE, pfn, used_state(CODE_CONTIG, MAX_ORDER), page.state[pfn])
+        return find(finding, Rule.CONTIG, STATE, pfn, used_state(CODE_CONTIG, MAX_ORDER), page.state[pfn])
     if page.next[pfn] != page.next[first]:
-        return find(finding, OWNER, NEXT, pfn, page.next[first], page.next[pfn])
+        return find(finding, Rule.OWNER, NEXT, pfn, page.next[first], page.next[pfn])
     if page.prev[pfn] != page.prev[first]:
-        return find(finding, SLOT, PREV, pfn, page.prev[first], page.prev[pfn])
+        return find(finding, Rule.SLOT, PREV, pfn, page.prev[first], page.prev[pfn])
     return check_owner(page, slots, geo, pfn, finding) if pfn == first else 0
 
 
@@ -276,20 +148,20 @@ def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     if code == CODE_PCP:
         tally.on_cpu[0] += 1
         tally_used(tally.used, pfn, order, pcp_mt(state))
-        return 0 if is_linked(page, pfn) else find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
+        return 0 if is_linked(page, pfn) else find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
     if code == CODE_OWNED:
         if order > PB_ORDER or label[pfn >> PB_ORDER] >= NR_REQUEST_MT:
-            return find(finding, OWNED, STATE, pfn, UNKNOWN, state)
+            return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, state)
         tally.on_cpu[0] += 1
         tally_used(tally.used, pfn, order, label[pfn >> PB_ORDER])
-        return 0 if is_linked(page, pfn) else find(finding, ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
+        return 0 if is_linked(page, pfn) else find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
     if code == CODE_CONTIG:
         spb = pfn >> geo.spb_shift
         tally.contig[spb] += 1 << order
         tally.held[0] += 1 if pfn == spb << geo.spb_shift else 0
         return check_contig(page, slots, geo, pfn, order, finding)
     if code > CODE_PINNED:
-        return find(finding, IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
+        return find(finding, Rule.IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
     tally_used(tally.used, pfn, order, MOVABLE if code == CODE_PINNED else code)
     if code == CODE_PINNED:
         tally.pinned[pfn >> geo.spb_shift] += 1 << order
@@ -314,7 +186,7 @@ def check_block(page, label, slots, geo, pfn, tally, finding):
     state = state_at(page, pfn)
     order = block_order(state)
     if order < 0 or order > MAX_ORDER:
-        return find(finding, IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
+        return find(finding, Rule.IN_A_BLOCK, STATE, pfn, UNKNOWN, state)
     if check_extent(page, geo, pfn, order, finding):
         return 1
     if is_free_head(state):
@@ -334,12 +206,12 @@ def check_pages(page, label, slots, geo, tally, finding):
         state = state_at(page, pfn)
         if state == STATE_HOLE:
             if geo.lo < pfn < geo.hi and page.state[pfn - 1] != STATE_HOLE:
-                return find(finding, OUTSIDE, STATE, pfn, UNKNOWN, state)
+                return find(finding, Rule.OUTSIDE, STATE, pfn, UNKNOWN, state)
             tally.holes[pfn >> PB_ORDER] += 1
             pfn += 1
             continue
         if pfn < geo.lo or pfn >= geo.hi:
-            return find(finding, OUTSIDE, STATE, pfn, STATE_HOLE, state)
+            return find(finding, Rule.OUTSIDE, STATE, pfn, STATE_HOLE, state)
         if check_block(page, label, slots, geo, pfn, tally, finding):
             return 1
         pfn += 1 << block_order(state)
@@ -359,7 +231,7 @@ def check_slots(page, slots, geo, nr_held, finding):
     for i in range(slots.link.shape[0]):
         pfn = block_in(slots, i)
         if pfn < -1 or pfn >= geo.nr_pages:
-            return find(finding, SLOT_BACK, SLOTS, i, UNKNOWN, pfn + 1)
+            return find(finding, Rule.SLOT_BACK, SLOTS, i, UNKNOWN, pfn + 1)
         if pfn >= 0:
             nr += 1
     if nr == nr_held:
@@ -368,5 +240,5 @@ def check_slots(page, slots, geo, nr_held, finding):
         pfn = block_in(slots, i)
         held = pfn >= 0 and is_held(state_at(page, pfn))
         if pfn >= 0 and (not held or slot_of(page, slots, pfn) != i):
-            return find(finding, SLOT_BACK, SLOTS, i, 0, pfn + 1)
-    return find(finding, SLOT_BACK, SLOTS, 0, nr_held, nr)
+            return find(finding, Rule.SLOT_BACK, SLOTS, i, 0, pfn + 1)
+    return find(finding, Rule.SLOT_BACK, SLOTS, 0, nr_held, nr)

@@ -1,6 +1,6 @@
-"""Compiled walkers of check.py for pageblocks that CPUs own: what rests where, and what is to be taken back.
+"""Compiled walkers of check.py over pageblocks that CPUs own: what rests where, and what is to be taken back.
 
-They run after the lists of pages were found sound, share no code with the wings and write one finding.
+They run after the lists of pages were found sound (finding.py says what the walkers share).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import numpy as np
 
 from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS, PB_ORDER
 from spbfast.jit.decorators import entry_kernel, kernel
+from spbfast.model.state.finding import STATE, UNKNOWN, Rule, find
 from spbfast.model.state.layout import FIELDS
 from spbfast.model.state.page_state import CODE_OWNED, code_of, state_at
-from spbfast.model.state.scan import LINK, OWNED, STATE, UNKNOWN, find
 
 PB_NEXT, PB_PREV, PB_OWNER = (
     [field.path for field in FIELDS].index(path) for path in ("pb.next", "pb.prev", "pb.owner")
@@ -23,11 +23,11 @@ def check_block_of_owner(page, pb, pfn, cpu, order, mt, finding):
     """A block on a list of an owner: of a pageblock that is the CPU's, labelled so, and merged."""
     at = pfn >> PB_ORDER
     if pb.label[at] != mt:
-        return find(finding, OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
     if pb.owner[at] != cpu + 1:
-        return find(finding, OWNED, PB_OWNER, at, cpu + 1, pb.owner[at])
+        return find(finding, Rule.OWNED, PB_OWNER, at, cpu + 1, pb.owner[at])
     if order < PB_ORDER and state_at(page, pfn ^ (1 << order)) == state_at(page, pfn):
-        return find(finding, OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
     return 0
 
 
@@ -53,20 +53,20 @@ def check_fragment_link(pb, geo, at, i, finding):
     """The link from `at` to the next member of the i-th list, and whether it belongs there."""
     after = np.int64(pb.next[at])
     if after < 0 or after >= pb.next.shape[0] or (after >= geo.nr_pb and after != geo.nr_pb + i):
-        return find(finding, LINK, PB_NEXT, at, UNKNOWN, after)
+        return find(finding, Rule.LINK, PB_NEXT, at, UNKNOWN, after)
     if pb.prev[after] != at:
         before = np.int64(pb.prev[after])
         # Two links disagree: a third tells which of them is wrong.
         back = 0 <= before < pb.next.shape[0] and pb.next[before] == after
         if back or before < 0:
-            return find(finding, LINK, PB_NEXT, at, UNKNOWN, after)
-        return find(finding, LINK, PB_PREV, after, at, before)
+            return find(finding, Rule.LINK, PB_NEXT, at, UNKNOWN, after)
+        return find(finding, Rule.LINK, PB_PREV, after, at, before)
     if after >= geo.nr_pb:
         return 0
     if pb.owner[after] != i // NR_REQUEST_MT + 1:
-        return find(finding, OWNED, PB_OWNER, after, i // NR_REQUEST_MT + 1, pb.owner[after])
+        return find(finding, Rule.OWNED, PB_OWNER, after, i // NR_REQUEST_MT + 1, pb.owner[after])
     if pb.label[after] != i % NR_REQUEST_MT:
-        return find(finding, OWNED, PB_NEXT, at, UNKNOWN, after)
+        return find(finding, Rule.OWNED, PB_NEXT, at, UNKNOWN, after)
     return 0
 
 
@@ -90,8 +90,8 @@ def check_fragment_lists(pb, geo, finding):
         linked = 0 <= pb.next[at] < pb.next.shape[0] and 0 <= pb.prev[at] < pb.next.shape[0]
         if not linked or pb.prev[pb.next[at]] != at or pb.next[pb.prev[at]] != at:
             field = PB_NEXT if pb.next[at] != -1 else PB_PREV
-            return find(finding, LINK, field, at, UNKNOWN, pb.next[at])
-    return 0 if nr == 0 else find(finding, LINK, PB_NEXT, 0, UNKNOWN, nr)
+            return find(finding, Rule.LINK, field, at, UNKNOWN, pb.next[at])
+    return 0 if nr == 0 else find(finding, Rule.LINK, PB_NEXT, 0, UNKNOWN, nr)
 
 
 @entry_kernel
