@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -108,14 +109,14 @@ def test_references_are_read_across_lines() -> None:
 
 def table_below(page: Path, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading."""
-    text = read(page).split(f"{heading} ", 1)[1].split("\n\n|", 1)[1].split("\n\n", 1)[0]
+    text = read(page).split(heading, 1)[1].split("\n\n|", 1)[1].split("\n\n", 1)[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     return [row for row in rows if not set(row[0]) <= {"-"}]
 
 
 def test_the_table_of_presets_is_the_packages() -> None:
     """docs/spec/exact.md B.10, cell by cell, against spbfast/config/presets.json."""
-    head, *rows = table_below(ROOT / "docs/spec/exact.md", "### B.10")
+    head, *rows = table_below(ROOT / "docs/spec/exact.md", "### B.10 ")
     presets = {
         column: name
         for column in head[1:-1]
@@ -178,6 +179,12 @@ def test_functions_that_the_model_page_names_exist() -> None:
     known = {w for p in MODULES.values() for w in re.findall(r"^ *(?:def|class) (\w+)", read(p), re.M)}
     assert len(named) > 40
     assert sorted(named - known) == []
+
+
+def test_the_page_on_installing_names_every_extra() -> None:
+    extras = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    rows = table_below(ROOT / "docs" / "install.md", "# Install\n")[1:]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == set(extras)
 
 
 def test_every_page_of_the_manual_is_in_a_table_of_contents() -> None:
