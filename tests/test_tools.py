@@ -18,15 +18,8 @@ import xarray as xr
 
 import spbfast
 from spbfast import cli
-from spbfast.cli.doctor import (
-    BAD,
-    CAUTION,
-    GOOD,
-    check_directory,
-    check_installation,
-    repair_directory,
-    worst,
-)
+from spbfast.cli.doctor import BAD, CAUTION, GOOD, check_installation, worst
+from spbfast.cli.repair import check_directory, repair_directory
 from spbfast.config import load_config
 from spbfast.errors import ResultsError
 from spbfast.results.export import export_results, table

@@ -1,9 +1,9 @@
 """The command line: parse, call, print.
 
-One module per group of verbs; importing them here registers the verbs, and the order of the imports is
-the order of `--help`. Every command imports what it needs when it runs, so that `--help`, `validate` and
-`explain` start at once. Nothing is computed here. Errors meant for users are one line on stderr and an exit
-code; anything else is a bug of ours and says so.
+One module for each group of verbs. Importing them here registers the verbs, in the order that `--help` shows.
+A command imports what it needs when it runs, so that `--help`, `validate` and `explain` start at once.
+Nothing is computed here. An error meant for users is one line on stderr and an exit code; anything else is a
+bug of ours and says so.
 """
 
 from __future__ import annotations
@@ -14,32 +14,21 @@ import traceback
 
 from spbfast import __version__
 
-from spbfast.cli import running  # isort: skip
-from spbfast.cli import sweeping  # isort: skip
-from spbfast.cli import reading as results  # isort: skip
-from spbfast.cli import directories  # isort: skip
-from spbfast.cli import planning  # isort: skip
-from spbfast.cli import events as records  # isort: skip
-from spbfast.cli import proof  # isort: skip
-from spbfast.cli import configuration  # isort: skip
-from spbfast.cli import system  # isort: skip
+from spbfast.cli import (  # isort: skip
+    running,
+    sweeping,
+    reading,
+    directories,
+    planning,
+    events,
+    proof,
+    configuration,
+    system,
+)
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.errors import SpbfastError
 
-__all__ = [
-    "__version__",
-    "app",
-    "configuration",
-    "directories",
-    "main",
-    "planning",
-    "proof",
-    "records",
-    "results",
-    "running",
-    "sweeping",
-    "system",
-]
+VERBS = (running, sweeping, reading, directories, planning, events, proof, configuration, system)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from spbfast.config.job import Job
 
 
-@app.command()
-def records(
+@app.command("records")
+def records_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="written by `run -o FILE --records ...`")],
     kind: Annotated[
         list[str] | None, typer.Option("--kind", metavar="KIND", help="only this kind; may be repeated")

@@ -1,10 +1,11 @@
 """The verb that simulates one point.
 
-Owns `run`. Prints; computes nothing.
+Owns `run` and its summary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from spbfast.cli.events import wanted_records
 from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app
+from spbfast.text import text_table
 
 
 @app.command("run")
@@ -70,28 +72,30 @@ def _report_dropped(runs: Any) -> None:
 
 def _summary(dataset: Any) -> str:
     """Each quantity at the end of the run: least, median and greatest of the replicates."""
-    lines = [f"{'at the end of the run':<44} {'min':>14} {'median':>14} {'max':>14}"]
-    silent = 0
+    rows, silent = [], 0
+    for name, cell in _last_values(dataset):
+        if not cell.notnull().any():
+            continue
+        low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
+        if "." in name and low == high == 0:
+            silent += 1
+        else:
+            rows.append([name, *(f"{value:.10g}" for value in (low, mid, high))])
+    note = f"\n({silent} counters stayed at 0)" if silent else ""
+    return text_table(("at the end of the run", "min", "median", "max"), rows) + note
+
+
+def _last_values(dataset: Any) -> Iterator[tuple[str, Any]]:
+    """Scalars, last values of series, and counters one by one: name and values over replicates."""
     for name, var in dataset.data_vars.items():
         last = var.isel(time=-1) if "time" in var.dims else var
-        extra = [d for d in last.dims if d not in ("replicate", "counter")]
-        if extra or last.dtype.kind not in "iuf":
+        if not set(last.dims) <= {"replicate", "counter"} or last.dtype.kind not in "iuf":
             continue
-        rows = last.stack(row=[d for d in last.dims if d != "replicate"]) if last.ndim > 1 else last
-        cells = rows.transpose("row", ...) if "row" in rows.dims else [rows]
-        for cell in cells:
-            label = cell.coords["row"].item() if "row" in cell.coords else ()
-            shown = ".".join([str(name), *(str(part) for part in label)])
-            if not cell.notnull().any():
-                continue
-            low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
-            if label and low == high == 0:
-                silent += 1
-                continue
-            lines.append(f"{shown:<44} {low:>14.10g} {mid:>14.10g} {high:>14.10g}")
-    if silent:
-        lines.append(f"({silent} counters stayed at 0)")
-    return "\n".join(lines)
+        if "counter" not in last.dims:
+            yield str(name), last
+            continue
+        for counter in last["counter"].values.tolist():
+            yield f"{name}.{counter}", last.sel(counter=counter)
 
 
 def tell_caveats(dataset: Any) -> None:

@@ -1,4 +1,4 @@
-"""Verbs about this installation: compile the kernels, examine it, print versions.
+"""Verbs about this installation: compile the kernels, examine everything, print versions.
 
 Owns `warmup`, `doctor` and `version`.
 """
@@ -13,51 +13,53 @@ from typing import Annotated
 import typer
 
 from spbfast.cli.options import JsonOpt, app
+from spbfast.text import format_seconds
 
 EXIT_ENVIRONMENT = 5
 
 
-@app.command()
-def warmup() -> None:
+@app.command("warmup")
+def warmup_command() -> None:
     """Compile all kernels into the cache, so that the next run starts at once."""
-    from spbfast.model.engine import warmup as compile_all
+    from spbfast.model.engine import warmup
 
     typer.echo("compiling kernels (once per version) ...", err=True)
-    typer.echo(f"ready after {compile_all():.1f} s")
+    typer.echo(f"ready after {format_seconds(warmup())}")
 
 
-@app.command()
-def doctor(
+@app.command("doctor")
+def doctor_command(
     directory: Annotated[
         Path | None,
         typer.Argument(metavar="[DIR]", help="a results directory to examine too", show_default=False),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="set DIR right; needs that nothing runs there")
+        bool, typer.Option("--repair", help="set DIR right; no sweep may be running there")
     ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Examine installation, machine and a results directory; exit 5 if something is wrong."""
-    from spbfast.cli import doctor as examination
+    from spbfast.cli.doctor import BAD, check_installation, worst
+    from spbfast.cli.repair import check_directory, repair_directory
     from spbfast.errors import ConfigError
 
     if repair and directory is None:
         raise ConfigError("--repair needs a results directory: spbfast doctor DIR --repair")
     if repair and directory is not None:
-        for line in examination.repair_directory(directory) or ["nothing to repair"]:
+        for line in repair_directory(directory) or ["nothing to repair"]:
             typer.echo(line, err=as_json)
-    findings = list(examination.check_installation())
+    findings = list(check_installation())
     if directory is not None:
-        findings += examination.check_directory(directory)
+        findings += check_directory(directory)
     if as_json:
         typer.echo(json.dumps([asdict(f) for f in findings]))
     else:
         typer.echo("\n".join(map(str, findings)))
-    raise typer.Exit(EXIT_ENVIRONMENT if examination.worst(findings) == examination.BAD else 0)
+    raise typer.Exit(EXIT_ENVIRONMENT if worst(findings) == BAD else 0)
 
 
-@app.command()
-def version(as_json: JsonOpt = False) -> None:
+@app.command("version")
+def version_command(as_json: JsonOpt = False) -> None:
     """Print the versions of spbfast and of what its results depend on."""
     from spbfast.cli.doctor import versions
 

@@ -1,0 +1,196 @@
+"""Is a results directory in order, and what sets it right?
+
+Owns the directory's part of `spbfast doctor`, and its repair: the journal made anew from the shards,
+unreadable shards set aside, leftovers removed, results.nc written again. A repair holds the directory's lock
+and deletes nothing that a user wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spbfast.cli.doctor import BAD, CAUTION, GOOD, SPACE_MIN, Finding, check_netcdf, guarded
+from spbfast.errors import ConfigError, ResultsError
+from spbfast.text import format_bytes
+
+
+def check_directory(directory: str | Path) -> Iterator[Finding]:
+    """The file system under a results directory, and whether its parts agree; changes nothing.
+
+    Raises
+    ------
+    ResultsError
+        When it is not a results directory.
+    """
+    from spbfast.sweep.store.directory import Store
+
+    store = Store(directory)
+    store.manifest()
+    yield from guarded("file system", lambda: _file_system(store.dir))
+    yield from guarded("inputs", lambda: _inputs(store))
+    yield from guarded("shards", lambda: _shards(store))
+    yield from guarded("results.nc", lambda: _results(store))
+
+
+def _file_system(directory: Path) -> Iterator[Finding]:
+    if not os.access(directory, os.W_OK):
+        yield Finding(
+            "file system", CAUTION, f"{directory} is read-only for you; it can be read, not continued"
+        )
+        return
+    free = shutil.disk_usage(directory).free
+    level = GOOD if free > SPACE_MIN else BAD
+    yield Finding("file system", level, f"{format_bytes(free)} free", "" if level == GOOD else "make room")
+    with tempfile.TemporaryDirectory(prefix=".doctor-", suffix=".tmp", dir=directory) as scratch:
+        yield from _exclusive(Path(scratch))
+        yield from check_netcdf(Path(scratch))
+
+
+def _exclusive(directory: Path) -> Iterator[Finding]:
+    """What the lock of a directory rests on: exclusive creation and rename."""
+    probe = directory / "lock"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        os.rename(probe, directory / "grave")
+        if not probe.exists():
+            yield Finding("locks", GOOD, "exclusive creation and rename work")
+            return
+    yield Finding(
+        "locks", BAD, "exclusive creation does not work here", "use another file system for results"
+    )
+
+
+def _inputs(store: Any) -> Iterator[Finding]:
+    from spbfast.sweep.store.inputs import load_stored
+    from spbfast.sweep.store.pointtable import read_points
+
+    try:
+        job = load_stored(store.dir)
+        yield Finding("configuration", GOOD, f"{job.name}, can be continued: spbfast resume {store.dir}")
+    except (ResultsError, ConfigError) as error:
+        first = str(error).splitlines()[0]
+        yield Finding("configuration", CAUTION, first, "results can be read but not resumed from here")
+    points = read_points(store.points_path)
+    yield Finding("points", GOOD, f"{len(points.point_id)} points")
+
+
+def _shards(store: Any) -> Iterator[Finding]:
+    from spbfast.sweep.store.atomic import is_leftover
+    from spbfast.sweep.store.shards import read_shard
+
+    listed = {str(r["batch"]) for r in _journal_lines(store)}
+    paths = {p.stem: p for p in sorted(store.shards.glob("??/*.nc"))}
+    broken = []
+    for path in paths.values():
+        try:
+            read_shard(path, data=False)
+        except ResultsError:
+            broken.append(path)
+    repair = "spbfast doctor DIR --repair sets things right"
+    if broken:
+        text = f"{len(broken)} of {len(paths)} cannot be read, such as {broken[0].name}; their runs go again"
+        yield Finding("shards", BAD, text, repair)
+    else:
+        yield Finding("shards", GOOD, f"{len(paths)}, all readable")
+    gone, unknown = len(listed - set(paths)), len(set(paths) - listed)
+    if gone or unknown:
+        text = f"the journal names {gone} shards that are gone and lacks {unknown}"
+        yield Finding("journal", CAUTION, text, repair)
+    else:
+        yield Finding("journal", GOOD, f"{len(listed)} batches")
+    left = [p for p in store.dir.rglob(".*.tmp") if is_leftover(p)]
+    if left:
+        yield Finding("leftovers", CAUTION, f"{len(left)} unfinished files of drivers or workers", repair)
+    aside = list(store.shards.glob("??/*.unreadable"))
+    if aside:
+        yield Finding("set aside", CAUTION, f"{len(aside)} unreadable shards were set aside before")
+
+
+def _journal_lines(store: Any) -> Iterator[dict[str, Any]]:
+    """Whole lines of all journals, whether or not their shard is there."""
+    for path in sorted(store.dir.glob("journal*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                if isinstance(found, dict) and "batch" in found:
+                    yield found
+
+
+def _results(store: Any) -> Iterator[Finding]:
+    if not store.results_path.exists():
+        advice = "spbfast consolidate makes it"
+        yield Finding("results.nc", CAUTION, "is not there; shards are read instead", advice)
+        return
+    from spbfast.results.open import open_results
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with open_results(store.results_path, load=False) as ds:
+            text = f"{ds.sizes['point']} points x {ds.sizes['replicate']} replicates, "
+            text += f"{ds.attrs.get('n_failed', 0)} failed, {ds.attrs.get('n_missing', 0)} missing"
+    yield Finding("results.nc", GOOD, text)
+
+
+def repair_directory(directory: str | Path) -> list[str]:
+    """Set a results directory right; returns what was done, one line each.
+
+    Raises
+    ------
+    ResultsError
+        When it is not a results directory, a driver holds it, or it cannot be written.
+    """
+    from spbfast.sweep.store.atomic import remove_leftovers
+    from spbfast.sweep.store.consolidate import consolidate
+    from spbfast.sweep.store.directory import Store, quarantine
+    from spbfast.sweep.store.lock import DirectoryLock
+    from spbfast.sweep.store.shards import read_shard
+
+    store = Store(directory)
+    store.manifest()
+    done = []
+    with DirectoryLock(store.dir):
+        n = remove_leftovers(store.dir)
+        done += [f"removed {n} unfinished files"] if n else []
+        for path in sorted(store.shards.glob("??/*.nc")):
+            try:
+                read_shard(path, data=False)
+            except ResultsError:
+                quarantine(path)
+                done.append(f"set {path.name} aside as {path.with_suffix('.unreadable').name}")
+        done += _rebuild_journal(store)
+        consolidate(store.dir)
+        done.append(f"wrote {store.results_path}")
+    return done
+
+
+def _rebuild_journal(store: Any) -> list[str]:
+    """A journal with one line for every shard: what was known of it, or what it says itself."""
+    from spbfast.sweep.points.plan import Cell
+
+    known = {str(r["batch"]): r for r in store.receipts()}
+    shards = {p.stem for p in store.shards.glob("??/*.nc")}
+    lines = {str(r["batch"]) for r in _journal_lines(store)}
+    if lines == shards == set(known):
+        return []
+    for path in sorted(store.dir.glob("journal*.jsonl")):
+        kept = path.with_name(f"{path.name}.old")
+        n = 1
+        while kept.exists():
+            n += 1
+            kept = path.with_name(f"{path.name}.old{n}")
+        os.replace(path, kept)
+    for receipt in known.values():
+        cells = receipt.pop("cells")
+        store.append(receipt, map(Cell.parse, cells))
+    store.scan()
+    return [f"made the journal anew from {len(shards)} shards; the old one is kept beside it"]
