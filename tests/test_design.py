@@ -304,9 +304,8 @@ def test_drawn_values_that_do_not_go_together_have_the_place_of_their_range(tmp_
         "      actors.extent_buffers.total: {min: 1GB, max: 2GB}\n"
     )
     job = job_of(tmp_path, sweep)
-    validate_combinations(job)  # what is drawn is left to planning
     with pytest.raises(ConfigError) as caught:
-        make_plan(job, 1)
+        validate_combinations(job)
     (problem,) = caught.value.problems
     assert (problem.line, problem.path) == (8, "sweep.design.ranges.actors.extent_buffers.total")
     assert "of 20 combinations are invalid" in problem.message

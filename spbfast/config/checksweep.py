@@ -18,7 +18,7 @@ from spbfast.config import messages, rows
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.config.ranges import Interval, Range, read_range
 from spbfast.config.rows import PointsFile, RowTable
-from spbfast.config.scalars import coupled, judged_with, scalar_at
+from spbfast.config.scalars import judged_with, scalar_at
 from spbfast.config.tree import NO_SUCH_PLACE, YamlNode, lookup
 from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import Problem
@@ -65,7 +65,7 @@ def check_sweep(
     before = list(problems)
     if given and not one_point:
         _read_rows(parts, given[0], section.value[given[0]], confine, problems)
-    checker = _Checker(tree, problems, before, _joint_paths(section, parts.rows), None if one_point else main)
+    checker = _Checker(tree, problems, before, None if one_point else main)
     parts.swept |= checker.check_grid(_mapping(section, "grid"))
     if parts.rows is not None:
         checker.check_rows(parts.rows)
@@ -115,32 +115,18 @@ def _mapping(node: YamlNode | None, *keys: str) -> dict[str, YamlNode]:
     return node.value if node is not None and isinstance(node.value, dict) else {}
 
 
-def _joint_paths(section: YamlNode, table: RowTable | None) -> frozenset[str]:
-    """Swept keys whose values are judged together with those of another swept key."""
-    points = section.value.get("points")
-    listed = points.value if points is not None and isinstance(points.value, list) else []
-    mappings = [_mapping(section, "grid"), _mapping(section, "zip"), _mapping(section, "design", "ranges")]
-    mappings += [_mapping(row) for row in listed]
-    return coupled([*(path for m in mappings for path in m), *(table.columns if table else ())])
-
-
 class _Checker:
     """Checks of keys and of values one by one.
 
-    `known` are the file's own problems, which are not repeated; `joint` are the swept keys that are judged
-    together with others; `main` is the file that may not fix a swept key too.
+    `known` are the file's own problems, which are not repeated; `main` is the file that may not fix a swept
+    key too.
     """
 
     def __init__(
-        self,
-        tree: YamlNode,
-        problems: list[Problem],
-        known: Iterable[Problem],
-        joint: frozenset[str],
-        main: str | None,
+        self, tree: YamlNode, problems: list[Problem], known: Iterable[Problem], main: str | None
     ) -> None:
         self.tree = replace(tree, value={k: n for k, n in tree.value.items() if k != "sweep"})
-        self.problems, self.joint, self.main = problems, joint, main
+        self.problems, self.main = problems, main
         self.known = {(p.path, p.message) for p in known}
         self.seen: set[str] = set()
 
@@ -203,8 +189,7 @@ class _Checker:
                 message = f"the value {quote_value(plain)} appears twice"
                 self.problems.append(leaf.problem(shown, message))
             seen.add(repr(plain))
-        alone = judged_with(path) is not None and path not in self.joint
-        self._check_values(path, node.value, shown, node, in_full=alone)
+        self._check_values(path, node.value, shown, node)
 
     def check_rows(self, table: RowTable) -> None:
         """Every key of a table of rows and each of its different values, alone."""
@@ -212,8 +197,7 @@ class _Checker:
         # Where a row leaves a key out, the file's own value is meant.
         partly = {path for path in first if any(path not in row for row in table.rows)}
         for path in self.usable(table.shown, first, may_be_fixed=partly):
-            nodes = table.columns[path]
-            self._check_values(path, nodes, f"{table.shown}.{path}", None, in_full=len(nodes) == 1)
+            self._check_values(path, table.columns[path], f"{table.shown}.{path}", None)
 
     def check_baseline(self, values: Mapping[str, YamlNode], node: YamlNode) -> None:
         """The baseline's values, together."""
@@ -237,17 +221,17 @@ class _Checker:
             if isinstance(read, Interval):
                 leaves = [node.value["min"], node.value["max"]]
                 leaves += [replace(leaves[0], value=value) for value in read.at(PROBES)]
-            self._check_values(path, leaves, shown, node, in_full=True)
+            self._check_values(path, leaves, shown, node)
         return found
 
     # -- values --------------------------------------------------------------------------------------
 
     def _check_values(
-        self, path: str, nodes: Iterable[YamlNode], shown: str, holder: YamlNode | None, *, in_full: bool
+        self, path: str, nodes: Iterable[YamlNode], shown: str, holder: YamlNode | None
     ) -> None:
-        """Each value of one key, alone; `in_full` means in the scenario, even if its type accepts it."""
+        """Each value of one key, alone: for a number or switch its type decides."""
         scalar = scalar_at(self.tree, path)
-        if in_full or (scalar is not None and scalar.kind is str):  # a text may be the name of a preset
+        if scalar is not None and scalar.kind is str:  # it may be the name of a preset
             scalar = None
         for node in nodes:
             if scalar is not None and scalar.problem(node.plain()) is None:
@@ -279,21 +263,10 @@ class _Checker:
             if (problem.path, problem.message) in self.known:
                 continue
             unknown |= problem.message.startswith("unknown key") or NO_SUCH_PLACE in problem.message
-            if not unknown and self._may_go_with_others(problem, leaves):
+            if not unknown and _is_judged_later(problem, leaves):
                 continue
             self.problems.append(self._relocated(problem, leaves, shown, holder, unknown))
         return unknown
-
-    def _may_go_with_others(self, problem: Problem, leaves: Mapping[str, YamlNode]) -> bool:
-        """Whether a value that is wrong beside the file's own may be right beside other swept ones."""
-        if len(leaves) != 1:
-            return False
-        ((path, leaf),) = leaves.items()
-        if path not in self.joint:
-            return False
-        scalar = scalar_at(self.tree, path)
-        own = problem.path == path or problem.path.startswith(f"{path}.")
-        return not own or (scalar is not None and scalar.problem(leaf.plain()) is None)
 
     def _relocated(
         self, problem: Problem, leaves: Mapping[str, YamlNode], shown: str, holder: YamlNode, unknown: bool
@@ -312,3 +285,10 @@ class _Checker:
         if problem.file == leaf.source.name and (problem.line, problem.col) in inside:
             return replace(problem, path=path)
         return leaf.problem(path, problem.message)
+
+
+def _is_judged_later(problem: Problem, leaves: Mapping[str, YamlNode]) -> bool:
+    """Whether a lone value conflicts with another key, which planning judges with all other values."""
+    path = next(iter(leaves))
+    own = problem.path == path or problem.path.startswith(f"{path}.")
+    return len(leaves) == 1 and judged_with(path) is not None and not own

@@ -6,8 +6,6 @@ judged together. Never reads files.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
@@ -103,10 +101,3 @@ def judged_with(path: str) -> str | None:
     if section in FREE:
         return None
     return "boot" if section in TOGETHER else section
-
-
-def coupled(paths: Iterable[str]) -> frozenset[str]:
-    """Those of the swept keys that are judged together with another one of them."""
-    groups = [(path, judged_with(path)) for path in dict.fromkeys(paths)]
-    count = Counter(group for _, group in groups)
-    return frozenset(path for path, group in groups if group is not None and count[group] > 1)

@@ -16,7 +16,7 @@ from spbfast.config.job import Job
 from spbfast.config.scalars import judged_with
 from spbfast.config.tree import YamlNode
 from spbfast.errors import ConfigError, Problem
-from spbfast.sweep.points.design import DesignPoint, build_design
+from spbfast.sweep.points.design import DesignPoint, build_design, can_sample
 from spbfast.sweep.points.identity import Resolver
 from spbfast.text import quote_value
 
@@ -43,8 +43,7 @@ def validate_combinations(job: Job) -> None:
     ConfigError
         With every problem found, as planning would raise it.
     """
-    drawn = job.sweep is not None and job.sweep.design is not None
-    if job.has_combinations and not drawn and job.nr_points <= VALIDATED_MAX:
+    if job.has_combinations and job.nr_points <= VALIDATED_MAX and can_sample(job):
         judge_combinations(Resolver(job), build_design(job))
 
 
@@ -105,8 +104,10 @@ def _located(job: Job, part: Mapping[str, Any], row: int, problem: Problem) -> P
     others = others[:SHOWN_VALUES]
     if owner is not None:
         section = "design.ranges" if owner in job.ranges else "grid"
-        together = f" together with {', '.join(others)}" if others else ""
-        message = f"{quote_value(part[owner])}{together} gives {what}"
+        if others:
+            message = f"{quote_value(part[owner])} together with {', '.join(others)} gives {what}"
+        else:
+            message = problem.message if problem.path == owner else f"gives {what}"
         return _written(job.swept_nodes[owner], part[owner]).problem(f"sweep.{section}.{owner}", message)
     if job.rows is not None:
         return job.rows.problem(row, f"{', '.join(others)} gives {what}")

@@ -11,12 +11,15 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from spbfast.config.job import Job
 from spbfast.errors import ConfigError
+
+SALIB_KINDS = ("saltelli", "morris")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ def _rows(job: Job) -> list[dict[str, Any]] | None:
     return [{path: row[path] for path in paths if path in row} for row in job.rows.rows]
 
 
+def can_sample(job: Job) -> bool:
+    """Whether what the job's design needs is installed."""
+    design = job.sweep.design if job.sweep is not None else None
+    return design is None or design.kind not in SALIB_KINDS or find_spec("SALib") is not None
+
+
 def sample_unit(design: Any, d: int) -> np.ndarray:
     """The rows of a design in [0, 1]^d, the same for the same kind, samples, seed and d.
 
@@ -90,7 +99,7 @@ def sample_unit(design: Any, d: int) -> np.ndarray:
     """
     if design.kind == "random":
         return np.random.default_rng(design.seed).random((design.samples, d))
-    if design.kind in ("saltelli", "morris"):
+    if design.kind in SALIB_KINDS:
         return _salib_sample(design, d)
     from scipy.stats import qmc
 
