@@ -7,6 +7,7 @@ supplies every key that a configuration leaves out. The fields below say what ea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -206,10 +207,10 @@ def long_form(root: YamlNode) -> YamlNode:
     return replace(root, value={**root.value, "policy": node})
 
 
-def resolve(node: YamlNode, problems: list[Problem]) -> YamlNode:
+def resolve(node: YamlNode, problems: list[Problem], own: Sequence[str] = ()) -> YamlNode:
     """The complete policy: the preset's keys underneath those that are given.
 
-    An unknown preset is appended to `problems`.
+    An unknown preset is appended to `problems`; `own` names those that the file defines.
     """
     if not isinstance(node.value, dict):
         return node
@@ -217,7 +218,7 @@ def resolve(node: YamlNode, problems: list[Problem]) -> YamlNode:
     name = presets.DEFAULT
     if (chosen := keys.get("preset")) is not None:
         try:
-            name = presets.canonical_name(str(chosen.plain()))
+            name = presets.canonical_name(str(chosen.plain()), own)
         except ValueError as error:
             problems.append(chosen.problem("policy.preset", str(error)))
     keys["preset"] = replace(chosen or node, value=name, whole=False)

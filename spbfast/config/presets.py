@@ -9,13 +9,14 @@ is version 2. Presets that a configuration defines itself are in userpresets.py.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from spbfast.text import suggest
 
 ALIASES = {"v1": "v1@45"}
 DEFAULT = "v1@30"
@@ -48,30 +49,29 @@ def preset_names() -> list[str]:
     return [n for name in ladder() for n in (name, short.get(name)) if n]
 
 
-def canonical_name(name: str) -> str:
+def canonical_name(name: str, own: Sequence[str] = ()) -> str:
     """The preset that `name` means: ``v1_30`` and ``v1@30`` are one, ``v1`` is ``v1@45``.
 
     Raises
     ------
     ValueError
-        For an unknown name; the message suggests the nearest one.
+        For an unknown name; the message suggests the nearest one, `own` names included.
     """
     known = name.replace("_", "@")
     known = ALIASES.get(known, known)
     if known in _steps():
         return known
-    raise ValueError(f"unknown preset {name!r}{_hint(known.lower())} (presets: {', '.join(preset_names())})")
+    names = [*preset_names(), *own]
+    hint = suggest(name, own) or _nearest_step(known.lower()) or suggest(known.lower(), names, 0.7)
+    raise ValueError(f"unknown preset {name!r}{hint} (presets: {', '.join(names)})")
 
 
-def _hint(name: str) -> str:
-    """The step that a patch number between two steps belongs to, else the nearest spelling."""
-    if (number := re.fullmatch(r"v1@([0-9]+)", name)) is not None:
-        steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
-        return (
-            f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
-        )
-    near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _nearest_step(name: str) -> str:
+    """The step that a patch number between two steps belongs to."""
+    if (number := re.fullmatch(r"v1@([0-9]+)", name)) is None:
+        return ""
+    steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
+    return f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
 
 
 def flat_values(name: str) -> dict[str, Any]:

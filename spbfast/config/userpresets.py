@@ -16,7 +16,6 @@ from spbfast.config import presets
 from spbfast.config.policy import long_form
 from spbfast.config.tree import YamlNode, merge
 from spbfast.errors import Problem
-from spbfast.text import suggest
 
 Nodes = dict[str, YamlNode]
 Validate = Callable[[YamlNode, list[Problem]], Any]
@@ -25,14 +24,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,79}")
 
 def expand_own_preset(tree: YamlNode, problems: list[Problem]) -> YamlNode:
     """The tree with a policy that names one of the file's own presets written out over a built-in one."""
-    own, written = _own(tree), tree.value.get("policy")
+    own, written = own_presets(tree), tree.value.get("policy")
     if not own or written is None or not isinstance(written.value, dict):
         return tree
     chosen = written.value.get("preset")
-    if chosen is None or not isinstance(chosen.value, str):
+    if chosen is None or not isinstance(chosen.value, str) or chosen.value not in own:
         return tree
-    if chosen.value not in own:
-        return _unless_misspelt(tree, written, chosen, own, problems)
     below = _written_out(chosen.value, own, (), problems)
     given = {key: node for key, node in written.value.items() if key != "preset"}
     full = merge(below, replace(written, value=given, whole=False))
@@ -53,7 +50,7 @@ def check_own_presets(tree: YamlNode, problems: list[Problem], validate_tree: Va
     """
     known = {(p.path, p.message) for p in problems}
     rest = {key: node for key, node in tree.value.items() if key != "sweep"}
-    for name, node in _own(tree).items():
+    for name, node in own_presets(tree).items():
         path = f"presets.{name}"
         if message := _wrong_name(name):
             problems.append(node.problem(path, message, at_key=True))
@@ -71,7 +68,8 @@ def check_own_presets(tree: YamlNode, problems: list[Problem], validate_tree: Va
                 problems.append(replace(problem, path=path + problem.path.removeprefix("policy")))
 
 
-def _own(tree: YamlNode) -> Nodes:
+def own_presets(tree: YamlNode) -> Nodes:
+    """The section `presets` of a file, empty if there is none."""
     section = tree.value.get("presets") if isinstance(tree.value, dict) else None
     return section.value if section is not None and isinstance(section.value, dict) else {}
 
@@ -84,21 +82,6 @@ def _wrong_name(name: str) -> str:
             return ""
         return "a preset's name may hold only letters, digits and '._@+=-', 80 characters at most"
     return f"{name!r} is a built-in preset; choose another name"
-
-
-def _unless_misspelt(
-    tree: YamlNode, policy: YamlNode, chosen: YamlNode, own: Nodes, problems: list[Problem]
-) -> YamlNode:
-    """Report a name that is not a built-in preset but nearly one of the file's own."""
-    name = str(chosen.value)
-    try:
-        presets.canonical_name(name)
-    except ValueError:
-        if hint := suggest(name, list(own)):
-            problems.append(chosen.problem("policy.preset", f"unknown preset {name!r}{hint}"))
-            keys = {key: node for key, node in policy.value.items() if key != "preset"}
-            return replace(tree, value={**tree.value, "policy": replace(policy, value=keys)})
-    return tree
 
 
 def _written_out(name: str, own: Nodes, seen: tuple[str, ...], problems: list[Problem]) -> YamlNode:

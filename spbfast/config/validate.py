@@ -24,9 +24,12 @@ from spbfast.text import quote_value
 def validate_tree(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
     """The file's model, or None if anything is wrong with it, which is then appended to `problems`."""
     before = len(problems)
+    own = userpresets.own_presets(tree)
     tree = userpresets.expand_own_preset(tree, problems)
     written = tree.value.get("policy")
-    chosen = policy.resolve(written if written is not None else YamlNode({}, tree.source, 1, 1), problems)
+    chosen = policy.resolve(
+        written if written is not None else YamlNode({}, tree.source, 1, 1), problems, list(own)
+    )
     full = replace(tree, value={**tree.value, "policy": chosen})
     try:
         file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
