@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from spbfast.config.job import Job
@@ -24,15 +24,6 @@ SHOWN_VALUES = 4
 PROBLEMS_MAX = 20
 # Above this, `validate` leaves it to planning: a combination takes about half a millisecond.
 VALIDATED_MAX = 10_000
-
-
-@dataclass
-class _Finding:
-    """A problem at its place, and in how many combinations of its keys it occurs."""
-
-    problem: Problem
-    group: str
-    times: int = 0
 
 
 def validate_combinations(job: Job) -> None:
@@ -55,7 +46,7 @@ def judge_combinations(resolver: Resolver, points: Sequence[DesignPoint]) -> Non
     ConfigError
         With each different problem once, at the last of its values, and how often it occurs.
     """
-    found: dict[tuple[str, str], _Finding] = {}
+    found: dict[tuple[str, str, str], list[Problem]] = {}
     judged: set[str] = set()
     total: Counter[str] = Counter()
     for point in points:
@@ -67,12 +58,12 @@ def judge_combinations(resolver: Resolver, points: Sequence[DesignPoint]) -> Non
             group = judged_with(next(iter(part))) or ""
             total[group] += not point.baseline
             for problem in _problems(resolver, part, point.row):
-                head = _head(resolver.job, problem)
-                found.setdefault(head, _Finding(problem, group)).times += 1
+                found.setdefault((group, *_head(resolver.job, problem)), []).append(problem)
         if len(found) > PROBLEMS_MAX:
             break
     if found:
-        raise ConfigError(sorted((_counted(f, total) for f in found.values()), key=lambda p: (p.line, p.col)))
+        problems = [_counted(same, total[group]) for (group, *_), same in found.items()]
+        raise ConfigError(sorted(problems, key=lambda p: (p.line, p.col)))
 
 
 def _head(job: Job, problem: Problem) -> tuple[str, str]:
@@ -81,11 +72,12 @@ def _head(job: Job, problem: Problem) -> tuple[str, str]:
     return problem.path, "" if drawn else problem.message.split(" gives ")[0].split("=")[0]
 
 
-def _counted(finding: _Finding, total: Mapping[str, int]) -> Problem:
-    if finding.times == 1:
-        return finding.problem
-    more = f" ({finding.times} of {total[finding.group]} combinations are invalid)"
-    return replace(finding.problem, message=finding.problem.message + more)
+def _counted(same: Sequence[Problem], total: int) -> Problem:
+    """The first of some problems with how many of all combinations have one."""
+    if len(same) == 1:
+        return same[0]
+    more = f" ({len(same)} of {total} combinations are invalid)"
+    return replace(same[0], message=same[0].message + more)
 
 
 def _problems(resolver: Resolver, part: Mapping[str, Any], row: int) -> list[Problem]:

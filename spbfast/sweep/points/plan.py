@@ -147,7 +147,7 @@ class Plan:
     def memory_key(self, index: int) -> str:
         """Equal for points whose runs need the same memory: neither policy nor duration changes that."""
         values = self.points[index].values.items()
-        return repr([v for path, v in values if split_path(path)[0] not in ("policy", "duration")])
+        return repr([(path, v) for path, v in values if split_path(path)[0] not in ("policy", "duration")])
 
     def sizing_scenarios(self) -> list[Scenario]:
         """Scenarios whose need of memory covers the plan's.
