@@ -1,6 +1,6 @@
 """The verb that prints event records.
 
-Owns `records`, and what `run --records` asks for. Reads files only.
+Owns `records`, and the reading of the option `run --records`. Reads files only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Runs of one scenario as one dataset.
+"""The runs of one scenario as one dataset.
 
-Owns nothing but the shape (replicate, and what the registry says behind it); engine.py makes the runs.
+Owns its shape: replicate first, then the dimensions that the registry gives each variable. The runs come from
+model/engine.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """What is needed of an engine's ReplicateResult."""
+    """The part of an engine's ReplicateResult that a dataset needs."""
 
     @property
     def data(self) -> Mapping[str, np.ndarray]:

@@ -1,7 +1,7 @@
-"""The registry of everything a simulation may output.
+"""The registry of everything that a simulation can output.
 
-Owns names, dimensions, types, units, words and the direction that counts as better. A variable exists for
-the rest of the package (shards, results.nc, report) once it has a row here: nothing else lists names.
+Owns names, dimensions, types, units, descriptions and the direction that counts as better. A variable exists
+for the rest of the package (shards, results.nc, report) once it has a row here; no other place lists names.
 Dimensions are those of one run; sweeps put `point` and `replicate` in front. The labels along `counter`,
 `migratetype` and `order` come with the data. Never touches simulation state or files.
 """

@@ -1,7 +1,7 @@
 """What a reader of results should know before trusting them.
 
-Owns the words for runs that came to an end and yet left something out. Reads counters of a dataset, decides
-nothing about it.
+Owns the words about runs that ended normally and yet left something out. Reads counters of a dataset and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ POOL_FULL = "slab_objects_full"
 
 
 def caveats(ds: xr.Dataset) -> list[str]:
-    """Sentences about what runs left out; none for most results.
+    """Sentences about what runs left out; most results have none.
 
     Parameters
     ----------
@@ -30,6 +30,6 @@ def caveats(ds: xr.Dataset) -> list[str]:
     if not full:
         return []
     return [
-        f"in {full} of {ended} runs the slab caches had no room for all that was to grow: up to "
+        f"in {full} of {ended} runs the slab caches had no room for everything that should have grown: up to "
         f"{int(left_out.max()):,} inodes were left out (counter {POOL_FULL}); raise slab.objects_max"
     ]

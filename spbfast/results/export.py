@@ -1,7 +1,7 @@
 """Results in other forms: zarr for clusters and clouds, CSV and Parquet for tables.
 
-Owns `spbfast export`. Reads through open_results and writes one new file or directory, whole or not at all;
-what exists is never overwritten.
+Owns `spbfast export`. Reads through open_results and writes one new file or directory, whole or not at all.
+Nothing that exists is overwritten.
 """
 
 from __future__ import annotations

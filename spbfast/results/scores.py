@@ -1,7 +1,7 @@
-"""How fragmented free memory is: the four scores that different communities read, from free blocks by order.
+"""How fragmented free memory is: four scores in use in different communities, from free blocks by order.
 
-Owns the formulas, as plain functions of an array whose last axis is the order, and one that adds all four to
-a dataset. Needs neither a machine nor a run: the counts may come from a Zone, a dataset or /proc/buddyinfo.
+Owns the formulas, as plain functions of an array whose last axis is the order, and one that applies all four
+to a dataset. Needs neither a machine nor a run: counts can come from a Zone, a dataset or /proc/buddyinfo.
 The first two are ratios of counts; the third and fourth use the kernel's whole-number arithmetic, so that
 they equal what a kernel prints.
 """

@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page per results directory.
 
-build.py gathers what the page shows, figures.py draws it, templates/page.html lays it out. Everything that
-comes from users is escaped; nothing is loaded from the network.
+page.py gathers what the page shows, tables.py and measures.py have its numbers, figures.py its pictures,
+templates/page.html its layout. All that comes from users is escaped; nothing is loaded from the network.
 """
 
 from __future__ import annotations

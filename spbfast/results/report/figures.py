@@ -1,7 +1,7 @@
 """Figures of the report as inline SVG.
 
-Owns which panels there are and the step from a figure to markup that holds no address and no script.
-Drawing itself is plots.py. Panels whose variable was not recorded are left out.
+Owns the choice of panels, and the step from a figure to markup without addresses or scripts. The drawing is
+in results/plots.py. Panels whose variable was not recorded are left out.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ def _as_memory(ds: xr.Dataset, name: str) -> Panel:
     return da, unit / size, f"{title} ({label})"
 
 
-def superpageblocks(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+def superpageblock_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Tainted, clean and empty superpageblocks."""
     return panels(ds, SUPERPAGEBLOCKS, styles, "spb")
 
 
-def contiguity(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
-    """1 GiB pages to be had."""
+def contiguity_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+    """1 GiB pages that are free or obtainable."""
     return panels(ds, CONTIGUITY, styles, "contig")
 
 
-def causes(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+def cause_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Taints, un-taints and stale taint over time; "" where nothing was ever tainted."""
     if "vmstat" not in ds.data_vars or "spb_tainted_by_stale_bits" not in ds.data_vars:
         return ""
@@ -123,14 +123,14 @@ def causes(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     return panels(own, ("taints", "untaints", "spb_tainted_by_stale_bits"), styles, "causes", prepare)
 
 
-def memory(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+def memory_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Slab, reclaimable objects and free memory."""
     first = ("slab_pages", "slab_cached_bytes", "free_pages")
     second = ("free_pages_stranded_in_tainted", "pagecache_pages", "pcp_pages")
     return panels(ds, first, styles, "mem1", _as_memory) + panels(ds, second, styles, "mem2", _as_memory)
 
 
-def differences(table: xr.Dataset, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:
+def difference_plot(table: xr.Dataset, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:
     """Dots and intervals of a comparison."""
     drawn = {i: str(style["color"]) for i, style in styles.items()}
     colors = [drawn.get(int(p), NOT_DRAWN) for p in table["point"].values]

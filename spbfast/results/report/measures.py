@@ -1,4 +1,4 @@
-"""Tables of the report about causes: who tainted and un-tainted, how far searches go, what shrinking gives.
+"""Tables of the report about causes: what tainted and un-tainted, how far searches go, what shrinking gains.
 
 Owns which counters stand together and what is derived from them. A table whose counters never moved is left
 out. Takes datasets, returns plain values for the template.
@@ -14,7 +14,6 @@ import xarray as xr
 from spbfast.results.analysis import at_time
 from spbfast.results.report.tables import number
 
-GIB_PAGES = 1 << 18
 REQUESTED = ("unmovable", "movable", "reclaimable")
 
 
@@ -28,7 +27,7 @@ def finals(ds: xr.Dataset, shown: list[int]) -> dict[str, np.ndarray]:
 
 
 def _rows(found: dict[str, np.ndarray], names: list[str], prefix: str) -> list[dict[str, Any]]:
-    """Counters that moved, named without their common beginning."""
+    """Counters that moved, without the beginning that their names share."""
     rows = []
     for name in names:
         if found[name].any():
@@ -37,8 +36,8 @@ def _rows(found: dict[str, np.ndarray], names: list[str], prefix: str) -> list[d
     return rows
 
 
-def causes(found: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Taints by what served the request, un-taints by who freed the last page."""
+def cause_tables(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Taints by what served the request, un-taints by what freed the last page."""
     callers = ("taints_by_atomic", "taints_by_optional", "taints_by_blocking")
     named = ("taints_pcp_recycle", "taints_boot", *callers)
     rungs = [n for n in found if n.startswith("taints_") and n not in named]
@@ -108,12 +107,12 @@ def sticky(ds: xr.Dataset, shown: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def tables(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
-    """Everything of this module for the page."""
+def measure_tables(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
+    """All tables of this module."""
     found = finals(ds, shown)
     return {
         "head": [labels[i] for i in shown],
-        "causes": causes(found),
+        "causes": cause_tables(found),
         "visits": visits(found),
         "shrink": shrink_runs(found),
         "sticky": sticky(ds, shown),

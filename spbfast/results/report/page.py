@@ -41,21 +41,21 @@ def _content(figures: Any, store: Store, ds: Any, manifest: dict[str, Any]) -> d
         "title": manifest["name"],
         "shown": [{"label": labels[i], **_swatch(styles[i])} for i in shown],
         "hidden": ds.sizes["point"] - len(shown),
-        "headline": tables.headline(ds, labels, paired),
-        "sentence": tables.sentence(ds, labels, paired),
+        "headline": tables.headline(ds, labels),
+        "sentence": tables.sentence(labels, paired),
         "counts": _counts(ds),
         "caveats": caveats(ds),
         "failures": failures(store, ds, labels),
         "max_failures": MAX_FAILURES,
         "figures": {
-            "spb": figures.superpageblocks(ds, styles),
-            "contig": figures.contiguity(ds, styles),
-            "causes": figures.causes(ds, styles),
-            "memory": figures.memory(ds, styles),
+            "spb": figures.superpageblock_panels(ds, styles),
+            "contig": figures.contiguity_panels(ds, styles),
+            "causes": figures.cause_panels(ds, styles),
+            "memory": figures.memory_panels(ds, styles),
             "diff": _difference_figure(figures, paired, labels, styles),
         },
         "paired": tables.paired_rows(ds, labels, paired),
-        "measures": measures.tables(ds, labels, shown),
+        "measures": measures.measure_tables(ds, labels, shown),
         "counters": tables.counter_table(ds, labels, shown),
         "points": tables.point_rows(ds, labels),
         "throughput": tables.throughput(ds, labels),
@@ -161,7 +161,7 @@ def _difference_figure(
     if len(usable) == 0:
         return ""
     table = table.isel(point=usable)
-    return str(figures.differences(table, [labels[int(p)] for p in table["point"].values], styles))
+    return str(figures.difference_plot(table, [labels[int(p)] for p in table["point"].values], styles))
 
 
 def failures(store: Store, ds: xr.Dataset, labels: list[str]) -> list[dict[str, Any]]:

@@ -39,11 +39,11 @@ def _range(values: np.ndarray, divisor: float = 1) -> str:
 
 
 def number(x: float, digits: int | None = None) -> str:
-    """A number for people: `digits` decimals, or as many as it needs up to three figures."""
+    """A number with a typographic minus."""
     return format_number(x, digits).replace("-", "\N{MINUS SIGN}")
 
 
-def headline(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> list[dict[str, str]]:
+def headline(ds: xr.Dataset, labels: list[str]) -> list[dict[str, str]]:
     """The headline metrics at the end of the run: what they mean, the baseline, the range of the others."""
     base = np.flatnonzero(ds["is_baseline"].values)[:1].tolist()
     rows = []
@@ -71,7 +71,7 @@ def headline(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -
     return rows
 
 
-def sentence(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> str:
+def sentence(labels: list[str], paired: dict[str, xr.Dataset]) -> str:
     """The finding in one sentence, or why there is none."""
     table = paired.get("tainted_end")
     if table is None:
@@ -174,33 +174,32 @@ def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
 def throughput(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
     """How fast the runs were, and which were slowest."""
     ok = ds["status"].values == OK
-    wall, events = ds["wall_time"].values, ds["events"].astype("f8").values
-    boot = np.nan_to_num(ds["boot_time"].values)
     if not ok.any():
         return {}
+    wall, events = ds["wall_time"].values, ds["events"].astype("f8").values
+    boot = np.nan_to_num(ds["boot_time"].values)
     running = np.maximum(wall - boot, 1e-9)
-    seconds = float(ds["time"].max()) if "time" in ds.coords else 0.0
-    order = np.argsort(np.where(ok, wall, -1), axis=None)[::-1][:3]
-    slowest = [np.unravel_index(k, wall.shape) for k in order.tolist()]
+    rate = float(np.median((events / running)[ok]))
     facts = [
         ("runs", f"{int(ok.sum())}"),
         ("page events in all", f"{events[ok].sum():,.0f}"),
-        (
-            "page events per second of one run, boot left out",
-            f"{np.median((events / running)[ok]):,.0f} (median)",
-        ),
+        ("page events per second of one run, without boot", f"{rate:,.0f} (median)"),
         ("time of one run", f"{format_seconds(float(np.median(wall[ok])))} (median)"),
-        ("boot phase of it", f"{format_seconds(float(np.median(boot[ok])))} (median)"),
+        ("its boot phase", f"{format_seconds(float(np.median(boot[ok])))} (median)"),
         ("computing time in all", format_seconds(float(wall[ok].sum()))),
     ]
-    if seconds > 0:
-        ratio = float(np.median(seconds / running[ok]))
-        facts.insert(3, ("simulated seconds per second, boot left out", f"{number(ratio)} (median)"))
-    return {
-        "facts": facts,
-        "slowest": [
-            f"{labels[int(i)]}, replicate {int(r)}: {format_seconds(float(wall[i, r]))}"
-            for i, r in slowest
-            if ok[i, r]
-        ],
-    }
+    if (seconds := float(ds["time"].max()) if "time" in ds.coords else 0.0) > 0:
+        ratio = number(float(np.median(seconds / running[ok])))
+        facts.insert(3, ("simulated seconds per second, without boot", f"{ratio} (median)"))
+    return {"facts": facts, "slowest": _slowest(wall, ok, labels)}
+
+
+def _slowest(wall: np.ndarray, ok: np.ndarray, labels: list[str]) -> list[str]:
+    """The three runs that took longest."""
+    order = np.argsort(np.where(ok, wall, -1), axis=None)[::-1][:3]
+    cells = [np.unravel_index(k, wall.shape) for k in order.tolist()]
+    return [
+        f"{labels[int(i)]}, replicate {int(r)}: {format_seconds(float(wall[i, r]))}"
+        for i, r in cells
+        if ok[i, r]
+    ]
