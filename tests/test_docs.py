@@ -14,6 +14,7 @@ from experiments import flagship_figure, flagship_page
 from spbfast.cli import app
 from spbfast.config import load_config
 from spbfast.config.presets import flat_values, ladder
+from spbfast.config.schema import key_docs
 from tests import rooms
 from tests.imports import MODULES
 from tests.markdown_tools import (
@@ -170,6 +171,17 @@ def test_files_that_a_page_names_exist(path: Path) -> None:
     assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
     bare = set(re.findall(r"(?<![\w/.*-])[a-z_]+\.py\b", text)) - {"my.py"}
     assert sorted(bare - {path.name for path in SOURCES}) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_keys_that_a_page_names_exist(path: Path) -> None:
+    """`policy.slab_shrink` in a page is a key of configurations."""
+    keys = {doc.path for doc in key_docs()}
+    sections = "|".join(sorted({key.split(".")[0] for key in keys if "." in key} - {"sweep", "actors"}))
+    text = [t.content for t in tokens(path) if t.type == "code_inline"]
+    named = {n for code in text for n in re.findall(rf"^(?:{sections})\.[a-z_0-9.]+$", code)}
+    added = {"policy.borrow_largest"}  # by docs/howto/policy-switch.md
+    assert sorted(n for n in named - keys - added if not (ROOT / "spbfast" / n).exists()) == []
 
 
 def test_functions_that_the_model_page_names_exist() -> None:
