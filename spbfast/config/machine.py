@@ -19,24 +19,17 @@ from spbfast.config.units import Duration, Size, format_size, parse_size
 BLOCK = 4 << 20  # the biggest buddy, 4 MiB
 
 
-def _auto_or(parse: Any, what: str) -> Any:
-    def check(value: Any) -> Any:
-        return value if isinstance(value, str) and value == "auto" else parse(value, what)
-
-    return BeforeValidator(check)
-
-
-def _size_or_hint(value: Any, what: str) -> int:
+def _auto_or_size(value: Any) -> Any:
     try:
-        return parse_size(value)
+        return value if value == "auto" else parse_size(value)
     except ValueError as error:
-        raise ValueError(f"{error} (or 'auto': {what})") from None
+        raise ValueError(f"{error} (or 'auto': the mainline formula)") from None
 
 
-def _pages_or_hint(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"must be 'auto' ({what}) or a whole number of pages >= 1, got {value!r}")
-    return value
+def _auto_or_pages(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"must be 'auto' (the mainline formula) or a whole number of pages >= 1, got {value!r}")
 
 
 def _rounds(value: Any) -> Any:
@@ -47,8 +40,8 @@ def _rounds(value: Any) -> Any:
 
 _AUTO_PAGES = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
 _AUTO_SIZE = WithJsonSchema({"type": "string", "examples": ["auto", "64MiB"]})
-AutoOrPages = Annotated[int | str, _auto_or(_pages_or_hint, "the mainline formula"), _AUTO_PAGES]
-AutoOrSize = Annotated[int | str, _auto_or(_size_or_hint, "the mainline formula"), _AUTO_SIZE]
+AutoOrPages = Annotated[int | str, BeforeValidator(_auto_or_pages), _AUTO_PAGES]
+AutoOrSize = Annotated[int | str, BeforeValidator(_auto_or_size), _AUTO_SIZE]
 Rounds = Annotated[
     int | str,
     BeforeValidator(_rounds),

@@ -72,27 +72,25 @@ def checked_bytes(value: str | SupportsIndex, name: str) -> int:
 
 def checked_pcp(given: PcpConf | Mapping[str, int] | None) -> PcpConf | None:
     """Tunables of per-CPU lists."""
-    if given is None or isinstance(given, PcpConf):
-        conf = given
-    elif not isinstance(given, Mapping):
-        raise ZoneError(f"pcp must be a mapping such as {{'batch': 63, 'high': 378}}, got {given!r}")
-    else:
-        unknown = sorted(set(given) - _PCP_KEYS)
-        if unknown:
-            raise ZoneError(f"pcp has no {unknown[0]!r}; it has {', '.join(sorted(_PCP_KEYS))}")
-        if "batch" not in given or not {"high", "high_min"} & set(given):
-            raise ZoneError("pcp needs batch, and high or high_min and high_max, in pages")
-        low = checked_integer(given.get("high_min", given.get("high", 0)), "pcp.high_min")
-        high = checked_integer(given.get("high_max", given.get("high", low)), "pcp.high_max")
-        conf = PcpConf(
-            checked_integer(given["batch"], "pcp.batch"),
-            low,
-            high,
-            checked_integer(given.get("flags", 0), "pcp.flags"),
-        )
-    if conf is not None and (conf.batch < 1 or not 0 <= conf.high_min <= conf.high_max or conf.flags & ~3):
+    if given is None:
+        return None
+    conf = given if isinstance(given, PcpConf) else _pcp_from_mapping(given)
+    if conf.batch < 1 or not 0 <= conf.high_min <= conf.high_max or conf.flags & ~3:
         raise ZoneError(f"pcp needs batch >= 1 and 0 <= high_min <= high_max, got {conf}")
     return conf
+
+
+def _pcp_from_mapping(given: Mapping[str, int]) -> PcpConf:
+    if not isinstance(given, Mapping):
+        raise ZoneError(f"pcp must be a mapping such as {{'batch': 63, 'high': 378}}, got {given!r}")
+    if unknown := sorted(set(given) - _PCP_KEYS):
+        raise ZoneError(f"pcp has no {unknown[0]!r}; it has {', '.join(sorted(_PCP_KEYS))}")
+    if "batch" not in given or not {"high", "high_min"} & set(given):
+        raise ZoneError("pcp needs batch, and high or high_min and high_max, in pages")
+    low = checked_integer(given.get("high_min", given.get("high", 0)), "pcp.high_min")
+    high = checked_integer(given.get("high_max", given.get("high", low)), "pcp.high_max")
+    batch, flags = (checked_integer(given.get(name, 0), f"pcp.{name}") for name in ("batch", "flags"))
+    return PcpConf(batch, low, high, flags)
 
 
 def spec_of_arguments(
