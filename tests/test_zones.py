@@ -151,8 +151,8 @@ def test_rows_that_free_reach_every_zone():
     [
         ({"machine.nodes": 9}, "nodes"),
         ({"machine.nodes": 3, "machine.memory": "32MiB"}, "each needs a superpageblock of 16MiB"),
-        ({"machine.dma32": "4GiB", "machine.start_pfn": 0x1000}, "do not fit below page frame 0x1000"),
-        ({"machine.nodes": 4, "machine.cpus": 2}, "4 nodes need a CPU each"),
+        ({"machine.dma32": "4GiB", "machine.start_pfn": 0x1000}, "does not fit below page frame 0x1000"),
+        ({"machine.nodes": 4, "machine.cpus": 2}, "must be at least one per node"),
     ],
 )
 def test_impossible_machines_are_refused_with_the_reason(values, words):
