@@ -11,9 +11,9 @@ from spbfast.jit.decorators import entry_kernel
 from spbfast.model.holders.inodes import DONE, grow_inodes
 from spbfast.model.holders.slab import add_slab, next_slab_slot
 from spbfast.model.lowering.lower_slab import lower_slab, max_objects, nr_slots
-from spbfast.model.state.shrink_layout import R
+from spbfast.model.state.shrink_layout import KIND_STANDIN, R, make_shrink
 from spbfast.model.state.slab_layout import Sc, Si, St
-from spbfast.model.state.standin_layout import no_standins
+from spbfast.model.state.standin_layout import SCAN_ALL, make_standins, no_standins
 from spbfast.model.workers.shrink import begin_shrink, end_shrink, queue_shrink
 
 PAGES = 1 << 18  # 1 GiB
@@ -54,7 +54,7 @@ def test_instances_share_present_bits_with_the_shrinkers():
     low = lower_slab(config, PAGES, owner0=1)
     assert len(low.slab.inst) == 6
     assert low.shrink.present is low.slab.present
-    assert low.shrink.table.tolist() == [[1, 1, 256, 4, 0]] * 2
+    assert low.shrink.table.tolist() == [[1, 1, 256, 4, 0, 0, 2], [1, 1, 256, 4, 0, 1, 2]]
     assert low.shrink.backlog.shape == (6,)
     assert low.shrink.work[0, 0] == 1
     assert low.slab.inst[0, Si.DENTRY_CACHE] == 1
@@ -134,3 +134,15 @@ def test_a_memcg_that_is_empty_loses_its_bit():
     assert low.slab.present.tolist() == [0, 0]
     grow(low.slab, 1, 1)
     assert low.slab.present.tolist() == [0, 1]
+
+
+def test_a_further_shrinker_leaves_the_superblocks_numbers_alone():
+    low = lower_slab(SlabSpec(superblocks=2, memcgs=3), PAGES, 1)
+    rows = [*low.shrink.table.tolist(), [0, 0, 128, 2, KIND_STANDIN, 6, 0]]
+    s = make_shrink(np.array(rows), np.ones(3), np.ones(1), nr_calls=99)
+    assert s.backlog.size == s.present.size == 7
+    st = make_standins(np.array([[0] * 5, [0] * 5, [1, 1, 100, 0, SCAN_ALL]]), 7, np.zeros(7, bool), 0)
+    st.objects[6] = 4096
+    assert shrink(s, low.slab, st, 2048, 0)
+    assert st.objects[6] <= 2048
+    assert set(s.calls[: s.run[R.NR_CALLS], 3]) == {2}

@@ -232,7 +232,7 @@ def _world(
         # Nodes hold different files: the draws of each are its own.
         stream = key_of(seed, number) if number else seed
         slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, stream, replicate)
-        return World(zone, node, slab.slab, no_standins(), slab.shrink), base
+        return World(zone, node, slab.slab, slab.standins, slab.shrink), base
     return World(zone, node, no_slab(), no_standins(), no_shrink()), base
 
 

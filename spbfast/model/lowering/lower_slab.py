@@ -15,6 +15,7 @@ from spbfast.constants import PAGE_SIZE, RECLAIMABLE, UNMOVABLE
 from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.shrink_layout import KIND_SUPERBLOCK, Shrink, make_shrink
 from spbfast.model.state.slab_layout import CacheSpec, InstanceSpec, Slab, make_slab
+from spbfast.model.state.standin_layout import Standins, no_standins
 
 if TYPE_CHECKING:
     from spbfast.config.caches import SlabSpec
@@ -27,10 +28,11 @@ MANY_PAGES = 1 << 16  # zones up to this size may be nothing but slabs
 
 
 class LoweredSlab(NamedTuple):
-    """State of the slab layer."""
+    """State of the slab layer, and of all shrinkers."""
 
     slab: Slab
     shrink: Shrink
+    standins: Standins
 
 
 def max_objects(config: SlabSpec, nr_pages: int) -> int:
@@ -81,6 +83,12 @@ def _instances(config: SlabSpec, seed: int, replicate: int) -> list[InstanceSpec
     ]
 
 
+def _superblock_shrinkers(config: SlabSpec) -> list[list[int]]:
+    """Rows of `Shrink.table`, one a superblock; caches have the numbers of the instances."""
+    stride = config.superblocks
+    return [[1, 1, config.batch, config.seeks, KIND_SUPERBLOCK, first, stride] for first in range(stride)]
+
+
 def lower_slab(
     config: SlabSpec,
     nr_pages: int,
@@ -120,13 +128,9 @@ def lower_slab(
         vfs_cache_pressure=config.vfs_cache_pressure,
         held_pages=config.pages_per_held_inode,
     )
-    row = [1, 1, config.batch, config.seeks, KIND_SUPERBLOCK]  # columns of shrink.T
+    rows = _superblock_shrinkers(config)
     shrink = make_shrink(
-        np.array([row] * config.superblocks),
-        np.ones(config.memcgs),
-        np.ones(1),
-        present=slab.present,
-        nr_runs=nr_runs,
-        nr_calls=nr_calls,
+        np.array(rows), np.ones(config.memcgs), np.ones(1), nr_runs=nr_runs, nr_calls=nr_calls
     )
-    return LoweredSlab(slab, shrink)
+    # The slab sets the bits that the shrinkers read.
+    return LoweredSlab(slab._replace(present=shrink.present), shrink, no_standins())

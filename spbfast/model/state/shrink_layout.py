@@ -1,7 +1,8 @@
 """Shrinkers of a node as arrays: what they are, their columns, and their first state.
 
-Owns the named tuple `Shrink`. The worker that changes it is workers/shrink.py. A cache is one (shrinker,
-memcg, node), number (memcg * nr_shrinkers + shr) * nr_nodes + node.
+Owns the named tuple `Shrink`, and the numbering of caches. The worker that changes it is workers/shrink.py. A
+cache is one (shrinker, memcg, node): a shrinker's caches begin at T.FIRST, and those of the next memcg are
+T.STRIDE further on; each number stands for one cache a node.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class T(enum.IntEnum):
     BATCH = 2  # 0: DEFAULT_BATCH
     SEEKS = 3
     KIND = 4
+    FIRST = 5  # number of its cache in the root memcg
+    STRIDE = 6  # from a memcg's cache to the next one's
 
 
 class W(enum.IntEnum):
@@ -91,7 +94,6 @@ def make_shrink(
     table: np.ndarray,
     online: np.ndarray,
     has_workqueue: np.ndarray,
-    present: np.ndarray | None = None,
     nr_runs: int = 0,
     nr_calls: int = 0,
 ) -> Shrink:
@@ -99,25 +101,28 @@ def make_shrink(
 
     Parameters
     ----------
-    table : int64 (shrinkers, 5)
-        Columns as `T`.
+    table : int64 (shrinkers, 7)
+        Columns as `T`; without the last two a memcg's caches lie side by side, in order of registration.
     online : int (memcgs,)
         Whether each memcg is online; memcg 0 is the root.
     has_workqueue : int (nodes,)
-    present : int8 (caches,), optional
-        Present bits shared with the holder that sets them; new ones otherwise.
     nr_runs, nr_calls : int
         Rows kept of runs and of calls; further ones are counted as dropped.
     """
-    caches = len(table) * len(online) * len(has_workqueue)
+    table = np.ascontiguousarray(table, np.int64)
+    nr = len(table)
+    if table.shape[1] <= T.FIRST:
+        table = np.column_stack([table, np.arange(nr), np.full(nr, nr)])
+    last = table[:, T.FIRST] + (len(online) - 1) * table[:, T.STRIDE]
+    caches = (int(last.max()) + 1 if nr else 0) * len(has_workqueue)
     work = np.zeros((len(has_workqueue), NR_WORK), np.int64)
     work[:, W.HAS_WORKQUEUE] = has_workqueue
     return Shrink(
-        table=np.ascontiguousarray(table, np.int64),
+        table=table,
         online=np.ascontiguousarray(online, np.int8),
         work=work,
         backlog=np.zeros(caches, np.int64),
-        present=np.zeros(caches, np.int8) if present is None else present,
+        present=np.zeros(caches, np.int8),
         run=np.zeros(NR_RUN, np.int64),
         runs=np.zeros((nr_runs, len(RUN_COLUMNS)), np.int64),
         calls=np.zeros((nr_calls, len(CALL_COLUMNS)), np.int64),

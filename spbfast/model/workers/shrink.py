@@ -4,8 +4,7 @@ Owns backlogs (deferred scan counts), present bits and the queue state of every 
 runs. What a cache holds and frees is the holders' business: stand-ins of the traces (standins.py) or
 superblocks (inodes.py), by the shrinker's kind. When a request queues a run is decided in defer.py.
 
-A cache is one (shrinker, memcg, node), number (memcg * nr_shrinkers + shr) * nr_nodes + node; with one
-node that is the number of the superblock instance.
+A cache is one (shrinker, memcg, node); with one node a superblock's cache has the number of its instance.
 Source: spb_slab_shrink_work_fn and queue_spb_slab_shrink of v1 30; do_shrink_slab and shrink_slab of
 mm/shrinker.c.
 """
@@ -76,13 +75,19 @@ def _record_call(s, prio, memcg, shr, freeable, backlog, delta, target, scanned,
 
 
 @kernel
+def _number_of(s, shr, memcg, node):
+    """A shrinker's cache, and its present bit, of a memcg and node."""
+    return (s.table[shr, T.FIRST] + memcg * s.table[shr, T.STRIDE]) * s.work.shape[0] + node
+
+
+@kernel
 def _cache_of(s, shr, memcg, node):
     """The one cache that serves (memcg, node): a shrinker blind to either has a single one there."""
     if s.table[shr, T.AWARE] == 0:
         memcg = 0
     if s.table[shr, T.NUMA] == 0:
         node = 0
-    return (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
+    return _number_of(s, shr, memcg, node)
 
 
 @kernel
@@ -142,7 +147,7 @@ def _shrink_memcg(s, slab, st, memcg, node, prio):
     if memcg > 0 and s.online[memcg] == 0:
         return total
     for shr in range(s.table.shape[0]):
-        bit = (memcg * s.table.shape[0] + shr) * s.work.shape[0] + node
+        bit = _number_of(s, shr, memcg, node)
         if memcg > 0 and s.present[bit] == 0:
             continue
         freed = _shrink_one(s, slab, st, shr, memcg, node, prio)
