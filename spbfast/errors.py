@@ -165,6 +165,28 @@ class TraceError(SpbfastError):
         return type(self), (self.message, self.path, self.event)
 
 
+class DumpError(SpbfastError):
+    """A dump or trace of a running kernel that cannot be read, with its place and what would be right.
+
+    Attributes
+    ----------
+    path : Path
+    line : int
+        Line in the file, from 1; 0 when the file as a whole is meant.
+    message : str
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str | Path, line: int, message: str) -> None:
+        self.path, self.line, self.message = Path(path), int(line), message
+        place = f"{path}:{line}" if line else f"{path}"
+        super().__init__(f"{place}: error: {message}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.line, self.message)
+
+
 class ResultsError(SpbfastError):
     """A results directory or file that is missing, damaged or belongs to another job.
 

@@ -16,9 +16,9 @@ from tests.imports import MODULES, PACKAGE, arrows, circles, imports, module_lev
 
 # From the ground up. Rooms of one storey know nothing of each other.
 STOREYS: list[tuple[str, ...]] = [
-    ("constants", "jit", "text"),
+    ("constants", "jit", "text", "freeindex"),
     ("errors", "model.primitives"),
-    ("outputs", "model.state"),
+    ("outputs", "model.state", "observed"),
     ("config", "model.allocator", "model.demand"),
     ("model.holders",),
     ("model.workers",),

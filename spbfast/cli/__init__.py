@@ -22,13 +22,14 @@ from spbfast.cli import (  # isort: skip
     planning,
     events,
     proof,
+    observing,
     configuration,
     system,
 )
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.errors import SpbfastError
 
-VERBS = (running, sweeping, reading, directories, planning, events, proof, configuration, system)
+VERBS = (running, sweeping, reading, directories, planning, events, proof, observing, configuration, system)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,0 +1,208 @@
+"""From a file to an Observation: recognise, clean, offer to the readers, check, write the receipt.
+
+Owns `read_dump`, `read_dumps` and `read_events`. Files stream by; what is kept is bounded by the limits of
+the readers, not by the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spbfast.errors import DumpError
+from spbfast.observed.cleanup import (
+    TextLine,
+    cleaned_lines,
+    is_quoted_printable,
+    unwrap_quoted_printable,
+)
+from spbfast.observed.columns import ColumnReader
+from spbfast.observed.consistency import check_snapshots, say_facts
+from spbfast.observed.families import Collector, TextFamily
+from spbfast.observed.llfree import summarise_llfree
+from spbfast.observed.meminfo_report import MemInfoReader
+from spbfast.observed.page_owner import PageOwnerReader
+from spbfast.observed.plotfrag import summarise_plotfrag
+from spbfast.observed.procfs import CounterLists, SlabInfoReader
+from spbfast.observed.receipt import Receipt, shown
+from spbfast.observed.recognise import kind_of_file
+from spbfast.observed.textlines import ends_with_newline, physical_lines
+from spbfast.observed.tracesummary import TraceReader
+from spbfast.observed.tracetext import TraceEvent, TraceEvents
+from spbfast.observed.values import Snapshot, TraceSummary
+from spbfast.observed.zoneinfo import ZoneInfoReader
+from spbfast.observed.zonetables import ZoneTables
+
+_TITLE = re.compile(
+    r"buddyinfo|pagetypeinfo|zoneinfo|slabinfo|vmstat|meminfo|_index\b|\bbefore\b|\bafter\b|\bcat /", re.I
+)
+_RULE = re.compile(r"^[-=_*#~`.\s]*$")
+SAMPLE_LINES = 2000
+EXPECTED = (
+    "buddyinfo, pagetypeinfo, zoneinfo, slabinfo, vmstat, meminfo, extfrag or unusable index, a page "
+    "allocation failure, OOM or SysRq-m report, page_owner, a trace as text, LLFree's trace or "
+    "plot-fragmentation's JSON"
+)
+
+
+@dataclass
+class Observation:
+    """Everything that was read from one file, or from several of one machine.
+
+    Attributes
+    ----------
+    files : list of str
+    snapshots : list of Snapshot
+        Tables and reports, in the order of the file.
+    traces : list of TraceSummary
+        Counts of events; the events themselves come from `read_events`.
+    receipt : Receipt
+        What was read and how sure it is.
+    """
+
+    files: list[str]
+    snapshots: list[Snapshot] = field(default_factory=list)
+    traces: list[TraceSummary] = field(default_factory=list)
+    receipt: Receipt = field(default_factory=Receipt)
+
+    def of_kind(self, kind: str) -> list[Snapshot]:
+        """The snapshots of one kind, such as ``buddyinfo``."""
+        return [s for s in self.snapshots if s.kind == kind]
+
+
+def read_dump(path: str | Path) -> Observation:
+    """Read one file that a running kernel, or a tool that watches one, wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its kind is recognised by content.
+
+    Returns
+    -------
+    Observation
+
+    Raises
+    ------
+    DumpError
+        When the file cannot be opened, breaks a limit, or holds nothing that is known.
+    """
+    return read_dumps([path])
+
+
+def read_dumps(paths: Sequence[str | Path]) -> Observation:
+    """Read files of one machine together, and say where they contradict each other.
+
+    Raises
+    ------
+    DumpError
+        As `read_dump`; also when no file is given.
+    """
+    if not paths:
+        raise DumpError("", 0, "no file given")
+    parts = [_read_alone(Path(p)) for p in paths]
+    if len(parts) == 1:
+        whole = parts[0]
+    else:
+        whole = Observation([f for p in parts for f in p.files])
+        for part in parts:
+            whole.snapshots += part.snapshots
+            whole.traces += part.traces
+            whole.receipt.merge(part.receipt, Path(part.files[0]).name)
+    say_facts(whole.snapshots, whole.traces, whole.receipt)
+    check_snapshots(whole.snapshots, whole.receipt)
+    return whole
+
+
+def read_events(path: str | Path, receipt: Receipt | None = None) -> Iterator[TraceEvent]:
+    """Events of a trace as text, one after the other, in constant memory.
+
+    Parameters
+    ----------
+    path : str or Path
+    receipt : Receipt, optional
+        Told what was repaired and lost; complete when the iterator ends.
+
+    Raises
+    ------
+    DumpError
+        When the file cannot be opened, is no text, or breaks a limit.
+    """
+    path = Path(path)
+    kind, encoding = kind_of_file(path)
+    if kind != "text":
+        raise DumpError(path, 0, f"is no trace as text but {kind}")
+    events = TraceEvents(receipt or Receipt())
+    follows = False
+    for line in _lines_of(path, encoding, events.receipt):
+        follows = events.take(line, follows)
+        if events.ready:
+            yield from events.ready
+            events.ready.clear()
+    events.finish()
+    yield from events.ready
+
+
+def _read_alone(path: Path) -> Observation:
+    kind, encoding = kind_of_file(path)
+    collector = Collector(path)
+    if kind == "llfree":
+        summarise_llfree(collector)
+    elif kind == "plotfrag":
+        summarise_plotfrag(collector)
+    else:
+        _read_text(collector, encoding)
+    collector.finish()
+    if not collector.snapshots and not collector.traces:
+        raise _nothing_known(path, collector.receipt)
+    return Observation([str(path)], collector.snapshots, collector.traces, collector.receipt)
+
+
+def _nothing_known(path: Path, receipt: Receipt) -> DumpError:
+    first = receipt.examples[0] if receipt.examples else "no text"
+    return DumpError(path, 0, f"holds nothing that is known ({first}); expected {EXPECTED}")
+
+
+def _lines_of(path: Path, encoding: str, receipt: Receipt) -> Iterator[TextLine]:
+    lines: Iterable[tuple[int, str]] = physical_lines(path, encoding)
+    lines = iter(lines)
+    sample = list(itertools.islice(lines, SAMPLE_LINES))
+    whole: Iterable[tuple[int, str]] = itertools.chain(sample, lines)
+    if is_quoted_printable(text for _, text in sample):
+        receipt.say("repaired", "quoted-printable decoded")
+        whole = unwrap_quoted_printable(whole)
+    return cleaned_lines(whole, receipt)
+
+
+def _read_text(collector: Collector, encoding: str) -> None:
+    families: list[TextFamily] = [
+        TraceReader(collector),
+        ZoneTables(collector),
+        ZoneInfoReader(collector),
+        SlabInfoReader(collector),
+        CounterLists(collector),
+        PageOwnerReader(collector),
+        MemInfoReader(collector),
+        ColumnReader(collector),
+    ]
+    last: TextFamily | None = None
+    for line in _lines_of(collector.path, encoding, collector.receipt):
+        taker = next((f for f in families if f.take(line, f is last)), None)
+        if taker is None and line.text.strip():
+            _note_unknown(collector, line)
+        last = taker
+    for family in families:
+        family.finish()
+    if not ends_with_newline(collector.path) and last is not None:
+        collector.receipt.say("missing", "the file ends without a line end; its last line may be cut")
+
+
+def _note_unknown(collector: Collector, line: TextLine) -> None:
+    text = line.text.strip()
+    is_title = len(text) <= 80 and _TITLE.search(text)
+    collector.heading = shown(text, 60) if is_title else ""
+    if not is_title and not _RULE.match(text):
+        collector.receipt.puzzle(line.number, text)
