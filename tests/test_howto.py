@@ -31,7 +31,7 @@ PLACES = {"below": 1, "above": 0, "instead-of": None}
 
 def _unwanted(folder: str, names: list[str]) -> set[str]:
     """What a copy does without: build products, and the golden files that take their time."""
-    large = [n for n in names if n.endswith(".npz") and "_tiny" not in n]
+    large = [n for n in names if n.endswith(".npz") and not re.search("_tiny|shrink_p0[1-3]", n)]
     return {n for n in names if n in ("__pycache__", "_build", "_generated")} | set(large)
 
 
