@@ -1,8 +1,8 @@
 """What a sweep does about runs that fail, and about runs whose worker was lost.
 
 Owns two policies: when failing runs end the sweep early, and which run is blamed when a worker dies. A
-simulation error is deterministic and final. A lost worker, missing memory or a timeout is not, so the run that
-was being worked on is tried twice more, alone. Touches no files; the notes of notes.py are handed in.
+simulation error is deterministic and final. A lost worker, missing memory or a timeout is not, so the run
+that was being worked on is tried twice more, alone. Touches no files; the notes of notes.py are handed in.
 """
 
 from __future__ import annotations
