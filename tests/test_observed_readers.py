@@ -431,3 +431,71 @@ def test_a_damaged_character_is_no_end(tmp_path: Path) -> None:
     observation = read_dump(write(tmp_path, text))
     assert len(observation.snapshots[0].zones) == 2
     assert observation.receipt.not_understood == 1
+
+
+def test_a_report_whose_words_stand_on_lines_of_their_own() -> None:
+    """As consoles print what the kernel writes piece by piece."""
+    text = (FOLDER / "failure-later-than-itself.txt").read_text()
+    lines = []
+    for line in text.splitlines():
+        prefix, body = line[:15], line[15:]
+        pieces = body.split() if "lowmem" in body or "*4kB" in body else [body]
+        lines += [f"{prefix}{piece} " for piece in pieces]
+    whole = load("failure-later-than-itself.txt").snapshots[0]
+    (split,) = read_lines(lines).snapshots
+    for one, other in zip(whole.zones, split.zones, strict=True):
+        assert (one.free_blocks, one.letters, one.reserve) == (
+            other.free_blocks,
+            other.letters,
+            other.reserve,
+        )
+        assert (one.pages, one.printed_kb) == (other.pages, other.printed_kb)
+
+
+def read_lines(lines: list[str]) -> Observation:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        return read_dump(write(Path(folder), "\n".join(lines) + "\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["zoneinfo-then-vmstat.txt", "slabinfo-small.txt", "buddyinfo-and-indices.txt"]
+)
+def test_tables_behind_the_prefix_of_a_logger(name: str) -> None:
+    lines = (FOLDER / name).read_text().splitlines()
+    prefixed = read_lines([f"2024-02-19T16:20:13+0100 host kernel: {line}" for line in lines])
+    plain = load(name)
+    zones = [[z.pages for z in s.zones] for s in plain.snapshots if s.kind == "zoneinfo"]
+    assert zones == [[z.pages for z in s.zones] for s in prefixed.snapshots if s.kind == "zoneinfo"]
+    assert [len(s.caches) for s in plain.of_kind("slabinfo")] == [
+        len(s.caches) for s in prefixed.of_kind("slabinfo")
+    ]
+    assert [z.free_blocks for s in plain.snapshots for z in s.zones] == [
+        z.free_blocks for s in prefixed.snapshots for z in s.zones
+    ]
+
+
+def test_an_oom_kill_in_a_memory_cgroup_speaks_of_no_zone() -> None:
+    lines = [
+        "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0",
+        "memory: usage 1048576kB, limit 1048576kB, failcnt 12",
+    ]
+    (snapshot,) = read_lines(lines).snapshots
+    assert snapshot.request is not None
+    assert snapshot.request.outcome == "memcg"
+
+
+def test_trace_cmd_and_latency_forms() -> None:
+    lines = [
+        "cpus=4",
+        "   <...>-2222  [003]  1234.567890123: mm_page_alloc:   page=0xff pfn=0x48d0 order=0",
+        "CPU:3 [EVENTS DROPPED]",
+        "  cc1-1234    2d..2  123us : mm_page_free: page=0000000012345678 pfn=12 order=1",
+    ]
+    observation = read_lines(lines)
+    (trace,) = observation.traces
+    assert (trace.first_ns, trace.last_ns) == (123_000, 1_234_567_890_123)
+    assert trace.cpus == {2, 3}
+    assert observation.receipt.lost == ["an unknown number of events at 1 mark of the recorder"]
+    assert observation.receipt.not_understood == 0

@@ -94,13 +94,9 @@ def cleaned_lines(lines: Iterable[tuple[int, str]], receipt: Receipt) -> Iterato
         if not _SUSPECT.search(line) and "#01" not in line and not _STAMP.search(line):
             yield TextLine(number, line)
             continue
-        text = _without_marks(line, receipt)
-        if "\\" in text or "#01" in text:
-            parts = _split_literals(text, receipt)
-        else:
-            parts = [text]
+        parts = _split_literals(line, receipt) if "\\" in line or "#01" in line else [line]
         for part in parts:
-            for piece in _unglued(part, receipt):
+            for piece in _unglued(_without_marks(part, receipt), receipt):
                 yield TextLine(number, piece)
 
 

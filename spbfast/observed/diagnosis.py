@@ -377,6 +377,8 @@ class _Question:
         diagnosis.sentence = " ".join(words)
 
     def _without_dump(self) -> str:
+        if self.request is not None and self.request.outcome == "memcg":
+            return "The limit of a memory cgroup was reached; free blocks of zones play no part in it."
         if self.request is not None:
             return (
                 "The headline of a failure without its Mem-Info: nothing can be told but the request itself."

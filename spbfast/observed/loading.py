@@ -18,6 +18,7 @@ from spbfast.observed.cleanup import (
     cleaned_lines,
     is_quoted_printable,
     unwrap_quoted_printable,
+    without_prefix,
 )
 from spbfast.observed.columns import ColumnReader
 from spbfast.observed.consistency import check_snapshots, say_facts
@@ -191,6 +192,8 @@ def _read_text(collector: Collector, encoding: str) -> None:
     last: TextFamily | None = None
     for line in _lines_of(collector.path, encoding, collector.receipt):
         taker = next((f for f in families if f.take(line, f is last)), None)
+        if taker is None:
+            taker = _take_behind_prefix(families, line, last)
         if taker is None and line.text.strip():
             _note_unknown(collector, line)
         last = taker
@@ -198,6 +201,17 @@ def _read_text(collector: Collector, encoding: str) -> None:
         family.finish()
     if not ends_with_newline(collector.path) and last is not None:
         collector.receipt.say("missing", "the file ends without a line end; its last line may be cut")
+
+
+def _take_behind_prefix(
+    families: list[TextFamily], line: TextLine, last: TextFamily | None
+) -> TextFamily | None:
+    """Offer the line again without what a logger put before it."""
+    body = without_prefix(line.text)
+    if not body or len(body) == len(line.text.lstrip()):
+        return None
+    bare = TextLine(line.number, body)
+    return next((f for f in families if f.take(bare, f is last)), None)
 
 
 def _note_unknown(collector: Collector, line: TextLine) -> None:

@@ -17,20 +17,21 @@ from spbfast.observed.values import FailedRequest, Snapshot
 
 _ZONE = r"(?:DMA32|DMA|Normal|HighMem|Movable|Device)"
 _START = re.compile(
-    rf"\bMem-[Ii]nfo:|\b{_ZONE}\s+free:\s?\d+\s*kB|\b{_ZONE}:\s+\d+(?:\s*[*_x×]\s*\d+)?\s*kB"
+    rf"\bMem-[Ii]nfo:|\b{_ZONE}\s+free:\s?\d+\s*[kK]B|\b{_ZONE}:\s+\d+(?:\s*[*_x×]\s*\d+)?\s*[kK]B"
     r"|\bactive_anon:\d+ inactive_anon:|\bActive:\d+ inactive:\d+"
 )
 _MEM_INFO = re.compile(r"\bMem-[Ii]nfo:")
 _HEAD = re.compile(
-    r"page allocation (failure|stalls)\b|invoked oom-killer|[Ss]ys[Rr]q ?: ?(?:Show Memory|Manual OOM)"
+    r"page allocation (?:failure|stalls)\b|\ballocation failure: order:|invoked oom-killer"
+    r"|[Ss]ys[Rr]q ?: ?(?:Show Memory|Manual OOM)"
 )
 _ORDER = re.compile(r"(?<!default )(?<!min )\border\s*[:=]\s*(-?\d{1,3})\b")
 _GFP = re.compile(r"\b(?:gfp_mask|mode)\s*[:=]\s*(0x[0-9a-fA-F]{1,8})\b(?:\s*\(([A-Z_|x0-9a-f\s]*)(\)?))?")
 _KERNEL = re.compile(r"(?:Not tainted|Tainted:[^.]{0,60}?|Linux version) +(\d\.\d{1,3}[\w.+~-]{0,60})")
 _VMALLOC = re.compile(r"\bvmalloc: allocation failure: (\d{1,20}) bytes|\bvmalloc error: size (\d{1,20})")
 _CONTENT = re.compile(
-    rf"[a-z_\])]:\s?\d|[*_x×]\s*\d+\s*kB|\d\s*kB\b|\[\]:|\?\s+(?:yes|no)?\s*$|^\s*\d{{1,20}}(?:\s+\d{{1,20}})*\s*$"
-    rf"|{_ZONE}:\s*(?:empty)?\s*$|Node\s+\d+\s*(?:{_ZONE})?\s*$|^\s*{_ZONE}\s*$|\bpages?\b|[Ss]wap|hugepages_\w+=|^\s*\(?[UMERCIH]{{1,7}}\)"
+    rf"[a-z_\])]:\s?\d|[*_x×]\s*\d+\s*[kK]B|\d\s*[kK]B\b|\[\]:|\?\s+(?:yes|no)?\s*$|^\s*\d{{1,20}}(?:\s+\d{{1,20}})*\s*$"
+    rf"|{_ZONE}:\s*(?:empty)?\s*$|Node\s+\d+\s*(?:{_ZONE})?\s*$|^\s*{_ZONE}\s*$|\bpages?\b|[Ss]wap|hugepages_\w+=|^\s*=\s*$|^\s*\(?[UMERCIH]{{1,7}}\)"
     rf"|^\s*(?:yes|no)\s*$|\b{_ZONE}\s+free:"
 )
 _FOREIGN = re.compile(
@@ -41,8 +42,9 @@ _FOREIGN = re.compile(
 _AROUND = re.compile(
     r"^\s*(?:Call [Tt]race|Workqueue|Modules linked|Code:|Tasks state|Stack:|<?/?IRQ>|</?TASK>|\? )"
     r"|^\s*\[ *pid *\]|oom-kill:|Out of memory|oom_reaper|Kill(?:ed)? process|SLUB: Unable|^\s*cache: "
-    r"|^\s*node \d+: slabs:|warn_alloc|cpuset=|nodemask="
+    r"|per-cpu:|^\s*cpu \d+ (?:hot|cold):|^\s*Free pages:|^\s*node \d+: slabs:|warn_alloc|cpuset=|nodemask="
 )
+_CGROUP = re.compile(r"^\s*memory: usage \d+kB, limit|\bMemory cgroup (?:out of memory|stats)")
 _END = re.compile(r"\bTasks state|\bOut of memory\b|oom-kill:constraint|\[ ?pid ?\]|Memory cgroup stats")
 MAX_REPORT = 1 << 20
 PATIENCE = 300
@@ -74,6 +76,9 @@ class MemInfoReader(TextFamily):
             self._end_report()
             self._begin_request(line.number, body)
             return True
+        if self.request is not None and self.request.outcome == "oom" and _CGROUP.search(body):
+            self.request.outcome = "memcg"
+            return True
         if self.request is not None and self._take_rest_of_head(body):
             return True
         if self._take_report_line(line.number, body):
@@ -98,7 +103,7 @@ class MemInfoReader(TextFamily):
 
     def _take_surroundings(self, body: str, follows: bool) -> bool:
         """Call traces, registers and tasks around a report."""
-        if not (self.requests or self.nr_reports):
+        if not (self.requests or self.nr_reports or self.text is not None):
             return False
         if _FOREIGN.search(body) or _AROUND.search(body) or (follows and re.match(r"^[0-9a-f ]{15,}$", body)):
             self.receipt.say("left_out", "call traces, registers and tasks around the reports")
@@ -111,7 +116,7 @@ class MemInfoReader(TextFamily):
             outcome = "oom"
         elif "allocation stalls" in body:
             outcome = "stall"
-        elif "page allocation" not in body:
+        elif "allocation failure" not in body:
             outcome = "sysrq"
         self.request = FailedRequest(outcome, number)
         if len(self.requests) < MAX_REQUESTS:
@@ -219,4 +224,5 @@ def request_words(request: FailedRequest) -> str:
     """A request in words, such as ``order 4, GFP_KERNEL, failed``."""
     order = "order not told" if request.order is None else f"order {request.order}"
     outcome = {"failure": "failed", "stall": "stalled", "oom": "OOM kill", "sysrq": "asked for by hand"}
+    outcome["memcg"] = "OOM kill in a memory cgroup"
     return f"{order}, {request.gfp or 'flags not told'}, {outcome[request.outcome]}"

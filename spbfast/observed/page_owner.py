@@ -14,13 +14,13 @@ from spbfast.observed.families import Collector, TextFamily
 from spbfast.observed.values import TraceSummary
 
 _ALLOCATED = re.compile(
-    r"\bPage allocated via order (\d{1,3}), (?:mask|migratetype)|\bpage last allocated via order (\d{1,3}),"
-    r"\s*migratetype (\w{1,20})"
+    r"\bPage allocated via order (\d{1,3})\b"
+    r"|\bpage last allocated via order (\d{1,3})\b(?:,\s*migratetype (\w{1,20}))?"
 )
 _PFN = re.compile(r"\bPFN (0x[0-9a-fA-F]{1,16}|\d{1,19}) type (\w{1,20}) Block (\d{1,12}) type (\w{1,20})")
 _MIGRATED = re.compile(r"\bPage has been migrated, last migrate reason: ([\w ]{1,30})")
 _MEMCG = re.compile(r"\b(?:Slab cache page|Charged (?:to|\()|memcg)")
-_FRAME = re.compile(r"^\s*(?:\[<[0-9a-f]+>\]\s*)?(?:\? )?[\w.$]{1,120}\+0x[0-9a-f]+/0x[0-9a-f]+")
+_FRAME = re.compile(r"^\s*(?:\[<[0-9a-f]+>\]\s*)?(?:\? )?[\w.$]{1,120}\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?(?:\s|$)")
 _TITLE = re.compile(
     r"page_owner tracks the page as|page last free (?:stack trace|pid)|page has been migrated"
     r"|page_owner (?:free )?(?:stack|info)"

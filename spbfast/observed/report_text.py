@@ -14,17 +14,17 @@ from spbfast.observed.values import MAX_ORDERS, Snapshot, ZoneRecord
 _SCAN = re.compile(
     r"""
     (?:Node\s+(?P<node>\d{1,4})\s*,?\s+)?\b(?P<zone>DMA32|DMA|Normal|HighMem|Movable|Device)
-        (?: (?P<counters>\s+(?=free:\s?\d)) | (?P<buddy>:\s+(?=\d+\s*[*_x×]\s*\d|empty\b|\d+kB)) )
+        (?: (?P<counters>\s+(?=free:\s?\d)) | (?P<buddy>:\s+(?=\d+\s*[*_x×]\s*\d|empty\b|\d+[kK]B)) )
     | Node\s+(?P<total>\d{1,4})\s+(?=[a-z_]+[:=])
     | (?:lowmem_reserve|protections)\[\]:\s*(?P<reserve>(?:\d{1,20}(?![\d*_x×kK:])\s*)*)
-    | (?P<count>\d{1,20})\s*[*_x×]\s*(?P<size>\d{1,12})\s*kB(?:\s*\(\s*(?P<letters>[A-Z]{1,8})\s*\))?
-    | =\s*(?P<sum>\d{1,20})\s*kB
+    | (?P<count>\d{1,20})\s*[*_x×]\s*(?P<size>\d{1,12})\s*[kK]B(?:\s*\(\s*(?P<letters>[A-Z]{1,8})\s*\))?
+    | =\s*(?P<sum>\d{1,20})\s*[kK]B
     | (?P<key>[A-Za-z_]\w{0,40}(?:\([a-z]+\))?):\s?(?P<value>\d{1,20})(?!\d)(?:\s*(?P<unit>[kK]\s*B\b))?
     | all_unreclaimable\?\s+(?P<unreclaimable>yes|no)\b
     | (?P<number>\d{1,20})\s+(?P<fact>total\ pagecache\ pages|pages\ in\ swap\ cache|pages\ RAM|pages\ of\ RAM
         |pages\ reserved|reserved\ pages|pages\ HighMem/MovableOnly|pages\ of\ HIGHMEM|pages\ cma\ reserved
         |pages\ hwpoisoned|pages\ shared|pages\ non-shared)
-    | (?P<joined>\d{2,20})kB(?:\s*\(\s*(?P<joined_letters>[A-Z]{1,8})\s*\))?
+    | (?P<joined>\d{2,20})[kK]B(?:\s*\(\s*(?P<joined_letters>[A-Z]{1,8})\s*\))?
     """,
     re.VERBOSE,
 )

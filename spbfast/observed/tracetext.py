@@ -51,6 +51,8 @@ _CSV_HEAD = re.compile(r"^\s*nsecs,cpu,pid,op,pfn,order,migratetype,gfp\s*$")
 _CSV = re.compile(
     r"^\s*(\d{1,19}),(\d{1,5}),(\d{1,10}),([AF]),(0x[0-9a-f]{1,16}|\d{1,19}),(\d{1,3}),(-?\d{1,3}),(\w*)\s*$"
 )
+_ABOUT = re.compile(r"^\s*(?:cpus=\d+|CPU \d+ is empty|version = \d+)\s*$")
+_LATENCY_CPU = re.compile(r"-\d{1,10}\s+(\d{1,4})[.\w#]{3,8}\s")
 MAX_JOINED = 12
 MAX_FIELDS = 40
 MAX_EVENT = 8192
@@ -126,7 +128,7 @@ class TraceEvents:
             return True
         if text.lstrip().startswith("#") and self._take_comment(text, follows):
             return True
-        if "LOST" in text.upper() and (match := _LOST.search(text)):
+        if ("EVENTS" in text or "LOST" in text.upper()) and (match := _LOST.search(text)):
             self.finish()
             self.lost_marks += 1
             self.lost_events += int(match[2] or match[4] or 0)
@@ -170,6 +172,8 @@ class TraceEvents:
                 self._open = self._prefix_alone = True
             else:
                 self.other_events += 1
+            return True
+        if _ABOUT.match(text):
             return True
         if not follows:
             return False
@@ -290,8 +294,10 @@ def _time_of(text: str) -> int | None:
 
 
 def _cpu_of(prefix: str) -> int | None:
-    match = _PREFIX.search(prefix)
-    return None if match is None else int(match[1] or match[2])
+    if match := _PREFIX.search(prefix):
+        return int(match[1] or match[2])
+    match = _LATENCY_CPU.search(prefix)
+    return None if match is None else int(match[1])
 
 
 def _pid_of(prefix: str) -> int | None:

@@ -123,7 +123,8 @@ class FailedRequest:
     Attributes
     ----------
     outcome : str
-        ``failure``, ``stall``, ``oom`` or ``sysrq`` (asked for by hand, nothing failed).
+        ``failure``, ``stall``, ``oom``, ``memcg`` (the limit of a memory cgroup) or ``sysrq`` (asked for by
+        hand, nothing failed).
     order : int or None
         None where the headline does not say it; -1 for a report asked for by hand.
     gfp : str

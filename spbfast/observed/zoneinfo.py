@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from spbfast.observed.cleanup import TextLine
+from spbfast.observed.cleanup import TextLine, without_prefix
 from spbfast.observed.families import Collector, TextFamily, signed
 from spbfast.observed.values import PerCpuLimits, Snapshot, ZoneRecord
 
@@ -53,6 +53,9 @@ class ZoneInfoReader(TextFamily):
         if self.zone is None:
             return False
         if self._take_inside(line, self.zone):
+            return True
+        bare = TextLine(line.number, without_prefix(line.text))
+        if self._take_inside(bare, self.zone):
             return True
         self.zone = None
         return False

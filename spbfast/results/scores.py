@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spbfast.constants import NR_ORDERS, PB_ORDER, PB_PAGES
+from spbfast.freeindex import fragmentation_thousandths
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,8 +93,7 @@ def extfrag_index(free_blocks: ArrayLike, order: int = PB_ORDER) -> np.ndarray:
     """
     blocks = _blocks(free_blocks)
     nr = blocks.sum(axis=-1)
-    wanted = 1000 + _free_pages(blocks) * 1000 // (1 << _order(order))
-    thousandths = 1000 - wanted // np.maximum(nr, 1)
+    thousandths = fragmentation_thousandths(_free_pages(blocks), np.maximum(nr, 1), _order(order))
     index = np.where(_usable_pages(blocks, order) > 0, SUITABLE, thousandths / 1000)
     return np.where(nr == 0, 0.0, index)
 
