@@ -1,9 +1,9 @@
 """Golden traces: npz files that fix, event by event, what the allocator must do.
 
-Owns the reading and checking of these files.  There are three kinds, told apart by the content of their
-`meta` and never by the file name: `mainline` (the page allocator of Linux, with or without per-CPU lists),
-`spb` (superpageblock policies) and `shrink` (the slab-shrink worker).  It never replays anything: see
-verify.py for the compiled allocator and tests/reference for the slow twin.
+Owns the reading and checking of these files. There are three kinds, told apart by the content of their `meta`
+and never by the file name: `mainline` (the page allocator of Linux, with or without per-CPU lists), `spb`
+(superpageblock policies) and `shrink` (the slab-shrink worker). Replaying is in replay_zone.py and
+replay_shrink.py; the slow twin is in tests/reference.
 """
 
 from __future__ import annotations
