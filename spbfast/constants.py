@@ -274,7 +274,7 @@ class Ev(enum.IntEnum):
     NR_CLAIMED = 22  # pageblocks claimed with movable pages left; named in `z.scratch`
     MIGRATE_SCANNED = 23  # pages looked at for something to move, and for a place
     FREE_SCANNED = 24
-    CAUSE = 25  # who is at work (state/trace.py)
+    CAUSE = 25  # what is at work (Cause in state/trace.py)
     NR_BOOSTS = 26  # partial claims that were tried: each raises the watermarks
     EVACUATE_ORDER = 27  # order of the request that asked for an evacuation
 
@@ -367,7 +367,7 @@ class Op(enum.IntEnum):
     NONE = 0
     ALLOC = 1  # N blocks of ORDER into slots SLOT, SLOT+1, ..: each one request; ALT_ORDER if that fails
     FREE = 2  # whatever is in slots SLOT .. SLOT+N-1
-    THP = 3  # N faults of order 9, slot stride 512; 512 base pages each where no THP is to be had
+    THP = 3  # N faults of order 9, slot stride 512; 512 base pages each where there is no THP
     REPLACE = 4  # free slot SLOT, then allocate into it (one lifetime ends, one begins)
     CACHE_ADD = 5  # N folios of ORDER to the page cache's young end
     CACHE_DROP = 6  # N oldest folios go (truncation, unlink)

@@ -2,10 +2,10 @@
 
 Owns the only decorators of compiled code: `entry_kernel` (called from Python, kept on disk), `kernel`
 (called from kernels) and `inline_kernel` (always inlined: for helpers on the page path, where handing
-over the zone's arrays would cost more than their work); the latter two refuse calls from Python. Owns
-prefetch, bit scans, and the cache directory, too. Every kernel is compiled with `_nrt=False`: numba then
-counts no references to the arrays in the state tuples (a call costs nanoseconds instead of a microsecond)
-and refuses to allocate arrays or lists in a kernel. The option is undocumented; numba's version is bounded in
+over the zone's arrays would cost more than their work); the latter two refuse calls from Python. It
+also owns prefetching, bit scans and the cache directory. Every kernel is compiled with `_nrt=False`: numba
+then counts no references to the arrays in the state tuples (a call costs nanoseconds, not a microsecond) and
+refuses to allocate arrays or lists in a kernel. The option is undocumented; numba's version is bounded in
 pyproject.toml and tests/test_jit.py pins the behaviour.
 
 Numba's own disk cache does not notice a changed callee or constant in another file, so the
@@ -157,7 +157,7 @@ def by_reference(
 ) -> Callable[[NT], NT]:
     """Class decorator: kernels get instances of this NamedTuple as one pointer.
 
-    `inner` and `strides` say what its arrays' shapes have in common in all states (`_byref.Shapes`).
+    `inner` and `strides` say what its arrays' shapes have in common in all states (`byref.Shapes`).
     """
 
     def decorate(cls: NT) -> NT:

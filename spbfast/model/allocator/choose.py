@@ -2,8 +2,9 @@
 
 As posted a rung walks the category's lists, fullest first (pick.py). With `choose_by_bitmap`, the replacement
 proposed on the list, it takes the lowest-addressed superpageblock whose bit is set both in the bitmap of its
-category and in that of (order, type). Places are opaque numbers: 0 is the start, `place + 1` goes on behind
-one. Owns the counting of what was looked at, by event and by rung (`z.walks`); changes nothing else.
+category and in that of (order, type). A place is an opaque number: a search starts at 0 and resumes behind a
+place with `place + 1`. Owns the counting of what was looked at, by event and by rung (`z.walks`); changes
+nothing else.
 """
 
 from __future__ import annotations

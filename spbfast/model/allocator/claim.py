@@ -1,7 +1,7 @@
 """Claiming: turning pageblocks of another type into one's own, whole or in part.
 
-The verbs are shared by the mainline request and the superpageblock ladder; who may claim, and where to
-look, is theirs. Mirrors try_to_claim_block; the 50 % rule and the separation of unmovable from
+The mainline request and the superpageblock ladder share these verbs and decide themselves who may claim and
+where to look. Mirrors try_to_claim_block; the 50 % rule and the separation of unmovable from
 reclaimable follow docs/spec/exact.md B.4.
 """
 

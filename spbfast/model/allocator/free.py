@@ -1,7 +1,7 @@
 """Handing blocks to owners and taking them back.
 
 Owns the meaning of a block in use: its head's state is code and order, its links are owner and slot,
-and `slots` leads back to it. Frees go through `free_block`, which undoes the accounting of request.py.
+and `slots` leads back to it. Frees go through `free_block`, which undoes the accounting of rmqueue.py.
 """
 
 from __future__ import annotations

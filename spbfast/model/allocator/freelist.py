@@ -1,7 +1,7 @@
 """The only writer of free lists: link, unlink, and the lengths and masks that follow from it.
 
 Every list is circular through its head, so links are written unconditionally. Accounting of free
-pages is left to whoever moves pages in or out of the lists as a whole (buddy.py): splits and merges
+pages is left to the code that moves pages in or out of the lists as a whole (buddy.py): splits and merges
 conserve them.
 """
 
@@ -91,8 +91,8 @@ def del_from_free_list(z, pfn, order, mt):
 def first_block(z, set_, order, mt):
     """Head block of a list that is not empty.
 
-    Who asks is about to take it, and the next request takes the one behind it: a list's order is known
-    one link at a time, so this is the only time to ask memory for it.
+    The caller takes it and the next request takes the block behind it. A list reveals its order one link at
+    a time, so only now can that block be prefetched.
     """
     pfn = np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
     prefetch(z.page.next, np.int64(z.page.next[pfn]))

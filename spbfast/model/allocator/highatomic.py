@@ -2,7 +2,7 @@
 
 Owns taking from it, adding a pageblock to it and giving one back (reserve_highatomic_pageblock,
 unreserve_highatomic_pageblock). A reserved pageblock is labelled HIGHATOMIC, and its content bit of that
-number makes its superpageblock tainted. Who may ask is decided by requests/attempt.py.
+number makes its superpageblock tainted. requests/attempt.py decides who may use it.
 """
 
 from __future__ import annotations

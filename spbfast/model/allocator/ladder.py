@@ -86,12 +86,12 @@ def find_hint(z, policy, order, mt, category):
 
 @inline_kernel
 def find_preferred(z, policy, order, mt, category):
-    """Who serves the rung take_preferred: (superpageblock or -1, whether its whole pageblocks go first)."""
+    """What serves the rung take_preferred: (superpageblock or -1, whether its whole pageblocks go first)."""
     whole_first = policy[P.whole_pageblock_first] != 0
     spb = find_hint(z, policy, order, mt, category)
     if spb < 0:
         spb = walk_preferred(z, policy, order, mt, category)
-        # Two walks: who was found by the first has whole pageblocks, and they are what it looked for.
+        # Two walks: what the first one finds has whole pageblocks, which it looked for.
         whole_first = whole_first or policy[P.per_superpageblock_take] == 0
     return spb, whole_first
 

@@ -1,8 +1,8 @@
 """Refills of a CPU that owns pageblocks, in four phases (patches v1 02, 13, 22, 28; rmqueue_bulk).
 
-Back come the fragments of its own pageblocks that had been drained; then whole pageblocks are claimed; then
-partly free ones in tainted superpageblocks are adopted; last comes the plain request with its fallbacks. A
-phase begins while pages are short of the batch, or none is large enough. What rests is resting.py's.
+First the CPU takes back drained fragments of its own pageblocks; then it claims whole pageblocks; then it
+adopts partly free ones in tainted superpageblocks; last comes the plain request with its fallbacks. A phase
+runs only while the batch is short of pages or no block is large enough. resting.py owns the lists.
 """
 
 from __future__ import annotations

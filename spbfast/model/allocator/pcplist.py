@@ -1,7 +1,7 @@
 """The only writer of the classic per-CPU lists' links and lengths.
 
 A block on a list stays accounted as in use under the type that it last had; the state of its head says
-which. Which blocks come and go is the business of refill.py and pcp.py.
+which. refill.py and pcp.py decide which blocks come and go.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A refill is a bulk call of equal requests (rmqueue_bulk). As long as a superpageblock's fragments serve them,
 the search of the first finds what those of the others would find; it is made once and counted for each.
-Blocks of a list are then handed over as they hang together, larger ones are cut up at once (fragments.py).
+Blocks of one list then move as the linked run that they are, larger ones are cut up at once (fragments.py).
 Everything else, and all of it while events are recorded, goes one by one through rmqueue.
 tests/test_refill.py holds both equal.
 """

@@ -3,7 +3,7 @@
 Owns what rests there: splits on the way out, merges up to a whole pageblock on the way in, drains. A block of
 an owned pageblock (CODE_OWNED) rests with its owner, on the list of the pageblock's label, and is accounted
 under it; only such blocks merge. A block of a pageblock without an owner (CODE_PCP, orders 0..3) rests with
-whoever freed it, accounted as before. Limits and batches are pcp.py's, refills owned.py's.
+whoever freed it, accounted as before. pcp.py owns limits and batches, owned.py the refills.
 
 Source: patch v1 02 (pcp-buddy), as far as the mails tell; what is assumed is marked in docs/model.md.
 """

@@ -1,7 +1,7 @@
 """One request to the zone's lists: the ladder, its refusals, and the accounting of what it got.
 
 Owns the reset of the event scratch, content accounting at hand-out and the high-water requests
-(docs/spec/exact.md B.6). Watermarks, retries and who is asking belong to requests/alloc_pages.py.
+(docs/spec/exact.md B.6). Watermarks, retries and the kind of caller belong to requests/alloc_pages.py.
 """
 
 from __future__ import annotations

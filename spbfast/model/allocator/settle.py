@@ -63,7 +63,7 @@ def relabel_block(z, pfn):
 
 @kernel
 def place_spb(z, policy, spb, lst):
-    """Put a superpageblock on a list: relabel it if it became empty, tell who must know."""
+    """Put a superpageblock on a list: relabel it if it became empty, queue a defrag if it needs one."""
     if policy[P.superpageblocks] and policy[P.relabel_on_empty] and category_of_list(lst) == EMPTY:
         relabel_emptied(z, spb)
     move_spb(z, spb, lst)

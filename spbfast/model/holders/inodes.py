@@ -2,7 +2,7 @@
 
 Owns `Slab.inst` and the object queues: unused dentries, inodes pinned by them, unused inodes, inodes held
 by page cache, and one queue per attached cache. What frees them is in inode_scan.py, object and slab
-bookkeeping in slab.py; which requests bring the slabs is the caller's business.
+bookkeeping in slab.py; callers request the pages of slabs.
 
 Model: a new inode gets its attached objects and dentries; a freed dentry that was its inode's last (an
 accumulator of dentries_per_inode) releases the oldest pinned inode, unreferenced, to the inode LRU or,
@@ -181,8 +181,8 @@ def _grow(slab, inst):
 def grow_inodes(slab, inst, nr):
     """Add nr inodes with their dentries and attached objects to what instance inst still has to grow.
 
-    Returns DONE, POOL_FULL, or the number of the cache that needs a slab: then `add_slab` or, if no
-    pages were to be had, `skip_object`, and call again with nr = 0 until DONE.
+    Returns DONE, POOL_FULL, or the number of the cache that needs a slab: then call `add_slab` or,
+    without pages for one, `skip_object`, and this again with nr = 0 until DONE.
     """
     slab.inst[inst, Si.AWAITED] += nr
     code = _grow(slab, inst)
@@ -192,7 +192,7 @@ def grow_inodes(slab, inst, nr):
 
 @kernel
 def skip_object(slab, inst):
-    """The slab that a growth waits for could not be had: do without the object it was for.
+    """There are no pages for the slab that a growth waits for: skip the object.
 
     An inode that is skipped has no dentries and nothing attached. The draw of the object is consumed.
     """

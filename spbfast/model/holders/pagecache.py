@@ -7,7 +7,7 @@ the ring wraps around: a slot is then found without a division.
 Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
 cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With
 probability `lru_mix` reclaim takes a run of folios from a random place instead of the oldest; the oldest
-then fill the gap, so age and place part further.
+then fill the gap, so age and position drift further apart.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Owns `Slab.cache` and the slab table. Never asks for pages: `take_object` says NEED_SLAB, the caller
 requests pages, puts them into slot `next_slab_slot` of the cache's owner and calls `add_slab`. Slabs that
-`put_object` empties are chained until the caller of whatever freed objects comes to `free_emptied`: the
-only place that meets the zone, so that scans compile and run without its arrays.
+`put_object` empties are chained; whoever frees objects must call `free_emptied` afterwards. Of all this only
+`free_emptied` needs the zone, so scans compile and run without its arrays.
 
 Model: one slab per cache is being filled, then the partial list is used from its head; a full slab that
 loses an object joins the tail. An empty slab goes at once unless the list is shorter than min_partial.

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a draw is a pure function of a key and a counter.
 
 Owns the generator (splitmix64's finaliser over key and counter) and the helpers that turn one draw into
-a number below n or a yes with some chance. Keeps no state: who draws keeps the counter, so two policies
+a number below n or a yes with some chance. Keeps no state: the caller keeps the counter, so two policies
 that consume the same counters meet the same world, in any thread and with kernels interpreted.
 Unsigned 64-bit numbers exist in this module only; every helper hands out int64.
 """

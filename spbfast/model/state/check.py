@@ -2,7 +2,7 @@
 
 Owns the invariants that must hold between any two events (docs/spec/exact.md B.12). Pages and lists are
 walked by the kernels of scan_*.py, the counters above them recomputed with NumPy; nothing here is shared with
-the code that is being checked, and nothing is written to the zone.
+the code being checked but the decoders of page states and slots, and nothing is written to the zone.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ the arrays that are not in the zone are holes. The free and per-CPU lists are ci
 through `page.next`/`page.prev`; their heads are the entries after the last page. While a block is
 in use its head's two links hold its owner and the owner's slot instead. The two lie side by side in memory,
 next and previous in turn: what touches one link of a page touches both, and a page is one cache miss
-instead of two (with the constants of _byref.py 8 % of a random page event at 247 GiB).
+instead of two (with the constants of jit/byref.py 8 % of a random page event at 247 GiB).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is at a page: whether a caller may free what begins there, and if not, why.
+"""Whether a caller may free the block at a page, and if not, why.
 
-Owns the words for it. Reads page states only; a page index counts from the zone's aligned base.
+Owns the wording of the answer. Reads page states only; a page index counts from the zone's aligned base.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Owns the encoding of `page.state`, one int8 a page, and the kernels that read an
 the order of the block that the page heads (15: it heads none), bits 4 to 6 a code, and the sign says that the
 block is free. A free block's code is the migratetype of its list; a used block's code says who may move it.
 
-Whoever needs a page's state asks here; kernels take `z.page` and widen on load. Who holds a block is in the
-links of its head (layout.py) and in slots.py.
+All other files read and write states through these helpers, which widen on load. The links of a block's head
+(layout.py) and slots.py tell who holds it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Owns the letters. `.` is free, `M`, `U`, `R` hold movable, unmovable or reclaimable pages, `T` movable and one
 other type, `X` unmovable and reclaimable; small letters have free pages left. `#` belongs to a contiguous
-allocation, `-` has no memory. Letters go by content bits, which is what the allocator goes by. Building a
-zone from a picture is `Zone.from_picture`, since that takes requests.
+allocation, `-` has no memory. Letters go by content bits, which is what the allocator goes by.
+`Zone.from_picture` builds a zone from a picture, which takes requests.
 """
 
 from __future__ import annotations

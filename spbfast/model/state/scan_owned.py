@@ -72,7 +72,7 @@ def check_fragment_link(pb, geo, at, i, finding):
 
 @kernel
 def check_fragment_lists(pb, geo, finding):
-    """Every list of pageblocks with fragments to take back is circular; who is on none says so."""
+    """Every list of pageblocks with fragments to take back is circular; pageblocks on none of them say so."""
     nr = 0
     for i in range(geo.nr_cpus * NR_REQUEST_MT):
         at = np.int64(geo.nr_pb + i)

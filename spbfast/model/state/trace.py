@@ -1,7 +1,8 @@
-"""Event records and tallies of the allocator: what is kept when somebody asks what happened.
+"""Event records and tallies of the allocator: what happened, kept on request.
 
 Owns the kinds of records (tracepoints), the bounded buffers they are written to, and the tally of causes
-that counters are made of. allocator/record.py writes both; records.py gives records names, units and files.
+that counters are made of. allocator/record.py writes both; outputs/tracepoints.py gives records names and
+units.
 A kind that is off has no buffer and costs one test of `head[ON]` where it would be written.
 """
 
@@ -52,7 +53,7 @@ class Relax(enum.IntEnum):
 
 
 class Cause(enum.IntEnum):
-    """Who changes memory: `Ev.CAUSE`. What nobody set is an owner's own request or free."""
+    """What changes memory: `Ev.CAUSE`. FREE is an owner's own request or free."""
 
     FREE = 0
     PCP_DRAIN = 1
