@@ -203,14 +203,14 @@ def test_steps_are_kept(tmp_path: Path) -> None:
 def test_seeding(tmp_path: Path) -> None:
     common = plan_of(tmp_path, SWEEPS["grid"], "seed=5")
     apart = plan_of(tmp_path, SWEEPS["grid"], "seed=5", "sweep.seeding=independent")
-    assert {common.task(c).seed for c in common.cells} == {5}
-    seeds = {c.point_id: apart.task(c).seed for c in apart.cells}
+    assert {common.task(c).seed for c in common.cells()} == {5}
+    seeds = {c.point_id: apart.task(c).seed for c in apart.cells()}
     assert len(set(seeds.values())) == len(apart.points)
     assert set(apart.ids.tolist()).isdisjoint(common.ids.tolist())
     grown = plan_of(
         tmp_path, SWEEPS["grid"].replace("[1ms,", "[1ms, 7ms,"), "seed=5", "sweep.seeding=independent"
     )
-    assert {c.point_id: grown.task(c).seed for c in grown.cells}.items() >= seeds.items()
+    assert {c.point_id: grown.task(c).seed for c in grown.cells()}.items() >= seeds.items()
 
 
 CSV = """\
@@ -370,7 +370,7 @@ def test_a_hundred_thousand_points_are_planned_in_seconds(tmp_path: Path, kind: 
     job = job_of(tmp_path, sweep)
     begin = time.process_time()  # a machine that is busy with something else must not fail this
     plan = make_plan(job, 1)
-    first = [plan.task(cell) for cell in plan.cells[:100]]
+    first = [plan.task(cell) for cell in plan.cells()[:100]]
     seconds = time.process_time() - begin
     assert len(plan.points) == 100_000
     assert len(first) == 100

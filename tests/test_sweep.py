@@ -292,7 +292,7 @@ def test_receipts_are_short(tmp_path: Path) -> None:
     from spbfast.sweep.pools.worker import run_batch
 
     plan = make_plan(make_job(tmp_path, replicates=60), 1)
-    batch = Batch(tuple(plan.task(c) for c in plan.cells[:256]))
+    batch = Batch(tuple(plan.task(c) for c in plan.cells()[:256]))
     receipt = run_batch(batch, str(tmp_path / "out"), ENGINE, "summary", "x")
     assert len(json.dumps(receipt)) < 1000
     assert receipt["statuses"] == "0" * 256

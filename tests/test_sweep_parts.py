@@ -74,10 +74,10 @@ def test_presets_are_named_where_they_are_swept(tmp_path: Path) -> None:
 
 def test_cells_go_replicate_by_replicate(tmp_path: Path) -> None:
     plan = make_plan(make_job(tmp_path), 1)
-    first = plan.cells[: len(plan.points)]
+    first = plan.cells()[: len(plan.points)]
     assert {c.replicate for c in first} == {0}
-    assert len(plan.cells) == 15
-    assert plan.cells[len(first)].replicate == 1
+    assert len(plan.cells()) == 15
+    assert plan.cells()[len(first)].replicate == 1
     assert Cell.parse(str(first[0])) == first[0]
     task = plan.task(first[0])
     assert (task.seed, task.cell.replicate) == (7, 0)

@@ -104,10 +104,10 @@ class Plan:
         """Runs of the whole sweep."""
         return len(self.points) * self.replicates
 
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """All cells, replicate by replicate, so that an interrupted sweep already spans its grid."""
-        return [Cell(p.point_id, k) for k in range(self.replicates) for p in self.points]
+    def cells(self, first: int = 0, step: int = 1) -> list[Cell]:
+        """Every `step`-th cell, replicate by replicate: an interrupted sweep already spans its grid."""
+        n = len(self.points)
+        return [Cell(self.points[i % n].point_id, i // n) for i in range(first, self.nr_cells, step)]
 
     @cached_property
     def _index(self) -> dict[int, int]:

@@ -177,7 +177,7 @@ class _Sweep:
 
     def _run(self, conductor: Conductor, done: set[Cell]) -> None:
         first, step = self.options.shard_of or (0, 1)
-        cells = self.plan.cells[first::step]
+        cells = self.plan.cells(first, step)
         todo = [c for c in cells if c not in done]
         self.display.message(self._plan_words(len(cells), len(todo)))
         if not todo:
