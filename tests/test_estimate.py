@@ -12,7 +12,7 @@ import pytest
 from spbfast import cli
 from spbfast.errors import ResultsError
 from spbfast.sweep import run_sweep
-from spbfast.sweep.run.estimate import estimate, words
+from spbfast.sweep.run.estimate import estimate, estimate_lines
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, GRID, make_job
 
@@ -38,7 +38,7 @@ def test_a_new_sweep_is_measured_and_nothing_is_touched(
     assert found.run is not None
     assert "measured now on the first point" in found.run.source
     assert found.wall_s == pytest.approx(15 * found.run.seconds)
-    text = "\n".join(words(found))
+    text = "\n".join(estimate_lines(found))
     assert "root seed 7; replicate k meets the same demand" in text
     assert "policy.slab_shrink_throttle=50ms, policy.slab_shrink_target_objs=512" in text
     run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True)
@@ -87,7 +87,7 @@ def test_large_sweeps_are_warned_about(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(fake_engine, "state_bytes", lambda scenario: 10**15)
     job = make_job(tmp_path, "executor.kind=processes", "executor.workers=2", sweep=LATIN, duration="60s")
     found = estimate(job, tmp_path / "out", engine=ENGINE)
-    text = "\n".join(words(found))
+    text = "\n".join(estimate_lines(found))
     assert "warning: 100001 points are more than 100000" in text
     assert "lower executor.workers" in text
     assert "first 5 of 100001 points:" in text

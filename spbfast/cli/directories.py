@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +39,7 @@ def status_command(
     while True:
         found = look(directory)
         if as_json:
-            typer.echo(json.dumps(found.as_json()))
+            typer.echo(json.dumps(asdict(found)))
         else:
             if watch and sys.stdout.isatty():
                 click.clear()
@@ -89,7 +90,7 @@ def ls_command(
         except ResultsError as error:
             typer.echo(f"spbfast: warning: {error}", err=True)
     if as_json:
-        typer.echo(json.dumps([r.as_json() for r in rows]))
+        typer.echo(json.dumps([asdict(r) for r in rows]))
         return
     if not rows:
         typer.echo(f"no results below {root}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,13 +122,13 @@ def sweep_command(
 
 def _print_dry_run(job: Any, outdir: Path, *, as_json: bool, measure: bool) -> None:
     """Print what a sweep would run and what that would cost."""
-    from spbfast.sweep.run.estimate import estimate, words
+    from spbfast.sweep.run.estimate import estimate, estimate_lines
 
     found = estimate(job, outdir, measure=measure, say=lambda text: typer.echo(text, err=True))
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        typer.echo(json.dumps(asdict(found)))
         return
-    typer.echo("\n".join(words(found)))
+    typer.echo("\n".join(estimate_lines(found)))
 
 
 def run_and_tell(job: Any, outdir: Path, options: Any, *, report: bool) -> int:

@@ -9,6 +9,7 @@ a machine has instead of what is free. Starts nothing but `squeue`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import time
@@ -151,25 +152,20 @@ def local_workers(executor: Any, need_bytes: int, cells: int) -> tuple[int, str,
 
 def parse_slurm_time(text: str) -> float | None:
     """Seconds from SLURM's [days-]hours:minutes:seconds, None for UNLIMITED and the like."""
-    days, dash, clock = text.strip().rpartition("-")
-    try:
-        parts = [int(p) for p in clock.split(":")]
-        seconds = 0
-        for part in parts:
-            seconds = 60 * seconds + part
-        return float(seconds + 86400 * int(days)) if dash else float(seconds)
-    except ValueError:
+    days, _, clock = text.strip().rpartition("-")
+    parts = [days or "0", *clock.split(":")]
+    if not all(p.isdecimal() for p in parts):
         return None
+    seconds = functools.reduce(lambda total, part: 60 * total + int(part), parts[1:], 0)
+    return float(seconds + 86400 * int(parts[0]))
 
 
 def _ask_squeue(job_id: str) -> float | None:
-    try:
-        done = subprocess.run(
-            ["squeue", "-h", "-j", job_id, "-o", "%L"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_slurm_time(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
+    command = ["squeue", "-h", "-j", job_id, "-o", "%L"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return parse_slurm_time(done.stdout)
+    return None
 
 
 def job_time_left(environ: Mapping[str, str] | None = None) -> float | None:

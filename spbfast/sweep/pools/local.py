@@ -1,8 +1,8 @@
 """Dask clients for this machine, and for schedulers that somebody else has started.
 
-Owns the settings under which Dask works for us: nothing listens beyond the loopback address, sockets speak
-TLS, nothing is served over HTTP unless a dashboard is asked for, nothing is spilled, retried or logged
-behind the driver's back. Batch systems are in jobs.py.
+Owns Dask's settings: nothing listens beyond the loopback address, sockets speak TLS, nothing is served over
+HTTP unless a dashboard is asked for, nothing is spilled, retried or logged behind the driver's back. Batch
+systems are in jobs.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ DASK_LOGGERS = ("distributed", "tornado", "asyncio")  # itself, and the event lo
 
 @contextlib.contextmanager
 def dask_settings(dashboard: bool, **more: Any) -> Iterator[None]:
-    """Our settings for Dask, and silence: what goes wrong is the driver's to tell."""
+    """Our settings for Dask, and silence: the driver says what goes wrong."""
     import dask
     import distributed  # noqa: F401  (its defaults have to be there before ours)
 
@@ -81,20 +81,22 @@ def silence_dask() -> Iterator[None]:
     Its client has one, and so has the event loop below it, which writes the traceback of a callback that
     fails: such as that of a nanny whose worker died while the cluster closed.
     """
-    known = logging.root.manager.loggerDict
-    below = [name for name in known if name.startswith(tuple(f"{top}." for top in DASK_LOGGERS))]
-    levels = {name: logging.getLogger(name).level for name in (*DASK_LOGGERS, *below)}
-    levels = {name: level for name, level in levels.items() if level or name in DASK_LOGGERS}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    below = tuple(f"{name}." for name in DASK_LOGGERS)
+    loggers = {name: logging.getLogger(name) for name in DASK_LOGGERS}
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(below) and logging.getLogger(name).level:
+            loggers[name] = logging.getLogger(name)
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         try:
-            gc.collect()  # tasks that failed and were never awaited are told of when they are collected
+            gc.collect()  # a task that failed and was never awaited is reported when it is collected
         finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            for name, logger in loggers.items():
+                logger.setLevel(levels[name])
 
 
 @contextlib.contextmanager
@@ -145,7 +147,7 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
 
 
 def tell_dashboard(client: Any, request: Request) -> None:
-    """Say where the dashboard is, and how to see it from elsewhere."""
+    """Say where the dashboard is, and how to reach it from elsewhere."""
     port = client.scheduler_info()["services"].get("dashboard")
     request.say(
         f"dashboard: http://{LOOPBACK}:{port}/status (from elsewhere: ssh -L {port}:{LOOPBACK}:{port} "

@@ -116,7 +116,7 @@ class DaskPool:
         """Set the stop flag in every worker process, not waiting for those that do not answer."""
         sweep = self._request.sweep
         call = functools.partial(self._client.run, worker.request_stop, sweep, on_error="ignore")
-        threading.Thread(target=_quietly, args=(call,), name="spbfast-stop", daemon=True).start()
+        _in_background("spbfast-stop", call)
 
     def check(self) -> None:
         """Count the workers that are other processes now and then; complain when none can come."""
@@ -139,9 +139,9 @@ class DaskPool:
     def _check_local(self, nr_workers: int) -> None:
         if nr_workers:
             self._missing_since = None
-        elif self._missing_since is None:
-            self._missing_since = time.monotonic()
-        elif time.monotonic() - self._missing_since > NO_WORKER_S:
+            return
+        self._missing_since = self._missing_since or time.monotonic()
+        if time.monotonic() - self._missing_since > NO_WORKER_S:
             raise SetupError(
                 f"all worker processes have been gone for {NO_WORKER_S / 60:.0f} minutes; what is done is "
                 "saved. Is there memory for another process? executor.kind: threads needs none"
@@ -156,14 +156,17 @@ class DaskPool:
             self._client.wait_for_workers(self.threads, timeout=timeout_s)
             self._client.run(os.getpid, on_error="ignore")  # a worker answers once it has started
 
-        thread = threading.Thread(target=_quietly, args=(wait,), name="spbfast-settle", daemon=True)
-        thread.start()
-        thread.join(timeout_s)
+        _in_background("spbfast-settle", wait).join(timeout_s)
 
 
-def _quietly(call: Callable[[], Any]) -> None:
-    with contextlib.suppress(Exception):
-        call()
+def _in_background(name: str, call: Callable[[], Any]) -> threading.Thread:
+    def work() -> None:
+        with contextlib.suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Who may talk to a sweep's scheduler: whoever can read the sweep's own credentials.
+"""Credentials of a sweep's scheduler: only who can read them can connect.
 
 A Dask scheduler runs whatever it is sent. So wherever there is a socket there is TLS in both directions,
 with a key and a certificate made for one sweep. On one machine they stay in memory; for other machines they
@@ -67,17 +67,15 @@ def read_credentials(directory: Path) -> Any:
     """
     from distributed.security import Security
 
-    missing = [n for n in (CA, CERT, KEY) if not (directory / n).is_file()]
-    if missing:
+    paths = [directory / name for name in (CA, CERT, KEY)]
+    if missing := [p.name for p in paths if not p.is_file()]:
         raise ConfigError(
             f"executor.tls: {directory} has no {' and no '.join(missing)}; "
             f"make it with: python -m spbfast.sweep.pools.security {directory}"
         )
-    if (directory / KEY).stat().st_mode & 0o077:
-        raise ConfigError(
-            f"executor.tls: others may read {directory / KEY}; forbid it with: chmod 600 {directory / KEY}"
-        )
-    ca, cert, key = (str((directory / n).resolve()) for n in (CA, CERT, KEY))
+    if paths[2].stat().st_mode & 0o077:
+        raise ConfigError(f"executor.tls: others may read {paths[2]}; forbid it with: chmod 600 {paths[2]}")
+    ca, cert, key = (str(p.resolve()) for p in paths)
     return Security(
         require_encryption=True,
         tls_ca_file=ca,

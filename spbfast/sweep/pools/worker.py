@@ -44,9 +44,7 @@ from spbfast.sweep.store.shards import (
 TRACEBACK_CHARS = 8000
 SAID, SAID_CHARS = 3, 160
 _stops: dict[str, threading.Event] = {}
-_stops_guard = threading.Lock()
-_prepared: set[str] = set()
-_prepare_guard = threading.Lock()
+_guard, _prepare_guard = threading.Lock(), threading.Lock()
 
 
 class RunTimeoutError(SpbfastError):
@@ -54,12 +52,12 @@ class RunTimeoutError(SpbfastError):
 
 
 class WorkerLostError(SpbfastError):
-    """A worker process died under a batch: a crash, a kill, no memory left."""
+    """A worker process died while it ran a batch: a crash, a kill, no memory left."""
 
 
 def stop_flag(sweep: str) -> threading.Event:
     """The flag that tells this process's runs of a sweep to end early."""
-    with _stops_guard:
+    with _guard:
         return _stops.setdefault(sweep, threading.Event())
 
 
@@ -70,7 +68,7 @@ def request_stop(sweep: str) -> None:
 
 def forget_stop(sweep: str) -> None:
     """Drop the flag of a finished sweep."""
-    with _stops_guard:
+    with _guard:
         _stops.pop(sweep, None)
 
 
@@ -88,35 +86,25 @@ def fingerprint() -> str:
 
 def prepare(engine: str) -> Any:
     """The engine, its kernels compiled or loaded once in this process."""
-    module = importlib.import_module(engine)
     with _prepare_guard:
-        if engine not in _prepared:
-            module.warmup()
-            _prepared.add(engine)
+        return _prepared(engine)
+
+
+@functools.cache
+def _prepared(engine: str) -> Any:
+    module = importlib.import_module(engine)
+    module.warmup()
     return module
 
 
 def pack(batch: Batch) -> bytes:
-    """A batch for the way to a worker: small, and nothing that a scheduler could look into or keep alive."""
+    """A batch as sent to a worker: small, and nothing that a scheduler could look into or keep alive."""
     return zlib.compress(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL), 1)
 
 
 def run_packed(run: Callable[[Batch], dict[str, Any]], packed: bytes) -> dict[str, Any]:
     """Run a batch from `pack`, which came from our own driver through an authenticated connection."""
     return run(pickle.loads(zlib.decompress(packed)))
-
-
-def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict[int, dict[str, str]]:
-    """Write an account of every failed cell; the first errors by place in the batch, shortened."""
-    said: dict[int, dict[str, str]] = {}
-    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
-        account = result.account
-        if account is not None and len(said) < SAID:
-            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
-        if result.status == FAILED:
-            rerun = how_to_rerun(task, str(store.dir))
-            write_json(store.failure_path(task.cell), {**(account or {}), "rerun": rerun})
-    return said
 
 
 def run_batch(
@@ -163,8 +151,11 @@ def run_batch(
     batch_id = batch.batch_id
     path = store.shard_path(batch_id)
     if path.is_file():
+        # A worker may have died after its last step.
         with suppress(ResultsError):
-            return _receipt_of_existing(path, batch)
+            shard = read_shard(path, data=False)
+            codes = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
+            return _receipt(batch_id, [codes[t.cell] for t in batch.tasks])
         quarantine(path)
     run = prepare(engine).run_replicate
     flag = stop_flag(sweep)
@@ -177,7 +168,22 @@ def run_batch(
     said = _say_failures(store, batch, results)
     shard_id = _write_ended(store, batch, results)
     notes.put(batch_id, None)
-    return _receipt(shard_id, results, time.perf_counter() - start, said)
+    events = int(sum(r.facts.get("events", 0) for r in results))
+    receipt = _receipt(shard_id, [r.status for r in results], time.perf_counter() - start, events)
+    return {**receipt, "said": said} if said else receipt
+
+
+def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict[int, dict[str, str]]:
+    """Write an account of every failed cell; the first errors by place in the batch, shortened."""
+    said: dict[int, dict[str, str]] = {}
+    for i, (task, result) in enumerate(zip(batch.tasks, results, strict=True)):
+        account = result.account
+        if account is not None and len(said) < SAID:
+            said[i] = {"sign": account["signature"], "text": account["message"][:SAID_CHARS]}
+        if result.status == FAILED:
+            rerun = how_to_rerun(task, store.dir)
+            write_json(store.failure_path(task.cell), {**(account or {}), "rerun": rerun})
+    return said
 
 
 def _write_ended(store: Store, batch: Batch, results: list[CellResult]) -> str:
@@ -191,29 +197,12 @@ def _write_ended(store: Store, batch: Batch, results: list[CellResult]) -> str:
     return shard_id
 
 
-def _receipt(
-    shard_id: str, results: list[CellResult], wall_s: float, said: dict[int, dict[str, str]]
-) -> dict[str, Any]:
+def _receipt(shard_id: str, codes: list[int], wall_s: float = 0.0, events: int = 0) -> dict[str, Any]:
     return {
         "batch": shard_id,
-        "statuses": "".join(str(r.status) for r in results),
+        "statuses": "".join(map(str, codes)),
         "wall_s": round(wall_s, 3),
-        "events": int(sum(r.facts.get("events", 0) for r in results)),
-        "host": hostname(),
-        "pid": os.getpid(),
-        **({"said": said} if said else {}),
-    }
-
-
-def _receipt_of_existing(path: Path, batch: Batch) -> dict[str, Any]:
-    """The receipt of a batch that was already written, as when a worker died after its last step."""
-    shard = read_shard(path, data=False)
-    found = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
-    return {
-        "batch": path.stem,
-        "statuses": "".join(str(found[t.cell]) for t in batch.tasks),
-        "wall_s": 0.0,
-        "events": 0,
+        "events": events,
         "host": hostname(),
         "pid": os.getpid(),
     }

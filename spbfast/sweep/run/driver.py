@@ -247,7 +247,7 @@ class _Sweep:
 
     def finish(self, conductor: Conductor) -> SweepOutcome:
         """Write results.nc and status.json, and say how it went."""
-        outcome = make_outcome(self.job, self.store, self.plan, conductor, self.options.shard_of)
+        outcome = make_outcome(self.job, self.store, conductor, self.options.shard_of)
         hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
         conductor.status.clear()
         conductor.attempts.clear()

@@ -13,7 +13,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,6 @@ class Estimate:
     first: list[dict[str, Any]]
     cautions: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
 
 def estimate(
     job: Any,
@@ -131,19 +127,12 @@ def estimate(
         # The number of merged points is part of the estimate.
         warnings.filterwarnings("ignore", message=".*are equal to another point")
         plan = make_plan(job, int(module.MODEL_VERSION))
-    store = Store(outdir)
-    known: RunCost | None = None
-    done = 0
-    if store.manifest_path.is_file():
-        store.refuse_identity(plan)
-        done, known = _look_into(store, plan)
-    runs = plan.nr_cells
-    run = known
+    store, runs = Store(outdir), plan.nr_cells
+    done, run = _look_into(store, plan)
     if run is None and measure and done < runs:
         run = calibrate(module, plan, say)
     state = Needs(plan, module.state_bytes).largest
     kind, slots, processes, remark = _executor(job.executor, state, runs - done)
-    memory = slots * state + processes * PROCESS_BYTES
     files = _files(job.executor, run, runs - done, slots)
     disk = None if run is None else 2 * runs * run.nbytes + (files - FILES_ALWAYS + 2) * run.shard_nbytes
     found = Estimate(
@@ -160,14 +149,15 @@ def estimate(
         slots=slots,
         wall_s=None if run is None else -(-(runs - done) // slots) * run.seconds,
         run_bytes=state,
-        memory_bytes=memory,
+        memory_bytes=slots * state + processes * PROCESS_BYTES,
         memory_free=usable_memory(),
         files=files,
         disk_bytes=disk,
         seeds=_seeds(plan),
         first=[{"point_id": f"{p.point_id:016x}", **p.values} for p in plan.points[:SHOWN]],
     )
-    found.cautions.extend([*([remark] if remark else []), *_cautions(found, Path(outdir), kind)])
+    here = job.executor.kind in ("serial", "threads", "processes")
+    found.cautions.extend([*([remark] if remark else []), *_cautions(found, Path(outdir), here)])
     return found
 
 
@@ -176,6 +166,9 @@ def estimate(
 
 def _look_into(store: Store, plan: Plan) -> tuple[int, RunCost | None]:
     """Runs of the plan that a directory holds, and what a run cost there."""
+    if not store.manifest_path.is_file():
+        return 0, None
+    store.refuse_identity(plan)
     held = held_runs(store)
     settled = np.array(
         [c.point_id for c, code in held.status.items() if code in SETTLED and c.replicate < plan.replicates],
@@ -205,20 +198,9 @@ def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
     scenario = plan.scenario(0)
     say("measuring what a run costs (the kernels are compiled first if they are not) ...")
     module.warmup()
-    simulated = min(scenario.duration, max(SECOND, scenario.output_every))
-    begin = time.monotonic()
-    while True:
-        short = scenario.model_copy(update={"duration": simulated})
-        cpu = time.thread_time()
-        result = module.run_replicate(short, plan.seed_of(plan.points[0].point_id), 0)
-        cpu = time.thread_time() - cpu
-        after_boot = max(1e-6, result.wall_s - result.boot_s)
-        enough = after_boot >= CALIBRATION_S or time.monotonic() - begin > 4 * CALIBRATION_S
-        if simulated >= scenario.duration or enough:
-            break
-        simulated = min(scenario.duration, simulated * max(2, min(16, int(CALIBRATION_S / after_boot))))
+    result, simulated, cpu = _long_enough(module, plan)
     scale = scenario.duration / simulated
-    seconds = result.boot_s + after_boot * scale
+    seconds = result.boot_s + _after_boot(result) * scale
     source = f"measured now on the first point, {format_duration(simulated)} of simulated time"
     if scale > 1:
         source += f", extended to {format_duration(scenario.duration)}"
@@ -227,6 +209,27 @@ def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
     share = min(1.0, max(cpu, 1e-9) / max(result.wall_s, 1e-9))
     nbytes = _compressed(result, plan.level, scale)
     return RunCost(seconds, seconds * share, nbytes, VARIABLE_BYTES * nr_vars, source)
+
+
+def _long_enough(module: Any, plan: Plan) -> tuple[Any, int, float]:
+    """Run the first point longer and longer; the last result, its simulated time, and its processor time."""
+    scenario, seed = plan.scenario(0), plan.seed_of(plan.points[0].point_id)
+    simulated = min(scenario.duration, max(SECOND, scenario.output_every))
+    begin = time.monotonic()
+    while True:
+        cpu = time.thread_time()
+        short = scenario.model_copy(update={"duration": simulated})
+        result = module.run_replicate(short, seed, 0)
+        cpu = time.thread_time() - cpu
+        spent = _after_boot(result)
+        enough = spent >= CALIBRATION_S or time.monotonic() - begin > 4 * CALIBRATION_S
+        if simulated >= scenario.duration or enough:
+            return result, simulated, cpu
+        simulated = min(scenario.duration, simulated * max(2, min(16, int(CALIBRATION_S / spent))))
+
+
+def _after_boot(result: Any) -> float:
+    return float(max(1e-6, result.wall_s - result.boot_s))
 
 
 def _compressed(result: Any, level: str, scale: float) -> float:
@@ -279,26 +282,25 @@ def _seeds(plan: Plan) -> str:
     return f"root seed {plan.seed}; every point has draws of its own (independent)"
 
 
-def _cautions(found: Estimate, outdir: Path, kind: str) -> list[str]:
+def _cautions(found: Estimate, outdir: Path, here: bool) -> list[str]:
     out = []
     if found.points > POINTS_MANY:
         out.append(
             f"{found.points} points are more than {POINTS_MANY}; output.level summary keeps files small"
         )
-    if found.disk_bytes is not None and found.disk_bytes > BYTES_MANY:
-        out.append(f"about {format_bytes(found.disk_bytes)} on disk; output.level summary keeps scalars only")
-    if found.disk_bytes is not None:
-        below = next((p for p in (outdir, *outdir.resolve().parents) if p.exists()), Path("."))
-        free = shutil.disk_usage(below).free
-        if found.disk_bytes > free:
-            out.append(f"only {format_bytes(free)} are free on the disk of {outdir}")
+    disk = found.disk_bytes or 0
+    if disk > BYTES_MANY:
+        out.append(f"about {format_bytes(disk)} on disk; output.level summary keeps scalars only")
+    existing = next((p for p in (outdir, *outdir.resolve().parents) if p.exists()), Path("."))
+    free = shutil.disk_usage(existing).free
+    if disk > free:
+        out.append(f"only {format_bytes(free)} are free on the disk of {outdir}")
     if found.run is not None and found.wall_s and found.run.cpu_seconds < BUSY_SHARE * found.run.seconds:
-        share = found.run.cpu_seconds / found.run.seconds
+        alone = found.wall_s * found.run.cpu_seconds / found.run.seconds
         out.append(
             "this machine is busy with other work; alone a run would take about "
-            f"{format_seconds(found.run.cpu_seconds)} and the sweep {format_seconds(found.wall_s * share)}"
+            f"{format_seconds(found.run.cpu_seconds)} and the sweep {format_seconds(alone)}"
         )
-    here = "jobs" not in kind and "scheduler" not in kind
     if here and found.memory_bytes > found.memory_free:
         out.append(
             f"{format_bytes(found.memory_bytes)} of memory are needed and {format_bytes(found.memory_free)} "
@@ -307,7 +309,7 @@ def _cautions(found: Estimate, outdir: Path, kind: str) -> list[str]:
     return out
 
 
-def words(found: Estimate) -> list[str]:
+def estimate_lines(found: Estimate) -> list[str]:
     """The estimate as lines for people."""
     lines = [
         f"{found.name}: {found.points} points x {found.replicates} replicates = {found.runs} runs, "
@@ -319,17 +321,19 @@ def words(found: Estimate) -> list[str]:
         lines.append(f"  wall time   about {format_seconds(found.wall_s)} on {found.executor}")
     elif found.new:
         lines.append(f"  runs on     {found.executor}")
-    lines.append(
-        f"  memory      {format_bytes(found.run_bytes)} per run, {format_bytes(found.memory_bytes)} in all; "
-        f"{format_bytes(found.memory_free)} free here"
-    )
     size = "" if found.disk_bytes is None else f"about {format_bytes(found.disk_bytes)} in "
-    lines.append(f"  disk        {size}{found.files} files")
-    lines.append(f"  seeds       {found.seeds}")
+    lines += [
+        f"  memory      {format_bytes(found.run_bytes)} per run, {format_bytes(found.memory_bytes)} in all; "
+        f"{format_bytes(found.memory_free)} free here",
+        f"  disk        {size}{found.files} files",
+        f"  seeds       {found.seeds}",
+    ]
     if found.merged:
         lines.append(f"  merged      {found.merged} points are equal to another one and run once")
     lines.append(f"first {len(found.first)} of {found.points} points:" if found.points > SHOWN else "points:")
     for point in found.first:
         values = ", ".join(f"{k}={v}" for k, v in point.items() if k != "point_id")
-        lines.append(f"  {point['point_id']}  {values or 'the file' + chr(39) + 's own point'}")
+        lines.append(
+            f"  {point['point_id']}  {values}" if values else f"  {point['point_id']}  the file's own point"
+        )
     return lines + [f"warning: {text}" for text in found.cautions]

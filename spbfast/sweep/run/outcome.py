@@ -1,7 +1,4 @@
-"""What became of a sweep, and how to say it.
-
-Owns SweepOutcome, the exit codes and the closing words. Starts nothing and changes nothing.
-"""
+"""How a sweep ended: numbers, exit code and closing words. Starts nothing and changes nothing."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
+from spbfast.sweep.run.conduct import Conductor
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store, count
 from spbfast.text import format_seconds
@@ -24,7 +22,7 @@ FAILURES_SHOWN = 5
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What became of a sweep.
+    """How a sweep ended.
 
     Attributes
     ----------
@@ -58,18 +56,14 @@ class SweepOutcome:
 
 
 def make_outcome(
-    job: Any, store: Store, plan: Any, conductor: Any, shard_of: tuple[int, int] | None
+    job: Any, store: Store, conductor: Conductor, shard_of: tuple[int, int] | None
 ) -> SweepOutcome:
-    """Sum up a sweep that has ended, whatever ended it."""
+    """Sum up a sweep that has ended, for whatever reason."""
+    plan = conductor.plan
     n = count(plan, conductor.status, shard_of)
     reason = conductor.stopped_by if n["missing"] else ""
-    code = EXIT_FAILED if n["failed"] else EXIT_OK
-    if reason and (signum := conductor.stop.signum):
-        code = EXIT_TIME_LIMIT if signum == signal.SIGUSR1 else 128 + signum
-    elif reason and not conductor.policy.reason:
-        code = EXIT_TIME_LIMIT
     return SweepOutcome(
-        exit_code=code,
+        exit_code=_exit_code(conductor, reason, n["failed"]),
         directory=store.dir,
         results_path=store.results_path,
         n_points=len(plan.points),
@@ -84,16 +78,25 @@ def make_outcome(
     )
 
 
+def _exit_code(conductor: Conductor, reason: str, failed: int) -> int:
+    signum = conductor.stop.signum
+    if reason and signum and signum != signal.SIGUSR1:
+        return 128 + signum
+    if reason and (signum or not conductor.policy.reason):
+        return EXIT_TIME_LIMIT
+    return EXIT_FAILED if failed else EXIT_OK
+
+
 def how_to_resume(job: Any, directory: Path, shard_of: tuple[int, int] | None = None) -> str:
     """The command that continues a sweep: the one that started it, or the directory alone."""
     if Path(sys.argv[0]).name == "spbfast" and sys.argv[1:2] in (["sweep"], ["resume"]):
         return shlex.join(["spbfast", *(a for a in sys.argv[1:] if a not in ("--force-new", "--steal-lock"))])
     if shard_of is None:
         return shlex.join(["spbfast", "resume", str(directory)])
-    words = ["spbfast", "sweep", str(job.path), "-o", str(directory)]
-    for override in job.overrides:
-        words += ["--set", override]
-    return shlex.join([*words, "--shard-of", f"{shard_of[0]}/{shard_of[1]}"])
+    overrides = [word for override in job.overrides for word in ("--set", override)]
+    part = "{}/{}".format(*shard_of)
+    command = ["spbfast", "sweep", str(job.path), "-o", str(directory), *overrides, "--shard-of", part]
+    return shlex.join(command)
 
 
 def closing_words(outcome: SweepOutcome, store: Store, *, consolidated: bool = True) -> list[str]:
@@ -115,9 +118,9 @@ def closing_words(outcome: SweepOutcome, store: Store, *, consolidated: bool = T
 
 def _failures(store: Store) -> list[str]:
     """The first failed runs, each with the command that runs it again."""
-    files = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []
+    paths = store.failure_paths()
     lines = []
-    for path in files[:FAILURES_SHOWN]:
+    for path in paths[:FAILURES_SHOWN]:
         with contextlib.suppress(ResultsError, KeyError, TypeError):
             account = read_json(path)
             first = (str(account["message"]).splitlines() or [""])[0]
@@ -126,5 +129,5 @@ def _failures(store: Store) -> list[str]:
                 f"{account['error']}: {first[:200]}"
             )
             lines.append(f"    {account['rerun']}")
-    more = f"{len(files) - FAILURES_SHOWN} more; " if len(files) > FAILURES_SHOWN else ""
+    more = f"{len(paths) - FAILURES_SHOWN} more; " if len(paths) > FAILURES_SHOWN else ""
     return [*lines, f"  {more}accounts with tracebacks: {store.failures}"]

@@ -1,13 +1,14 @@
-"""One run of a finished sweep once more, and whether it gives the same bits.
+"""One run of a sweep again, and whether it gives the same bits.
 
-Owns `spbfast rerun`: from a results directory and a point to the scenario, the run, and a comparison with
-what is stored. Writes nothing.
+Owns the way from a results directory and a point to the scenario, the run, and the comparison with what is
+stored. Writes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.points.plan import Cell, Plan, Task, make_plan
+from spbfast.outputs.variables import VARIABLES
+from spbfast.sweep.points.plan import Cell, Plan, make_plan
 from spbfast.sweep.pools.worker import run_cell
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.inputs import load_stored
 from spbfast.sweep.store.pointtable import read_points
-from spbfast.sweep.store.shards import OK, STATUS_NAMES, CellResult, read_shard
+from spbfast.sweep.store.shards import OK, STATUS_NAMES, CellResult, place, read_shard, union_coords
 
 DIFFERENCES_SHOWN = 8
 
@@ -72,36 +74,27 @@ def rerun(
     store = Store(directory)
     manifest = store.manifest()
     module = importlib.import_module(engine)
+    made_by = manifest.get("versions", {}).get("spbfast")
     if manifest.get("model_version") != module.MODEL_VERSION:
-        made_by = manifest.get("versions", {}).get("spbfast")
         raise ResultsError(
             f"was made by model version {manifest.get('model_version')} and this is version "
             f"{module.MODEL_VERSION}; install spbfast {made_by} to rerun it",
             directory,
         )
     plan = make_plan(load_stored(directory), int(module.MODEL_VERSION))
-    _refuse_another_meaning(store, manifest, plan)
-    cell = find_cell(plan, point, replicate, store.dir)
-    task = plan.task(cell)
-    say(f"point {cell.point_id:016x}, replicate {cell.replicate}, seed {task.seed}; running ...")
+    if not np.isin(read_points(store.points_path).point_id, plan.ids).any():
+        commit = str(manifest.get("git_sha", ""))[:12]
+        version = f"{made_by} (commit {commit})" if commit else f"{made_by}"
+        raise ResultsError(
+            f"was made by spbfast {version}, whose configuration had other keys: this version reads "
+            "config.yaml as other points. Its results can be read; to rerun a point install that version",
+            store.dir,
+        )
+    task = plan.task(find_cell(plan, point, replicate, store.dir))
+    say(f"point {task.cell.point_id:016x}, replicate {task.cell.replicate}, seed {task.seed}; running ...")
     now = run_cell(task, module.run_replicate, plan.level, lambda: False)
-    if now.status == OK:
-        return _compare(store, task, now)
-    return _compare_failure(store, task, now)
-
-
-def _refuse_another_meaning(store: Store, manifest: dict[str, Any], plan: Plan) -> None:
-    """Raise ResultsError when this version reads the stored configuration as other points."""
-    if np.isin(read_points(store.points_path).point_id, plan.ids).any():
-        return
-    made_by = manifest.get("versions", {}).get("spbfast")
-    commit = str(manifest.get("git_sha", ""))[:12]
-    version = f"{made_by} (commit {commit})" if commit else f"{made_by}"
-    raise ResultsError(
-        f"was made by spbfast {version}, whose configuration had other keys: this version reads "
-        "config.yaml as other points. Its results can be read; to rerun a point install that version",
-        store.dir,
-    )
+    old = _stored(store, task.cell)
+    return _compare(old, now) if now.status == OK else _compare_failure(store, old, now)
 
 
 def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
@@ -115,7 +108,7 @@ def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
     digits, colon, number = point.strip().lower().removeprefix("0x").partition(":")
     if colon:
         replicate = int(number) if number.isdigit() else -1
-    if not digits or any(c not in "0123456789abcdef" for c in digits) or len(digits) > 16:
+    if not re.fullmatch("[0-9a-f]{1,16}", digits):
         raise ResultsError(
             f"{point!r} is no point id; they are up to 16 hex digits, as in ds.point_id", directory
         )
@@ -123,16 +116,14 @@ def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
         raise ResultsError(
             f"there is no replicate {replicate}; there are 0..{plan.replicates - 1}", directory
         )
-    low = int(digits, 16) << 4 * (16 - len(digits))
-    high = low | ((1 << 4 * (16 - len(digits))) - 1)
-    found = plan.ids[(plan.ids >= np.uint64(low)) & (plan.ids <= np.uint64(high))]
-    if len(found) == 0:
-        shown = ", ".join(f"{int(i):016x}" for i in plan.ids[:3])
+    found = [i for i in plan.ids.tolist() if f"{i:016x}".startswith(digits)]
+    if not found:
+        shown = ", ".join(f"{i:016x}" for i in plan.ids[:3].tolist())
         raise ResultsError(f"has no point {digits}; it has {len(plan.ids)}, such as {shown}", directory)
     if len(found) > 1:
-        shown = ", ".join(f"{int(i):016x}" for i in found[:5])
+        shown = ", ".join(f"{i:016x}" for i in found[:5])
         raise ResultsError(f"{digits} is the beginning of several points: {shown}", directory)
-    return Cell(int(found[0]), replicate)
+    return Cell(found[0], replicate)
 
 
 def _stored(store: Store, cell: Cell) -> CellResult | None:
@@ -140,7 +131,7 @@ def _stored(store: Store, cell: Cell) -> CellResult | None:
     best: CellResult | None = None
     text = str(cell)
     named = [r["batch"] for r in store.receipts() if text in r["cells"]]
-    paths = [store.shard_path(str(b)) for b in named] or sorted(store.shards.glob("??/*.nc"))
+    paths = [store.shard_path(str(b)) for b in named] or store.shard_paths()
     for path in paths:
         with contextlib.suppress(ResultsError):
             shard = read_shard(path)
@@ -155,32 +146,25 @@ def _stored(store: Store, cell: Cell) -> CellResult | None:
     return best
 
 
-def _compare(store: Store, task: Task, now: CellResult) -> Rerun:
-    old = _stored(store, task.cell)
-    digest = f"{int(now.facts['digest']):016x}"
-    wall = float(now.facts["wall_time"])
+def _compare(old: CellResult | None, now: CellResult) -> Rerun:
+    digest, wall = f"{int(now.facts['digest']):016x}", float(now.facts["wall_time"])
     if old is None:
-        return Rerun(task.cell, "nothing", "ok", digest, wall, None)
+        return Rerun(now.cell, "nothing", "ok", digest, wall, None)
     stored = STATUS_NAMES[old.status]
     if old.status != OK:
-        return Rerun(task.cell, stored, "ok", digest, wall, False, [f"it was {stored} and is ok now"])
-    lines = [
-        f"{name}: {int(old.facts[name]):016x} stored, {int(now.facts[name]):016x} now"
-        for name in ("digest", "demand_digest")
-        if int(old.facts[name]) != int(now.facts[name])
-    ]
-    if int(old.facts["events"]) != int(now.facts["events"]):
-        lines.append(f"events: {int(old.facts['events'])} stored, {int(now.facts['events'])} now")
+        return Rerun(now.cell, stored, "ok", digest, wall, False, [f"it was {stored} and is ok now"])
+    lines = []
+    for name, form in (("digest", "016x"), ("demand_digest", "016x"), ("events", "d")):
+        before, after = int(old.facts[name]), int(now.facts[name])
+        if before != after:
+            lines.append(f"{name}: {before:{form}} stored, {after:{form}} now")
     for name in old.data:
         lines += _first_difference(name, old, now)
-    return Rerun(task.cell, stored, "ok", digest, wall, not lines, lines)
+    return Rerun(now.cell, stored, "ok", digest, wall, not lines, lines)
 
 
 def _first_difference(name: str, old: CellResult, now: CellResult) -> list[str]:
     """Where a variable begins to differ; labels that only the shard has are those of its other runs."""
-    from spbfast.outputs.variables import VARIABLES
-    from spbfast.sweep.store.shards import place, union_coords
-
     var = VARIABLES[name]
     if name not in now.data:
         return [f"{name}: stored, but not an output now"]
@@ -201,19 +185,16 @@ def _first_difference(name: str, old: CellResult, now: CellResult) -> list[str]:
     return [f"{name}: {count} values differ, first at {first}"]
 
 
-def _compare_failure(store: Store, task: Task, now: CellResult) -> Rerun:
+def _compare_failure(store: Store, old: CellResult | None, now: CellResult) -> Rerun:
     account = dict(now.account or {})
-    old = _stored(store, task.cell)
-    name = STATUS_NAMES[now.status]
     stored = STATUS_NAMES[old.status] if old is not None else "nothing"
-    lines = []
-    if old is not None and old.status == OK:
-        lines.append("it was ok and fails now")
-    path = store.failure_path(task.cell)
+    lines = ["it was ok and fails now"] if stored == "ok" else []
+    path = store.failure_path(now.cell)
     if path.is_file():
         before = read_json(path)
         for key in ("error", "message", "step"):
             if before.get(key) != account.get(key):
                 lines.append(f"{key}: {before.get(key)} stored, {account.get(key)} now")
     wall = float(now.facts.get("wall_time", 0.0))
-    return Rerun(task.cell, stored, name, "", wall, None if old is None else not lines, lines, account)
+    same = None if old is None else not lines
+    return Rerun(now.cell, stored, STATUS_NAMES[now.status], "", wall, same, lines, account)

@@ -35,11 +35,12 @@ def _netcdf_lock() -> Any:
 NETCDF_LOCK = _netcdf_lock()
 FULL_BYTES = 1 << 18
 _FULL = "no space left on the disk"
+_AGAIN = "and give the same command again, what is done is kept"
 _ADVICE = {
-    _FULL: "; free some and give the same command again, what is done is kept",
+    _FULL: f"; free some {_AGAIN}",
     "Permission denied": "; choose a directory of your own with -o",
     "Read-only file system": "; choose another place with -o",
-    "Disk quota exceeded": "; free some space and give the same command again, what is done is kept",
+    "Disk quota exceeded": f"; free some space {_AGAIN}",
 }
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")
 
@@ -75,19 +76,24 @@ def write_failed(error: OSError | RuntimeError, path: Path, what: str = "cannot 
     return StorageError(f"{what}: {reason}{_ADVICE.get(reason, '')}", path)
 
 
+def temporary_name(final: Path) -> Path:
+    """A private name beside a file, which `remove_leftovers` knows.
+
+    Host and a random part belong to it because process ids repeat between machines that share a file system.
+    """
+    return final.with_name(f".{final.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+
+
 @contextlib.contextmanager
 def atomic_file(final: Path) -> Iterator[Path]:
     """Give a temporary path beside `final`; on success it becomes `final`, on error it vanishes.
-
-    The name carries host, process and a random part, because process ids repeat between machines that
-    share a file system.
 
     Raises
     ------
     StorageError
         When the directory cannot be written (full, read-only, gone).
     """
-    tmp = final.with_name(f".{final.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    tmp = temporary_name(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield tmp
@@ -132,7 +138,7 @@ def is_leftover(path: Path) -> bool:
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Delete temporary files of writers that were killed; only the owner of the directory may call it."""
+    """Delete temporary files of killed writers, and count them; only for the owner of the directory."""
     n = 0
     for tmp in filter(is_leftover, directory.rglob(".*.tmp")):
         with contextlib.suppress(OSError):

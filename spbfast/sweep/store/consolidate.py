@@ -29,6 +29,7 @@ from spbfast.sweep.store.shards import (
     STATUS_NAMES,
     VOLATILE_FACTS,
     place,
+    put_labels,
     put_variable,
     read_shard,
     read_shard_locked,
@@ -84,7 +85,7 @@ def _find(store: Store, table: PointTable, replicates: int) -> _Source:
     """Choose one row per cell: a success before anything else, then the latest try."""
     wanted = {int(p) for p in table.point_id}
     order = {r["batch"]: i for i, r in enumerate(store.receipts())}
-    paths = sorted(store.shards.glob("??/*.nc"), key=lambda p: (order.get(p.stem, len(order)), p.name))
+    paths = sorted(store.shard_paths(), key=lambda p: (order.get(p.stem, len(order)), p.name))
     rows: dict[Cell, tuple[Path, int]] = {}
     failed: set[Cell] = set()
     labels, names = {}, {}
@@ -118,19 +119,9 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
     put_variable(
         nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"}
     )
-    for name, labels in source.coords.items():
-        nc.createDimension(name, len(labels))
-        # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
-        attrs = COORDS[name].attrs()
-        attrs.pop("direction")
-        put_variable(
-            nc,
-            name,
-            (name,),
-            labels,
-            dtype=str if COORDS[name].dtype == "O" else COORDS[name].dtype,
-            attrs=attrs,
-        )
+    # No axis T: the CF conventions keep it for calendar time, and this is time since the end of boot.
+    attrs = {n: {k: v for k, v in COORDS[n].attrs().items() if k != "direction"} for n in source.coords}
+    put_labels(nc, source.coords, attrs)
     coordinates = " ".join(["point_id", "is_baseline", "in_grid", *(p.name for p in table.params)])
     per_point = _create_variables(nc, source, replicates, len(table.point_id), coordinates)
     step = max(1, min(len(table.point_id), BLOCK_BYTES // max(1, per_point)))

@@ -1,9 +1,9 @@
-"""The results directory: what lies where, and what may go into it.
+"""The results directory: its layout, and which jobs may write into it.
 
-Owns the layout (manifest.json, config.yaml, config.base.yaml, config.resolved.json, points.nc, shards/,
-journal.jsonl, status.json, failures/), the rule that decides which jobs may share a directory, and the
-knowledge of which cells are done. The journal is a fast index; the shards are the truth. One driver at a
-time: lock.py.
+Owns the paths (manifest.json, config.yaml, config.base.yaml, config.resolved.json, points.nc, shards/,
+journal.jsonl, status.json, failures/), the rule that decides which jobs may share a directory, and the record
+of which cells are done. The journal is a fast index; the shards are the truth. lock.py keeps it to one driver
+at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from spbfast.sweep.store.atomic import (
     remove_leftovers,
     write_failed,
     write_json,
-    write_text,
 )
 from spbfast.sweep.store.inputs import write_inputs
 from spbfast.sweep.store.manifest import IDENTITY, diff_trees, identity, make_manifest, resolved_point
@@ -111,20 +111,30 @@ class Store:
             with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as f:
                 yield from f
 
+    def shard_paths(self) -> list[Path]:
+        """All shards, by name."""
+        return sorted(self.shards.glob("??/*.nc"))
+
+    def failure_paths(self) -> list[Path]:
+        """All accounts of failed cells, by name."""
+        return sorted(self.failures.glob("*.json"))
+
     def scan(self) -> tuple[dict[Cell, int], dict[Cell, int]]:
         """Status of every cell that any shard holds, and how often each was tried.
 
         Shards that the journal lacks (the driver died between rename and journal) are read and added to
         it. Unreadable ones are renamed, so that their cells run again. A task of an array looks for such
-        shards only when it is continued: the others' newest are theirs.
+        shards only when it is continued: the newest belong to the other tasks.
         """
         status: dict[Cell, int] = {}
-        attempts: dict[Cell, int] = {}
+        attempts: Counter[Cell] = Counter()
         known = set()
         for receipt in self.receipts():
             known.add(receipt["batch"])
-            _merge(status, attempts, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
-        for path in self._shard_files() if not self.share or self.journal_path.exists() else []:
+            cells = [Cell.parse(text) for text in receipt["cells"]]
+            take_better(status, cells, map(int, receipt["statuses"]))
+            attempts.update(cells)
+        for path in self.shard_paths() if not self.share or self.journal_path.exists() else []:
             if path.stem in known:
                 continue
             try:
@@ -132,20 +142,17 @@ class Store:
             except ResultsError:
                 quarantine(path)
                 continue
-            codes = [int(s) for s in shard.facts["status"]]
-            self.append(
-                {"batch": path.stem, "statuses": "".join(map(str, codes)), "found": True}, shard.cells
-            )
-            _merge(status, attempts, shard.cells, codes)
+            codes = shard.facts["status"].tolist()
+            receipt = {"batch": path.stem, "statuses": "".join(map(str, codes)), "found": True}
+            self.append(receipt, shard.cells)
+            take_better(status, shard.cells, codes)
+            attempts.update(shard.cells)
         return status, attempts
-
-    def _shard_files(self) -> list[Path]:
-        return sorted(self.shards.glob("??/*.nc"))
 
     # -- starting or continuing a sweep --------------------------------------------------------------
 
     def open_for(self, plan: Plan, job: Any, command: str) -> tuple[dict[Cell, int], dict[Cell, int]]:
-        """Make the directory ready for `plan` and say what it already holds.
+        """Make the directory ready for `plan` and say what it already holds, as `scan` does.
 
         Raises
         ------
@@ -170,9 +177,6 @@ class Store:
         # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
         # goes again at the end, when its mark of the plan is true.
         write_json(self.manifest_path, manifest | {"plan": ""})
-        write_text(self.dir / "config.yaml", str(job.source_text or ""))
-        if job.base_text:
-            write_text(self.dir / "config.base.yaml", str(job.base_text))
         write_inputs(self.dir, job)
         write_resolved(self.dir / "config.resolved.json", plan)
         write_points(self.points_path, plan)
@@ -189,10 +193,8 @@ class Store:
         """
         if not self.manifest_path.is_file():
             return None
-        number = next(
-            n for n in itertools.count(1) if not self.dir.with_name(f"{self.dir.name}.old{n}").exists()
-        )
-        target = self.dir.with_name(f"{self.dir.name}.old{number}")
+        names = (self.dir.with_name(f"{self.dir.name}.old{n}") for n in itertools.count(1))
+        target = next(name for name in names if not name.exists())
         try:
             self.dir.rename(target)
         except OSError as err:
@@ -207,27 +209,22 @@ class Store:
         ResultsError
             When somebody else's files are here.
         """
-        if self.dir.exists() and not self.dir.is_dir():
+        if not self.dir.exists():
+            return True
+        if not self.dir.is_dir():
             raise ResultsError("is a file, not a directory; choose another one with -o", self.dir)
-        others = (
-            []
-            if not self.dir.exists()
-            else [p.name for p in self.dir.iterdir() if not _OURS.fullmatch(p.name) and not is_leftover(p)]
-        )
-        if others and self.manifest_path.exists():
-            return False
-        if others:
+        others = [p.name for p in self.dir.iterdir() if not _OURS.fullmatch(p.name) and not is_leftover(p)]
+        if others and not self.manifest_path.exists():
             shown = ", ".join(sorted(others)[:5])
             raise ResultsError(
                 f"holds other files ({shown}) and no manifest.json; choose an empty directory with -o",
                 self.dir,
             )
-        return True
+        return not others
 
     def refuse_identity(self, plan: Plan) -> None:
         """Raise ResultsError when the directory's results cannot be continued by `plan`."""
-        old = self.manifest()
-        new = identity(plan)
+        old, new = self.manifest(), identity(plan)
         diff = [f"  {k}: {old.get(k)} there, {new[k]} now" for k in IDENTITY if old.get(k) != new[k]]
         if diff:
             raise ResultsError(
@@ -270,11 +267,9 @@ def quarantine(path: Path) -> None:
         path.rename(path.with_suffix(".unreadable"))
 
 
-def _merge(
-    status: dict[Cell, int], attempts: dict[Cell, int], cells: Iterable[Cell], codes: Iterable[int]
-) -> None:
+def take_better(status: dict[Cell, int], cells: Iterable[Cell], codes: Iterable[int]) -> None:
+    """Note how these runs ended, unless they are known to have succeeded."""
     for cell, code in zip(cells, codes, strict=True):
-        attempts[cell] = attempts.get(cell, 0) + 1
         if status.get(cell) != OK:
             status[cell] = code
 

@@ -1,7 +1,7 @@
 """The inputs of a sweep, kept in its results directory so that it can be continued from there alone.
 
-Owns config.inputs.json and the copy of the file of points, and the way back from a directory to its job.
-config.yaml and config.base.yaml are written by store.py.
+Owns config.yaml, config.base.yaml, config.inputs.json and the copy of the file of points, and the way back
+from a directory to its job.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any
 from spbfast.config.job import Job
 from spbfast.config.load import load_config
 from spbfast.errors import ResultsError
-from spbfast.sweep.store.atomic import atomic_file, read_json, write_json
+from spbfast.sweep.store.atomic import atomic_file, read_json, write_json, write_text
 
 INPUTS = "config.inputs.json"
 POINTS_STEM = "config.points"
 
 
 def write_inputs(directory: Path, job: Any) -> None:
-    """Keep what config.yaml and config.base.yaml do not say: overrides, and the file of points."""
+    """Keep the configuration, its base, overrides, and the file of points."""
+    write_text(directory / "config.yaml", str(job.source_text or ""))
+    if job.base_text:
+        write_text(directory / "config.base.yaml", str(job.base_text))
     kept: dict[str, Any] = {"overrides": list(job.overrides), "grid": list(job.grid_overrides)}
     points = job.points_file
     if points is not None:

@@ -3,8 +3,8 @@
 Owns the files `lock` and `lock.K-of-N`: created exclusively, with host, process, batch job and a random key,
 their time renewed every 30 s by a thread. A lock is dead when its process is gone, or its batch job was
 requeued and now runs us; it is silent when it was not renewed for 120 s. Ages are taken from the file
-system's own clock, and a silent lock is watched for one more heartbeat, so a clock that jumps takes nothing
-from anybody. flock is not used because network file systems do not honour it reliably.
+system's own clock, and a silent lock is watched for one more heartbeat, so a clock that jumps costs nobody
+their lock. flock is not used because network file systems do not honour it reliably.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from spbfast.errors import ResultsError
-from spbfast.sweep.store.atomic import hostname, write_failed
+from spbfast.sweep.store.atomic import hostname, temporary_name, write_failed
 
 HEARTBEAT_S = 30.0
 STALE_S = 120.0
@@ -70,15 +70,7 @@ class DirectoryLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise write_failed(err, self.path.parent, "cannot create") from err
-        for _ in range(5):
-            if self._create():
-                _held.add(self.key)
-                break
-            self._clear(self.path)
-        else:
-            raise ResultsError(
-                "another driver keeps taking this directory; try again later", self.path.parent
-            )
+        self._take()
         try:
             for rival in self._rivals():
                 self._clear(rival)
@@ -88,6 +80,14 @@ class DirectoryLock:
         self._thread = threading.Thread(target=self._beat, name="spbfast-lock", daemon=True)
         self._thread.start()
         return self
+
+    def _take(self) -> None:
+        for _ in range(5):
+            if self._create():
+                _held.add(self.key)
+                return
+            self._clear(self.path)
+        raise ResultsError("another driver keeps taking this directory; try again later", self.path.parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -141,7 +141,7 @@ class DirectoryLock:
                 path.parent,
             )
         self.predecessor = holder or {"pid": 0}
-        grave = path.with_name(f".{path.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+        grave = temporary_name(path)
         with contextlib.suppress(OSError):
             os.rename(path, grave)
             grave.unlink()
@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _age(path: Path) -> float | None:
     """Seconds since a lock was renewed by the clock of the file system that holds it; None if it is gone."""
-    probe = path.with_name(f".{path.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    probe = temporary_name(path)
     try:
         probe.touch()
         now = probe.stat().st_mtime
@@ -207,7 +207,8 @@ def _own_traits() -> dict[str, Any]:
         "pid": os.getpid(),
         "started": _start_of(os.getpid()),
         "world": _world(),
-        "job": _job(),
+        # The same after the batch job was requeued, when its earlier runs are gone.
+        "job": os.environ.get("SLURM_JOB_ID", ""),
         "restart": _restart(),
     }
 
@@ -230,13 +231,8 @@ def _start_of(pid: int) -> int | None:
         return None
 
 
-def _job() -> str:
-    """The batch job that runs this process, the same after it was requeued."""
-    return os.environ.get("SLURM_JOB_ID", "")
-
-
 def _restart() -> int:
-    """How often the batch job was requeued; its earlier runs are gone when it runs again."""
+    """How often the batch job was requeued."""
     text = os.environ.get("SLURM_RESTART_COUNT", "")
     return int(text) if text.isdigit() else 0
 
@@ -247,6 +243,7 @@ def judge(holder: dict[str, Any], age_s: float) -> int:
         return ALIVE
     if holder.get("world") == _world() and isinstance(holder.get("pid"), int):
         return ALIVE if _start_of(holder["pid"]) == holder.get("started") else DEAD
-    if holder.get("job") and holder["job"] == _job() and int(holder.get("restart") or 0) < _restart():
+    job = holder.get("job")
+    if job and job == os.environ.get("SLURM_JOB_ID") and int(holder.get("restart") or 0) < _restart():
         return DEAD
     return SILENT if age_s > STALE_S else ALIVE

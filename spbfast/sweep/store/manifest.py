@@ -1,4 +1,4 @@
-"""Who made a results directory, from what and with what.
+"""The manifest of a results directory: who made it, from what and with what.
 
 Owns the manifest, the identity that all results of one directory share, and the differences that are shown
 when two jobs do not fit together. Writes nothing.
@@ -112,11 +112,10 @@ def _git() -> dict[str, Any]:
         return {"git_sha": "", "git_dirty": False}
 
     def ask(*args: str) -> str:
-        try:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
+            return done.stdout.strip() if done.returncode == 0 else ""
+        return ""
 
     sha = ask("rev-parse", "HEAD")
     return {"git_sha": sha, "git_dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}

@@ -60,34 +60,35 @@ class Shard:
     coords: dict[str, np.ndarray]
 
 
-def union_labels(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+def union_coords(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Union of the labels along every dimension that any part has."""
+    names = sorted({n for p in parts for n in p})
+    return {n: _union_labels(n, [p[n] for p in parts if n in p]) for n in names}
+
+
+def _union_labels(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
     """Labels that cover all parts, in an order that does not depend on how cells were batched."""
-    first = parts[0]
-    if all(len(p) == len(first) and bool(np.all(p == first)) for p in parts[1:]):
-        return first
+    if all(np.array_equal(p, parts[0]) for p in parts[1:]):
+        return parts[0]
     if COORDS[name].dtype == "O":
         return np.array(sorted({str(v) for p in parts for v in p}), dtype=object)
     return np.unique(np.concatenate(parts))
 
 
-def union_coords(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Union of the labels along every dimension that any part has."""
-    names = sorted({n for p in parts for n in p})
-    return {n: union_labels(n, [p[n] for p in parts if n in p]) for n in names}
-
-
-def positions(
-    dims: Sequence[str], own: Mapping[str, np.ndarray], full: Mapping[str, np.ndarray]
-) -> tuple[Any, ...] | None:
-    """Where arrays labelled by `own` go inside arrays labelled by `full`; None when they are alike."""
-    found, alike = [], True
-    for dim in dims:
-        a, b = own[dim], full[dim]
-        same = len(a) == len(b) and bool(np.all(a == b))
-        alike &= same
-        place = {v: i for i, v in enumerate(b.tolist())}
-        found.append(np.arange(len(a)) if same else np.array([place[v] for v in a.tolist()], dtype=np.intp))
-    return None if alike else np.ix_(*found)
+def place(
+    target: np.ndarray,
+    values: np.ndarray,
+    dims: Sequence[str],
+    own: Mapping[str, np.ndarray],
+    full: Mapping[str, np.ndarray],
+) -> None:
+    """Copy one cell's array into `target` (leading axis of length 1), from labels `own` to labels `full`."""
+    if all(np.array_equal(own[d], full[d]) for d in dims):
+        target[0] = values
+        return
+    order = [{label: i for i, label in enumerate(full[d].tolist())} for d in dims]
+    where = [[at[label] for label in own[d].tolist()] for at, d in zip(order, dims, strict=True)]
+    target[0][np.ix_(*where)] = values
 
 
 def put_variable(
@@ -106,27 +107,34 @@ def put_variable(
     Booleans are stored as bytes with the mark by which xarray gives them back as booleans.
     """
     array = None if values is None else np.asarray(values)
-    kind = np.dtype(dtype).kind if dtype is not None and dtype is not str else ""
-    own = dict(attrs or {})
-    if array is not None and dtype is None:
-        kind, dtype = array.dtype.kind, array.dtype
-    if dtype is str or kind in "OUS":
+    own = {k: v for k, v in (attrs or {}).items() if v is not None and not (isinstance(v, str) and v == "")}
+    if dtype is None and array is not None:
+        dtype = array.dtype
+    kind = "U" if dtype is str else np.dtype(dtype).kind
+    if kind in "OUS":
         var = nc.createVariable(name, str, tuple(dims))
         if array is not None:
             var[:] = np.array([str(v) for v in array.ravel()], dtype=object).reshape(array.shape)
     else:
-        if kind == "b":
-            dtype, own["dtype"] = "i1", "bool"
-            array = None if array is None else array.astype("i1")
         packed: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if dims else {}
         if chunks is not None and dims:
             packed["chunksizes"] = tuple(chunks)
+        if kind == "b":
+            dtype, own["dtype"] = "i1", "bool"
         var = nc.createVariable(name, dtype, tuple(dims), fill_value=fill, **packed)
         var.set_auto_maskandscale(False)
         if array is not None:
-            var[...] = array
-    var.setncatts({k: v for k, v in own.items() if v is not None and not (isinstance(v, str) and v == "")})
+            var[...] = array.astype("i1") if kind == "b" else array
+    var.setncatts(own)
     return var
+
+
+def put_labels(nc: Any, coords: Mapping[str, np.ndarray], attrs: Mapping[str, Any] | None = None) -> None:
+    """Create dimensions with their labels; `attrs` by dimension."""
+    for name, labels in coords.items():
+        nc.createDimension(name, len(labels))
+        dtype = str if COORDS[name].dtype == "O" else COORDS[name].dtype
+        put_variable(nc, name, (name,), labels, dtype=dtype, attrs=(attrs or {}).get(name))
 
 
 def write_shard(path: Path, results: Sequence[CellResult]) -> None:
@@ -152,11 +160,7 @@ def _fill_shard(
     for name, (dtype, fill, _, _) in FACTS.items():
         column = [r.status if name == "status" else r.facts.get(name, fill) for r in results]
         put_variable(nc, name, ("cell",), np.array(column, dtype))
-    for name, labels in coords.items():
-        nc.createDimension(name, len(labels))
-        put_variable(
-            nc, name, (name,), labels, dtype=str if COORDS[name].dtype == "O" else COORDS[name].dtype
-        )
+    put_labels(nc, coords)
     for name in names:
         var = VARIABLES[name]
         block = np.full((len(results), *(len(coords[d]) for d in var.dims)), var.fill, var.dtype)
@@ -164,21 +168,6 @@ def _fill_shard(
             if name in result.data:
                 place(block[row : row + 1], result.data[name], var.dims, result.coords, coords)
         put_variable(nc, name, ("cell", *var.dims), block, fill=var.fill, chunks=(1, *block.shape[1:]))
-
-
-def place(
-    target: np.ndarray,
-    values: np.ndarray,
-    dims: Sequence[str],
-    own: Mapping[str, np.ndarray],
-    full: Mapping[str, np.ndarray],
-) -> None:
-    """Copy one cell's array into `target` (leading axis of length 1), aligned by label."""
-    where = positions(dims, own, full) if dims else None
-    if where is None:
-        target[0] = values
-    else:
-        target[0][where] = values
 
 
 def read_shard(path: Path, *, data: bool = True) -> Shard:

@@ -1,7 +1,7 @@
-"""A results directory seen from outside: what is done, what failed, is it running.
+"""A results directory seen from outside: what is done, what failed, whether it is running.
 
-Owns the read-only view behind `status`, `ls` and the dry run. It may look while a driver writes, on any
-machine that sees the files, so it believes only what is complete and changes nothing.
+Owns the read-only view behind `status`, `ls` and the dry run. A driver may be writing meanwhile, on any
+machine that sees the files, so only complete files count and nothing is changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import read_json
-from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.directory import Store, take_better
 from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.shards import FAILED, OK, read_shard
 
@@ -48,6 +48,12 @@ class Held:
     shards: int
     sample: Path | None
 
+    def codes_of(self, ids: np.ndarray, replicates: int) -> np.ndarray:
+        """The codes of those runs that belong to these points and replicates."""
+        cells = [c for c in self.status if c.replicate < replicates]
+        ours = np.isin(np.array([c.point_id for c in cells], np.uint64), ids)
+        return np.array([self.status[c] for c in cells], int)[ours]
+
 
 def held_runs(store: Store) -> Held:
     """Read the journals, and the shards that they lack."""
@@ -55,28 +61,21 @@ def held_runs(store: Store) -> Held:
     wall, timed, known = 0.0, 0, set()
     for receipt in store.receipts():
         known.add(str(receipt["batch"]))
-        for text, code in zip(receipt["cells"], receipt["statuses"], strict=True):
-            _note(status, Cell.parse(text), int(code))
+        take_better(status, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
         if float(receipt.get("wall_s", 0.0)) > 0:
             wall += float(receipt["wall_s"])
             timed += len(receipt["cells"])
-    nbytes, count, sample = 0, 0, None
-    for path in sorted(store.shards.glob("??/*.nc")):
+    paths = store.shard_paths()
+    nbytes = 0
+    for path in paths:
         with contextlib.suppress(OSError):
             nbytes += path.stat().st_size
-        count, sample = count + 1, sample or path
         if path.stem in known:
             continue
         with contextlib.suppress(ResultsError):
             shard = read_shard(path, data=False)
-            for cell, code in zip(shard.cells, shard.facts["status"].tolist(), strict=True):
-                _note(status, cell, int(code))
-    return Held(status, wall, timed, nbytes, count, sample)
-
-
-def _note(status: dict[Cell, int], cell: Cell, code: int) -> None:
-    if status.get(cell) != OK:
-        status[cell] = code
+            take_better(status, shard.cells, shard.facts["status"].tolist())
+    return Held(status, wall, timed, nbytes, len(paths), paths[0] if paths else None)
 
 
 @dataclass(frozen=True)
@@ -110,10 +109,6 @@ class DirectoryState:
     model_version: int
     failures: list[dict[str, Any]]
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
 
 def look(directory: str | Path) -> DirectoryState:
     """Where the sweep of a directory stands.
@@ -126,20 +121,15 @@ def look(directory: str | Path) -> DirectoryState:
     store = Store(directory)
     manifest = store.manifest()
     replicates = int(manifest.get("replicates", 1))
-    try:
+    ids = np.empty(0, np.uint64)
+    with contextlib.suppress(ResultsError):  # a driver killed in its first second has not written the points
         ids = read_points(store.points_path).point_id
-    except ResultsError:
-        # A driver that was killed in its first second has not written the points yet.
-        ids = np.empty(0, np.uint64)
     held = held_runs(store)
-    cells = [c for c in held.status if c.replicate < replicates]
-    ours = np.isin(np.array([c.point_id for c in cells], np.uint64), ids)
-    codes = np.array([held.status[c] for c in cells], int)[ours]
-    runs = len(ids) * replicates if len(ids) else int(manifest.get("n_points", 0)) * replicates
+    codes = held.codes_of(ids, replicates)
+    runs = (len(ids) or int(manifest.get("n_points", 0))) * replicates
     ok, failed = int((codes == OK).sum()), int((codes >= FAILED).sum())
-    driver, silent = _driver(store.dir)
-    told = _status(store)
     missing = runs - ok - failed
+    driver, silent = _driver(store.dir)
     state = ("silent" if silent else "running") if driver else "stopped" if missing else "finished"
     return DirectoryState(
         directory=str(store.dir),
@@ -152,58 +142,45 @@ def look(directory: str | Path) -> DirectoryState:
         failed=failed,
         missing=missing,
         created=str(manifest.get("created", "")),
-        updated=str(told.get("updated", "")),
+        updated=str(_read_mapping(store.status_path).get("updated", "")),
         eta_s=_eta(store, ok + failed, missing) if state == "running" else None,
         driver=driver,
         nbytes=held.shard_bytes + (store.results_path.stat().st_size if store.results_path.exists() else 0),
         model_version=int(manifest.get("model_version", 0)),
-        failures=_failures(store),
+        failures=[_failure(path) for path in store.failure_paths()[:FAILURES_SHOWN]],
     )
 
 
-def _driver(directory: Path) -> tuple[str, bool]:
-    """Who holds the directory, "" if nobody, and whether they have been silent for long."""
-    for path in sorted(directory.glob("lock*")):
-        try:
-            age = time.time() - path.stat().st_mtime
-            holder = read_json(path)
-        except (OSError, ResultsError):
-            continue
-        if isinstance(holder, dict):
-            return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}", age > SILENT_S
-    return "", False
-
-
-def _status(store: Store) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is none to read."""
     with contextlib.suppress(ResultsError):
-        found = read_json(store.status_path)
+        found = read_json(path)
         return found if isinstance(found, dict) else {}
     return {}
 
 
+def _failure(path: Path) -> dict[str, Any]:
+    account = _read_mapping(path)
+    return {k: account.get(k) for k in ("point_id", "replicate", "error", "message")}
+
+
+def _driver(directory: Path) -> tuple[str, bool]:
+    """Which process holds the directory, "" if none, and whether it has been silent for long."""
+    for path in sorted(directory.glob("lock*")):
+        with contextlib.suppress(OSError):
+            age = time.time() - path.stat().st_mtime
+            if holder := _read_mapping(path):
+                return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}", age > SILENT_S
+    return "", False
+
+
 def _eta(store: Store, done: int, missing: int) -> float | None:
     """Seconds left if the rest goes like the runs since the manifest was written, at the start."""
-    try:
+    spent = 0
+    with contextlib.suppress(OSError):
         begun = store.manifest_path.stat().st_mtime
-    except OSError:
-        return None
-    fresh = 0
-    for path in store.dir.glob("journal*.jsonl"):
-        with contextlib.suppress(OSError):
-            fresh = max(fresh, int(path.stat().st_mtime - begun))
-    before = int(_status(store).get("done_before", 0) or 0)
-    return missing * fresh / (done - before) if fresh > 0 and done > before else None
-
-
-def _failures(store: Store) -> list[dict[str, Any]]:
-    out = []
-    paths = sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []
-    for path in paths[:FAILURES_SHOWN]:
-        with contextlib.suppress(ResultsError):
-            account = read_json(path)
-            keys = ("point_id", "replicate", "error", "message")
-            out.append({k: account.get(k) for k in keys} if isinstance(account, dict) else {})
-    return out
+        spent = max((int(p.stat().st_mtime - begun) for p in store.dir.glob("journal*.jsonl")), default=0)
+    return missing * spent / done if spent > 0 and done > 0 else None
 
 
 def find_directories(root: str | Path, depth: int = 3) -> Iterator[Path]:
