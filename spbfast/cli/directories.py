@@ -1,4 +1,4 @@
-"""Verbs for results directories: where a sweep stands, continue it, run a point again, export.
+"""Verbs for results directories: status, continuing a sweep, running a point again, export.
 
 Owns `status`, `ls`, `resume`, `rerun`, `consolidate`, `export` and `sensitivity`. Only `resume`,
 `consolidate` and `export` write.
@@ -33,7 +33,7 @@ def status_command(
     ] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Say where a sweep stands: done, failed, missing, and when it will end."""
+    """Show a sweep's progress: runs done, failed and missing, and when it will end."""
     from spbfast.sweep.store.view import look
 
     while True:
@@ -66,9 +66,9 @@ def _status_lines(found: Any) -> list[str]:
     if found.failures:
         first = found.failures[0]
         again = f"{first.get('point_id')}:{first.get('replicate')}"
-        lines.append(f"  look     spbfast rerun {found.directory} {again}")
+        lines.append(f"  rerun    spbfast rerun {found.directory} {again}")
     if found.state == "stopped":
-        lines.append(f"  go on    spbfast resume {found.directory}")
+        lines.append(f"  resume   spbfast resume {found.directory}")
     return lines
 
 

@@ -1,31 +1,26 @@
-"""The `executor` section: what runs the points. Never part of a result's identity.
+"""The `executor` section: where and how the runs of a sweep are done. Never part of a result's identity.
 
 Owns the keys, which kinds they belong to, and their limits. A configuration may come from a stranger, so
 nothing here can put a command into a job script: directives and prologues for a batch system come from the
-user's own dask-jobqueue configuration. Starts nothing: that is pools/pool.py.
+user's own dask-jobqueue configuration. Starts nothing: that is the work of sweep/pools.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from spbfast.config.base import Model
 from spbfast.config.units import Duration, Size, parse_duration
 
-BATCH_SYSTEMS = ("slurm", "pbs", "lsf", "sge")
-Kind = Literal["threads", "processes", "serial", "slurm", "pbs", "lsf", "sge", "address"]
+BatchSystemName = Literal["slurm", "pbs", "lsf", "sge"]
+BATCH_SYSTEMS: tuple[str, ...] = get_args(BatchSystemName)
+ExecutorKind = Literal["threads", "processes", "serial", BatchSystemName, "address"]
 
-# Keys that only some kinds understand. Others ignore them and say so: one file serves several kinds with
-# `--set executor.kind=...`.
+# Keys that only some kinds understand. The others ignore them and say so, so that one file serves several kinds
+# with `--set executor.kind=...`.
 _JOB_KEYS = "jobs cores processes walltime queue account adapt lifetime".split()
 _KINDS_OF = {key: BATCH_SYSTEMS for key in _JOB_KEYS} | {
     "workers": ("threads", "processes", "serial"),
@@ -114,7 +109,7 @@ class Adapt(Model):
 class Executor(Model):
     """What runs the points; never part of a result's identity."""
 
-    kind: Kind = Field(
+    kind: ExecutorKind = Field(
         "threads",
         description="threads, processes or serial on this machine; a batch system; or a running scheduler",
     )

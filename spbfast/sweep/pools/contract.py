@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from spbfast.sweep.points.plan import Batch
 
-Run = Callable[[Batch], dict[str, Any]]
-Outcome = tuple[Batch, dict[str, Any] | BaseException]
+RunBatch = Callable[[Batch], dict[str, Any]]
+BatchOutcome = tuple[Batch, dict[str, Any] | BaseException]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Request:
     directory: Path
     cells: int
     need_bytes: int
-    run: Run
+    run: RunBatch
     sweep: str
     dashboard: bool = False
     say: Callable[[str], None] = lambda text: None
@@ -67,7 +67,7 @@ class Pool(Protocol):
     def submit(self, batch: Batch, need_bytes: int) -> None:
         """Queue a batch of which each run takes `need_bytes` of memory."""
 
-    def wait(self, timeout_s: float) -> list[Outcome]:
+    def wait(self, timeout_s: float) -> list[BatchOutcome]:
         """Batches that ended since the last call, waiting for at most `timeout_s` if there are none."""
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from spbfast.sweep.points.plan import Batch
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.contract import Outcome, Pool, Request
+from spbfast.sweep.pools.contract import BatchOutcome, Pool, Request
 from spbfast.sweep.pools.limits import choose_workers, memory_for_runs
 
 
@@ -32,7 +32,7 @@ class SerialPool:
         """Queue a batch."""
         self._waiting.append(batch)
 
-    def wait(self, timeout_s: float) -> list[Outcome]:
+    def wait(self, timeout_s: float) -> list[BatchOutcome]:
         """Run the oldest batch."""
         if not self._waiting:
             return []
@@ -86,9 +86,9 @@ class ThreadsPool(SerialPool):
             future = self._executor.submit(self._request.run, batch)
             future.add_done_callback(lambda f, b=batch, n=need: self._done.put((b, n, f)))  # type: ignore[misc]
 
-    def wait(self, timeout_s: float) -> list[Outcome]:
+    def wait(self, timeout_s: float) -> list[BatchOutcome]:
         """Collect receipts."""
-        found: list[Outcome] = []
+        found: list[BatchOutcome] = []
         with contextlib.suppress(queue.Empty):
             found.append(self._take(*self._done.get(timeout=timeout_s)))
             while True:
@@ -96,7 +96,7 @@ class ThreadsPool(SerialPool):
         self._dispatch()
         return found
 
-    def _take(self, batch: Batch, need: int, future: Future[dict[str, Any]]) -> Outcome:
+    def _take(self, batch: Batch, need: int, future: Future[dict[str, Any]]) -> BatchOutcome:
         self._idle += 1
         self._free += need
         return batch, future.exception() or future.result()

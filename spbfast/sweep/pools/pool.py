@@ -19,7 +19,7 @@ from typing import Any
 from spbfast.errors import SetupError
 from spbfast.sweep.points.plan import Batch
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.contract import Outcome, Pool, Request
+from spbfast.sweep.pools.contract import BatchOutcome, Pool, Request
 from spbfast.sweep.pools.jobs import job_client
 from spbfast.sweep.pools.limits import MIB, PROCESS_BYTES, local_workers, worker_budget
 from spbfast.sweep.pools.local import address_client, local_client
@@ -92,7 +92,7 @@ class DaskPool:
         self._running[id(future)] = future
         future.add_done_callback(lambda f, b=batch: self._done.put((b, f)))
 
-    def wait(self, timeout_s: float) -> list[Outcome]:
+    def wait(self, timeout_s: float) -> list[BatchOutcome]:
         """Collect receipts."""
         found: list[tuple[Batch, Any]] = []
         with contextlib.suppress(queue.Empty):

@@ -13,7 +13,7 @@ from typing import Any
 from spbfast.errors import ResultsError, SetupError, StorageError
 from spbfast.sweep.points.plan import Batch, Cell, Plan, Task, auto_batch_size
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.contract import Outcome, Pool
+from spbfast.sweep.pools.contract import BatchOutcome, Pool
 from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Retries
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.progress import Progress
@@ -135,7 +135,7 @@ class Conductor:
     def _made(self, cells: list[Cell]) -> Batch:
         return Batch(tuple(self.plan.task(c, self.attempts.get(c, 0)) for c in cells))
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: BatchOutcome) -> None:
         batch, receipt = outcome
         self.suspects.discard(id(batch))
         if isinstance(receipt, ResultsError | SetupError):

@@ -19,7 +19,7 @@ from typing import Any
 from spbfast.errors import ConfigError, ResultsError
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.pools import worker
-from spbfast.sweep.pools.contract import Request, Run
+from spbfast.sweep.pools.contract import Request, RunBatch
 from spbfast.sweep.pools.limits import seconds_to_use
 from spbfast.sweep.pools.plain import open_plain
 from spbfast.sweep.pools.pool import open_pool
@@ -210,7 +210,7 @@ class _Sweep:
             f"{part}{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
         )
 
-    def _runner(self) -> Run:
+    def _runner(self) -> RunBatch:
         timeout = self.job.executor.timeout
         return functools.partial(
             worker.run_batch,

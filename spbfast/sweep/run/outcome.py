@@ -14,10 +14,10 @@ from spbfast.errors import ResultsError
 from spbfast.sweep.run.conduct import Conductor
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store, count
+from spbfast.sweep.store.view import FAILURES_SHOWN
 from spbfast.text import format_seconds
 
 EXIT_OK, EXIT_FAILED, EXIT_TIME_LIMIT = 0, 3, 75
-FAILURES_SHOWN = 5
 
 
 @dataclass(frozen=True)
