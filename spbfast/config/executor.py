@@ -180,6 +180,11 @@ class Executor(Model):
         walltime = self.walltime / _SECOND_NS
         return walltime - min(300.0, walltime / 10)
 
+    @property
+    def job_limits(self) -> tuple[int, int]:
+        """Fewest and most jobs of the batch system at a time."""
+        return (self.adapt.min, self.adapt.max) if self.adapt else (self.jobs, self.jobs)
+
     def allowed_failures(self, total: int) -> int | None:
         """Runs of `total` that may fail before the sweep stops; None is any number."""
         if isinstance(self.max_failures, str):

@@ -68,19 +68,14 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
     SetupError
         When dask-jobqueue or the batch system's commands are missing.
     ConfigError
-        When the results directory's name cannot stand in a job script.
+        When the results directory's name is not safe in a job script.
     """
     options, kind = request.options, request.options.kind
     cluster_class = _cluster_class(kind)
     command = cluster_class.job_cls.submit_command
     if shutil.which(command) is None:
         raise SetupError(f"executor.kind: {kind} needs the command {command}, which is not here")
-    directory = request.directory.resolve()
-    if not _SAFE_PATH.fullmatch(str(directory)):
-        raise ConfigError(
-            f"executor.kind: {kind} needs a results directory of plain letters, digits and . _ - / only, "
-            f"because its name goes into job scripts; got {directory}"
-        )
+    directory = _safe_directory(request)
     with contextlib.ExitStack() as stack:
         security = None
         if options.insecure:
@@ -101,11 +96,21 @@ def job_client(request: Request) -> Iterator[tuple[Any, Callable[[], str]]]:
         client = stack.enter_context(Client(cluster, set_as_default=False))
         if request.dashboard:
             tell_dashboard(client, request)
-        low, high = (options.adapt.min, options.adapt.max) if options.adapt else (options.jobs, options.jobs)
-        # Adaptive with equal limits keeps the number: jobs that reach their time limit get successors.
+        low, high = options.job_limits
+        # Adaptive with equal limits keeps the number: jobs that reach their time limit are replaced.
         cluster.adapt(minimum_jobs=low, maximum_jobs=high)
         request.say(f"asked {kind} for {high} jobs of {options.cores} CPUs; logs in {directory / 'logs'}")
         yield client, lambda: refusals[-1] if refusals else ""
+
+
+def _safe_directory(request: Request) -> Path:
+    directory = request.directory.resolve()
+    if not _SAFE_PATH.fullmatch(str(directory)):
+        raise ConfigError(
+            f"executor.kind: {request.options.kind} needs a results directory of plain letters, digits and . _ - "
+            f"/ only, because its name goes into job scripts; got {directory}"
+        )
+    return directory
 
 
 def _cluster_class(kind: str) -> Any:

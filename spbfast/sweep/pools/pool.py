@@ -196,10 +196,9 @@ def open_pool(request: Request) -> Iterator[Pool]:
 
 def _pool_of_jobs(client: Any, request: Request, trouble: Callable[[], str]) -> DaskPool:
     options = request.options
-    jobs = options.adapt.max if options.adapt else options.jobs
     return DaskPool(
         client,
-        jobs * options.cores,
+        options.job_limits[1] * options.cores,
         request,
         budget=worker_budget(options),
         trouble=trouble,

@@ -258,7 +258,7 @@ def _executor(executor: Any, state: int, new: int) -> tuple[str, int, int, str]:
         return f"{slots} {kind if slots > 1 else one}", slots, 1 if kind == "threads" else slots + 1, remark
     if kind == "address":
         return "a running scheduler, counted as one worker", 1, 0, ""
-    jobs = executor.adapt.max if executor.adapt else executor.jobs
+    jobs = executor.job_limits[1]
     fitting = max(1, min(executor.cores, executor.processes * (worker_budget(executor) // max(1, state))))
     words = f"{jobs} {kind} jobs of {executor.cores} cores"
     remark = f"memory of a job allows {fitting} runs at a time on {executor.cores} cores"
