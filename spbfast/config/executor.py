@@ -19,8 +19,8 @@ BatchSystemName = Literal["slurm", "pbs", "lsf", "sge"]
 BATCH_SYSTEMS: tuple[str, ...] = get_args(BatchSystemName)
 ExecutorKind = Literal["threads", "processes", "serial", BatchSystemName, "address"]
 
-# Keys that only some kinds understand. The others ignore them and say so, so that one file serves several kinds
-# with `--set executor.kind=...`.
+# Keys that only some kinds understand. The others ignore them and say so, so that one file serves several
+# kinds with `--set executor.kind=...`.
 _JOB_KEYS = "jobs cores processes walltime queue account adapt lifetime".split()
 _KINDS_OF = {key: BATCH_SYSTEMS for key in _JOB_KEYS} | {
     "workers": ("threads", "processes", "serial"),

@@ -107,8 +107,8 @@ def _safe_directory(request: Request) -> Path:
     directory = request.directory.resolve()
     if not _SAFE_PATH.fullmatch(str(directory)):
         raise ConfigError(
-            f"executor.kind: {request.options.kind} needs a results directory of plain letters, digits and . _ - "
-            f"/ only, because its name goes into job scripts; got {directory}"
+            f"executor.kind: {request.options.kind} needs a results directory of plain letters, digits and "
+            f". _ - / only, because its name goes into job scripts; got {directory}"
         )
     return directory
 
