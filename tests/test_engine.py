@@ -16,10 +16,10 @@ from spbfast.errors import InvariantError, SimulationError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model import engine
 from spbfast.model.engine import boot, run_replicate, simulate, simulate_ticks, state_bytes, warmup
-from spbfast.model.loop.sample import make_samples
 from spbfast.model.loop.step import finish_run
 from spbfast.model.lowering.lower_machine import lower_scenario
 from spbfast.model.state.node import NEVER, Now, Wk
+from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.slab_layout import Sc
 from spbfast.outputs.variables import VARIABLES
 from tests.demand_tools import CONFIGS, scenario

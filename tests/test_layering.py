@@ -25,6 +25,7 @@ STOREYS: list[tuple[str, ...]] = [
     ("model.requests",),
     ("model.loop",),
     ("model.lowering",),
+    ("model.collect",),
     ("model.engine", "zone", "verify"),
     ("bench", "sweep.points"),
     ("sweep.store",),

@@ -7,10 +7,11 @@ import pytest
 
 from spbfast.constants import C, Op
 from spbfast.jit.decorators import entry_kernel
-from spbfast.model.loop.sample import Ga, make_samples, record_sample
+from spbfast.model.loop.sample import record_sample
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import Now
 from spbfast.model.state.page_state import CODE_PINNED, ORDER_NIBBLE
+from spbfast.model.state.sample_layout import Ga, make_samples
 from spbfast.model.state.walk import read_free_lists, spb_lists
 from tests.machine_tools import M, R, U, bare, booted
 

@@ -8,8 +8,8 @@ import pytest
 from spbfast.constants import Op, Req
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import run_replicate, simulate_ticks
-from spbfast.model.loop.sample import make_samples
 from spbfast.model.state.node import REFAULT_BUCKETS, Now
+from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.slab_layout import Si, St
 from spbfast.model.state.vmstat import V
 from tests.demand_tools import scenario

@@ -13,9 +13,9 @@ import pytest
 
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import simulate_ticks
-from spbfast.model.loop.sample import make_samples
 from spbfast.model.state.build import first_usable
 from spbfast.model.state.node import N, Now
+from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.vmstat import VM_NAMES
 from tests.machine_tools import MS, booted
 

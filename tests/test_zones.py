@@ -11,10 +11,11 @@ from spbfast.errors import ConfigError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import boot, run_replicate, simulate_ticks
 from spbfast.model.holders.check_slab import check_slab
-from spbfast.model.loop.sample import make_samples
-from spbfast.model.lowering.lower_machine import lower_scenario, lowmem_reserve
+from spbfast.model.lowering.lower_machine import lower_scenario
+from spbfast.model.lowering.lower_node import lowmem_reserve
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import N, Zl
+from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.vmstat import V
 from tests.demand_tools import scenario
 from tests.machine_tools import held_pages

@@ -16,11 +16,11 @@ import numpy as np
 from spbfast.config import load_config
 from spbfast.constants import TAINTED, Mt
 from spbfast.model import engine
-from spbfast.model.loop.sample import Ga
 from spbfast.model.loop.step import finish_run
 from spbfast.model.lowering.lower_machine import lower_scenario
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import Now
+from spbfast.model.state.sample_layout import Ga
 from spbfast.model.state.vmstat import VM_NAMES
 from spbfast.model.state.walk import read_places
 

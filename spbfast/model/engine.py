@@ -7,7 +7,6 @@ progress display never waits longer. Pure in (scenario, seed, replicate): nothin
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,37 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spbfast.constants import NR_ORDERS, Err, Mt, Tp
+from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import SimulationError, strerror
+from spbfast.model.collect import Records, collect_records, collect_samples, collect_spbs, digest_of, ratios
 from spbfast.model.loop.replay import boot_zone
-from spbfast.model.loop.sample import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb, make_samples
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
-from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, lowmem_reserve, state_nbytes
+from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
+from spbfast.model.lowering.lower_node import lowmem_reserve
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import N, Now, Ph
+from spbfast.model.state.sample_layout import Samples, make_samples
 from spbfast.model.state.trace import start_records
-from spbfast.model.state.vmstat import VM_NAMES, V
+from spbfast.model.state.vmstat import V
 from spbfast.outputs.rundata import dataset_of
-from spbfast.outputs.tracepoints import columns_of, record_mask
+from spbfast.outputs.tracepoints import record_mask
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from spbfast.config.models import Scenario
 
+
 MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
-NS_PER_TICK = 1_000_000
 QUANTUM_S = 0.2
 BOOT_STEPS = 64
 BOOT_FOLIOS = 1 << 16
-
-
-@dataclass(frozen=True)
-class Records:
-    """Records of one kind: named columns of equal length, and how many found no room."""
-
-    columns: dict[str, np.ndarray]
-    dropped: int
 
 
 @dataclass(frozen=True)
@@ -207,13 +200,13 @@ def run_replicate(
     finish_run(run.worlds, run.policy, samples)
     if check:
         _recount(run)
-    data, coords = _collect(run, samples, scenario)
-    digest = _digest(data)
+    data, coords = collect_samples(run, samples, scenario)
+    digest = digest_of(data)
     if snapshots:
-        data |= _collect_spbs(run, samples)
+        data |= collect_spbs(run, samples)
         coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
     return ReplicateResult(
-        data=data | _ratios(run),
+        data=data | ratios(run),
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
@@ -222,7 +215,7 @@ def run_replicate(
         demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         stopped=stopped,
         phases=_phases(run, time.perf_counter() - start - boot_s),
-        records={name: _collect_records(run, name) for name in records},
+        records={name: collect_records(run, name) for name in records},
     )
 
 
@@ -240,89 +233,6 @@ def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
     cycles = np.sum([world.node.cycles for world in run.worlds], axis=0)
     total = max(int(cycles.sum()), 1)
     return {phase.name.lower(): wall_s * int(cycles[phase]) / total for phase in Ph}
-
-
-def _kept(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
-    """Which samples count: a last one at the time of the one before it replaces it."""
-    nr = int(run.world.node.now[Now.NR_SAMPLES])
-    keep = np.ones(nr, bool)
-    keep[:-1] = np.diff(samples[0].time[:nr]) > 0
-    return keep
-
-
-def _collect_spbs(run: Lowered, samples: tuple[Samples, ...]) -> dict[str, np.ndarray]:
-    """Snapshots of superpageblocks as named arrays over (zone, spb, time), -1 where a zone has fewer."""
-    keep = _kept(run, samples)
-    nr_spb = [world.zone.geo.nr_spb for world in run.worlds]
-    found = np.full((len(Sb), len(samples), max(nr_spb), int(keep.sum())), -1, np.int32)
-    for zone, one in enumerate(samples):
-        found[:, zone, : nr_spb[zone]] = np.moveaxis(one.spb[: len(keep)][keep], 0, -1)
-    content = np.where(found[Sb.FREE_PB] < 0, -1, np.zeros((len(Mt), 1, 1, 1), np.int32))
-    for column in (Sb.UNMOVABLE, Sb.MOVABLE, Sb.RECLAIMABLE):
-        content[Mt[column.name]] = found[column]
-    return {
-        "n_spb": np.array(nr_spb),
-        "spb_category": found[Sb.CATEGORY],
-        "spb_free": found[Sb.FREE_PB],
-        "spb_free_pages": found[Sb.FREE_PAGES],
-        "spb_content": content,
-        "spb_pinned_pages": found[Sb.PINNED_PAGES],
-    }
-
-
-def _collect_records(run: Lowered, name: str) -> Records:
-    """Records of one kind, and how many were dropped."""
-    trace, kind = run.world.zone.trace, Tp[name.upper()]
-    met = int(trace.nr[kind])
-    rows = trace.rows[int(trace.where[kind]), :met]
-    return Records(columns_of(name, rows, run.bases), met - len(rows))
-
-
-def _collect(
-    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Samples of all zones as named arrays."""
-    keep = _kept(run, samples)
-    nr = len(keep)
-    gauges = np.stack([one.gauges[:nr][keep] for one in samples])
-    nr_normal = scenario.machine.nodes
-    data = {
-        ga.name.lower(): gauges[: nr_normal if ga in NORMAL_GAUGES else None, :, ga].sum(axis=0) for ga in Ga
-    }
-    data |= {f"zone_{ga.name.lower()}": gauges[:, :, ga] for ga in ZONE_GAUGES}
-    free = np.stack([one.free_pages[:nr][keep] for one in samples])
-    data["free_pages"] = free.sum(axis=0).T.copy()
-    data["zone_free_pages"] = free.sum(axis=2)
-    data["free_blocks"] = np.sum([one.free_blocks[:nr][keep] for one in samples], axis=0).T.copy()
-    normal = samples[:nr_normal]
-    data["pageblocks_with_content_bit"] = np.sum([one.content[:nr][keep] for one in normal], axis=0).T.copy()
-    data["pageblocks_with_pages_in_use"] = np.sum([one.in_use[:nr][keep] for one in normal], axis=0).T.copy()
-    data["vmstat"] = np.sum([one.vm[:nr][keep] for one in samples], axis=0).T.copy()
-    coords = {
-        "time": samples[0].time[:nr][keep] / 1e9,
-        "migratetype": np.array([mt.name.lower() for mt in Mt], dtype=object),
-        "order": np.arange(NR_ORDERS),
-        "counter": np.array(VM_NAMES, dtype=object),
-        "zone": np.array([zone.name for zone in scenario.machine.zones()], dtype=object),
-    }
-    return data, coords
-
-
-def _ratios(run: Lowered) -> dict[str, np.ndarray]:
-    """What follows from counters at the end; NaN where there was nothing to divide by."""
-    vm = np.sum([world.node.vm for world in run.worlds], axis=0)
-    obtained = int(vm[V.CONTIG_ALLOC_SUCCESS])
-    per_page = int(vm[V.CONTIG_PAGES_MIGRATED]) / obtained if obtained else float("nan")
-    return {"contig_pages_per_1g": np.array(per_page)}
-
-
-def _digest(data: dict[str, np.ndarray]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name in sorted(data):
-        values = np.asarray(data[name])
-        kind = np.float64 if values.dtype.kind == "f" else np.int64
-        digest.update(name.encode() + np.ascontiguousarray(values, kind).tobytes())
-    return digest.hexdigest()
 
 
 def state_bytes(scenario: Scenario) -> int:

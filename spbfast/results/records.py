@@ -22,7 +22,7 @@ from spbfast.sweep.store.shards import put_variable
 if TYPE_CHECKING:
     import xarray as xr
 
-    from spbfast.model.engine import Records
+    from spbfast.model.collect import Records
 
 GROUP = "records"
 FILE_WIDE = ("dropped", "zones")  # of a kind as a whole, not of a record

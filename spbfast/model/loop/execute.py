@@ -10,15 +10,11 @@ import numpy as np
 
 from spbfast.constants import (
     CLS_EXTENT_BUFFER,
-    CLS_KSWAPD,
     CLS_KVMALLOC,
-    CLS_NOMEMALLOC,
     CLS_NORETRY,
-    CLS_NOWARN,
     MOVABLE,
     PB_ORDER,
     PB_PAGES,
-    RECLAIMABLE,
     Err,
     Op,
     P,
@@ -29,22 +25,17 @@ from spbfast.model.allocator.free import free_held, hand_out, note_gone, slot_pf
 from spbfast.model.allocator.pcp import pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
-from spbfast.model.holders.inode_scan import drop_inodes
-from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_object
-from spbfast.model.holders.pagecache import add_folio, has_room, nr_folios, take_folio
-from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
+from spbfast.model.loop.cache_rows import run_cache_row
 from spbfast.model.loop.kvmalloc import get_kvmalloc
+from spbfast.model.loop.slab_rows import run_slab_row
 from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.requests.alloc_pages import request, request_thp
-from spbfast.model.state.node import OWNER_COLD, N, Now, Ph
+from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
-from spbfast.model.state.slab_layout import Sc, Si, St
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 
-# SLUB's first attempt at the preferred order: no reclaim, no reserves, no retry.
-CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC | CLS_KSWAPD
 ROW_AHEAD = 12
 
 
@@ -164,103 +155,6 @@ def run_replace_row(w, policy, row):
     slot = np.int64(row[Row.SLOT])
     put_page(w, policy, np.int64(row[Row.OWNER]), slot, np.int64(row[Row.CPU]))
     get_page(w, policy, row, slot)
-    return Err.OK
-
-
-@kernel
-def add_to_cache(w, policy, order, alt_order, cls, cpu, is_reused):
-    """One folio into the page cache; 0 if it could not be added."""
-    node = w.node
-    if not has_room(w.zone, node, is_reused):
-        node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
-        return 0
-    pfn = request(w, policy, order, MOVABLE, cls, cpu)
-    if pfn < 0 and alt_order >= 0:
-        order = alt_order
-        pfn = request(w, policy, order, MOVABLE, cls, cpu)
-    if pfn < 0:
-        node.vm[V.PAGE_CACHE_NOT_ADDED] += 1
-        return 0
-    if not add_folio(w.zone, node, pfn, order, is_reused):
-        # Its request reclaimed, and the other ring is due now.
-        add_folio(w.zone, node, pfn, order, not is_reused)
-    node.vm[V.PAGE_CACHE_ADDED] += 1 << order
-    return 1
-
-
-@kernel
-def run_cache_row(w, policy, row):
-    """N folios enter the page cache, or N oldest ones leave it."""
-    z, node = w.zone, w.node
-    for _ in range(row[Row.N]):
-        if row[Row.OP] == Op.CACHE_ADD:
-            order, alt = np.int64(row[Row.ORDER]), np.int64(row[Row.ALT_ORDER])
-            is_reused = row[Row.SLOT] != 0
-            add_to_cache(w, policy, order, alt, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]), is_reused)
-        elif nr_folios(node, OWNER_COLD) > 0:
-            node.vm[V.PAGE_CACHE_DROPPED] += take_folio(z, policy, node, OWNER_COLD, np.int64(0))
-            defer_requests(w, policy, MOVABLE)
-    return Err.OK
-
-
-@kernel
-def get_slab(w, policy, c, cls, cpu):
-    """Pages for a slab of cache c, as SLUB asks: the preferred order lightly, then the least; 0 if none."""
-    z, slab = w.zone, w.slab
-    mt, owner = slab.cache[c, Sc.MT], slab.cache[c, Sc.OWNER]
-    order = slab.cache[c, Sc.ORDER]
-    pfn = np.int64(-1)
-    if order > slab.cache[c, Sc.MIN_ORDER]:
-        pfn = request(w, policy, order, mt, CLS_SLUB_FIRST, cpu)
-        if pfn < 0:
-            w.node.vm[V.SLAB_ORDER_FALLBACK] += 1
-    if pfn < 0:
-        order = slab.cache[c, Sc.MIN_ORDER]
-        pfn = request(w, policy, order, mt, cls, cpu)
-    if pfn < 0:
-        return 0
-    slot = next_slab_slot(slab)  # there is one: the caller has looked, and no request adds slabs
-    hand_out(z, pfn, order, mt, owner, slot)
-    add_slab(slab, c, slot, order)
-    return 1
-
-
-@kernel
-def run_slab_drop_row(w, policy, row):
-    """The N oldest inodes of an instance go."""
-    node, slab = w.node, w.slab
-    pages = slab.stat[St.PAGES_FREED]
-    drop_inodes(slab, np.int64(row[Row.SLOT]), np.int64(row[Row.N]))
-    node.vm[V.PAGE_EVENTS] += free_emptied(w.zone, policy, slab)
-    node.vm[V.PGFREE] += slab.stat[St.PAGES_FREED] - pages
-    defer_requests(w, policy, RECLAIMABLE)
-    return Err.OK
-
-
-@kernel
-def grow_instance(w, policy, inst, nr, cls, cpu):
-    """N inodes with all that belongs to them come to a shrinker instance."""
-    slab = w.slab
-    code = grow_inodes(slab, inst, nr)
-    while code != DONE:
-        if code == POOL_FULL or next_slab_slot(slab) == NO_SLOT:
-            # Counted, not fatal: the run goes on with what the tables hold.
-            w.node.vm[V.SLAB_OBJECTS_FULL] += slab.inst[inst, Si.AWAITED]
-            slab.inst[inst, Si.AWAITED] = 0
-            return
-        if not get_slab(w, policy, code, cls, cpu):
-            w.node.vm[V.SLAB_ALLOC_FAILED] += 1
-            skip_object(slab, inst)
-        code = grow_inodes(slab, inst, np.int64(0))
-
-
-@kernel
-def run_slab_row(w, policy, row):
-    """N inodes with all that belongs to them come, or the N oldest go."""
-    if row[Row.OP] == Op.SLAB_DROP:
-        return run_slab_drop_row(w, policy, row)
-    inst, nr = np.int64(row[Row.SLOT]), np.int64(row[Row.N])
-    grow_instance(w, policy, inst, nr, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
     return Err.OK
 
 

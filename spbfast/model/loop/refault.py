@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD
 from spbfast.jit.decorators import kernel
-from spbfast.model.loop.execute import add_to_cache, grow_instance
+from spbfast.model.loop.cache_rows import add_to_cache
+from spbfast.model.loop.slab_rows import grow_instance
 from spbfast.model.state.node import REFAULT_BUCKETS, N, Rf
 from spbfast.model.state.slab_layout import Si
 from spbfast.model.state.vmstat import V

@@ -1,19 +1,14 @@
-"""Samples of the simulated machine into preallocated arrays.
+"""Taking samples of the simulated machine.
 
-Owns what is sampled and when. `samples` of a run hold one row a sample; engine.py names their columns for
-the dataset. Never changes the machine.
+Owns what is sampled and when. A run's samples hold one row a sample (state/sample_layout.py). Never changes
+the machine.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import NamedTuple
-
 import numpy as np
 
 from spbfast.constants import (
-    CLEAN,
-    EMPTY,
     MOVABLE,
     NR_MT,
     NR_ORDERS,
@@ -27,103 +22,16 @@ from spbfast.constants import (
     WALK_VISITED,
     C,
 )
-from spbfast.jit.decorators import by_reference, inline_kernel, kernel
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.holders.inode_scan import freeable_bytes
 from spbfast.model.holders.slab import nr_slab_pages
+from spbfast.model.loop.contig_gauges import record_contig
 from spbfast.model.state.node import Ca, N, Now
+from spbfast.model.state.sample_layout import Ga, Sb
 from spbfast.model.state.slab_layout import St
 from spbfast.model.state.trace import NR_TALLY
 from spbfast.model.state.vmstat import NR_VM, VM_TALLY, VM_WALKS, V
-
-
-class Ga(enum.IntEnum):
-    """Columns of `Samples.gauges`; the names are those of the output variables."""
-
-    SPB_TAINTED = 0
-    SPB_CLEAN = 1
-    SPB_EMPTY = 2
-    SPB_ISOLATED = 3
-    SLAB_PAGES = 4
-    SLAB_CACHED_BYTES = 5
-    SLAB_OBJECTS = 6
-    PAGECACHE_PAGES = 7
-    PCP_PAGES = 8
-    FREE_PAGES_STRANDED_IN_TAINTED = 9
-    CONTIG_1G_NOW = 10
-    CONTIG_1G_POSSIBLE = 11
-    PCP_OWNED_PAGEBLOCKS = 12
-    PCP_STRANDED_PAGES = 13
-    CONTIG_1G_HELD = 14
-    CONTIG_1G_PAGES_TO_MOVE = 15
-    NR_FREE_PAGES = 16
-    NR_FREE_PAGES_BLOCKS = 17
-    NR_SLAB_RECLAIMABLE = 18
-    NR_SLAB_UNRECLAIMABLE = 19
-    PINNED_PAGES = 20
-    SPB_TAINTED_BY_STALE_BITS = 21
-    CONTIG_1G_POSSIBLE_UNPINNED = 22
-
-
-# Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
-NORMAL_GAUGES = (
-    Ga.SPB_TAINTED,
-    Ga.SPB_CLEAN,
-    Ga.SPB_EMPTY,
-    Ga.SPB_ISOLATED,
-    Ga.FREE_PAGES_STRANDED_IN_TAINTED,
-    Ga.CONTIG_1G_NOW,
-    Ga.CONTIG_1G_POSSIBLE,
-    Ga.CONTIG_1G_PAGES_TO_MOVE,
-    Ga.SPB_TAINTED_BY_STALE_BITS,
-    Ga.CONTIG_1G_POSSIBLE_UNPINNED,
-)
-# What is also given zone by zone.
-ZONE_GAUGES = (Ga.SPB_TAINTED, Ga.SPB_CLEAN, Ga.SPB_EMPTY, Ga.PAGECACHE_PAGES)
-
-
-class Sb(enum.IntEnum):
-    """Second axis of `Samples.spb`: what a snapshot says of a superpageblock."""
-
-    CATEGORY = 0  # -1: a superpageblock without memory
-    FREE_PB = 1
-    FREE_PAGES = 2
-    UNMOVABLE = 3  # pageblocks with the content bit
-    MOVABLE = 4
-    RECLAIMABLE = 5
-    PINNED_PAGES = 6
-
-
-@by_reference()
-class Samples(NamedTuple):
-    """Rows of samples: gauges, free pages by migratetype, free blocks by order, counters; times in ns.
-
-    Pageblocks with the content bit and with pages in use are by requested type; `spb` has a snapshot of
-    every superpageblock, in columns as `Sb`, or no rows.
-    """
-
-    time: np.ndarray
-    gauges: np.ndarray
-    free_pages: np.ndarray
-    free_blocks: np.ndarray
-    vm: np.ndarray
-    content: np.ndarray
-    in_use: np.ndarray
-    spb: np.ndarray
-
-
-def make_samples(nr: int, nr_spb: int = 0) -> Samples:
-    """Room for `nr` samples, with snapshots of `nr_spb` superpageblocks in each."""
-    return Samples(
-        content=np.zeros((nr, NR_MT), np.int64),
-        in_use=np.zeros((nr, NR_MT), np.int64),
-        spb=np.zeros((nr if nr_spb else 0, len(Sb), nr_spb), np.int32),
-        time=np.zeros(nr, np.int64),
-        gauges=np.zeros((nr, len(Ga)), np.int64),
-        free_pages=np.zeros((nr, NR_MT), np.int64),
-        free_blocks=np.zeros((nr, NR_ORDERS), np.int64),
-        vm=np.zeros((nr, NR_VM), np.int64),
-    )
 
 
 @kernel
@@ -158,74 +66,6 @@ def nr_resting_in_tainted(z):
         if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == TAINTED:
             nr += z.spb.nr_resting_pages[spb]
     return nr
-
-
-@kernel
-def count_contig_possible(z, heeds_pins):
-    """Clean superpageblocks that migration could empty one after the other, emptiest first; (number, pages
-    to move). What each holds must fit into the free pages of clean ones not yet emptied. With `heeds_pins`
-    one that has a pinned page cannot be emptied, but may take in what others hold."""
-    room = np.int64(0)
-    for spb in range(z.geo.nr_spb):
-        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == CLEAN:
-            room += z.spb.nr_free_pages[spb]
-    nr = 0
-    moved = np.int64(0)
-    floor = np.int64(-1)  # free pages of the one taken last, and its number: the next is below in order
-    last = np.int64(-1)
-    while True:
-        spb, free = find_next_emptiest(z, floor, last, heeds_pins)
-        if spb < 0:
-            return nr, moved
-        used = (np.int64(z.spb.total[spb]) << 9) - free
-        if used > room - free:
-            return nr, moved
-        room -= free + used
-        moved += used
-        nr += 1
-        floor = free
-        last = spb
-
-
-@kernel
-def find_next_emptiest(z, free_before, spb_before, heeds_pins):
-    """The clean superpageblock that can be emptied and follows in order of falling free pages, then number;
-    (it, its free pages)."""
-    best = np.int64(-1)
-    best_free = np.int64(-1)
-    for spb in range(z.geo.nr_spb):
-        if z.spb.list[spb] < 0 or category_of_list(z.spb.list[spb]) != CLEAN or not z.spb.full_length[spb]:
-            continue
-        if heeds_pins and z.spb.pinned[spb]:
-            continue
-        free = np.int64(z.spb.nr_free_pages[spb])
-        is_after = free_before < 0 or free < free_before or (free == free_before and spb > spb_before)
-        if is_after and free > best_free:
-            best = np.int64(spb)
-            best_free = free
-    return best, best_free
-
-
-@kernel
-def nr_contig_now(z):
-    """Empty superpageblocks of full length."""
-    nr = 0
-    for spb in range(z.geo.nr_spb):
-        if z.spb.list[spb] >= 0 and category_of_list(z.spb.list[spb]) == EMPTY and z.spb.full_length[spb]:
-            nr += 1
-    return nr
-
-
-@kernel
-def record_contig(z, gauges):
-    """Gauges of 1 GiB pages: at once, after moving what can be moved, and were nothing pinned."""
-    now = nr_contig_now(z)
-    unpinned, _ = count_contig_possible(z, False)
-    possible, moved = count_contig_possible(z, True)
-    gauges[Ga.CONTIG_1G_NOW] = now
-    gauges[Ga.CONTIG_1G_POSSIBLE] = now + possible
-    gauges[Ga.CONTIG_1G_POSSIBLE_UNPINNED] = now + unpinned
-    gauges[Ga.CONTIG_1G_PAGES_TO_MOVE] = moved
 
 
 @kernel

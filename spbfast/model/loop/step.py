@@ -12,7 +12,7 @@ from spbfast.constants import CLS_BLOCKING, NS_PER_TICK, C, Err
 from spbfast.jit.decorators import entry_kernel, kernel, pick, read_cycles
 from spbfast.model.demand.demand_rows import fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
-from spbfast.model.loop.execute import add_to_cache
+from spbfast.model.loop.cache_rows import add_to_cache
 from spbfast.model.loop.refault import run_refaults
 from spbfast.model.loop.sample import record_if_due, record_sample
 from spbfast.model.loop.zonelist import run_rows_in_zones

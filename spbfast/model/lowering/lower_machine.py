@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spbfast.config.actors import GiganticPages
-from spbfast.constants import NR_ORDERS, NS_PER_TICK, PAGE_SIZE, PB_PAGES, Noise
+from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
 from spbfast.model.demand.demand_plan import DemandPlan
-from spbfast.model.demand.demand_rows import DIGEST0
 from spbfast.model.lowering.lower_actors import lower_actors
+from spbfast.model.lowering.lower_node import make_configured_node
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
-from spbfast.model.primitives.draws import key_of, threshold_32
+from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.model.state.demand_layout import Actors
-from spbfast.model.state.node import FIRST_SLAB_OWNER, REFAULT_BUCKETS, N, Node, Now, make_node
+from spbfast.model.state.node import FIRST_SLAB_OWNER
 from spbfast.model.state.shrink_layout import no_shrink
 from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
@@ -31,10 +30,9 @@ if TYPE_CHECKING:
     from spbfast.config.machine import ZoneShape
     from spbfast.config.models import Scenario
 
-RECLAIM_STREAM, PIN_STREAM, BOOT_STREAM = 0x2EC1, 0x914, 0xB007
-UNLIMITED_ROUNDS = 1 << 40
+BOOT_STREAM = 0xB007
+
 RING_SLACK = 1.12  # large folios may fall back to single pages
-LOWMEM_RESERVE_RATIO = 256  # sysctl_lowmem_reserve_ratio of DMA32
 
 
 class Lowered(NamedTuple):
@@ -116,100 +114,6 @@ def _node_slab(scenario: Scenario) -> SlabSpec:
     slab = scenario.slab
     nodes = scenario.machine.nodes
     return slab if nodes == 1 else slab.model_copy(update={"objects_max": -(-slab.objects_max // nodes)})
-
-
-def lowmem_reserve(scenario: Scenario) -> int:
-    """Pages of DMA32 that requests which could use zone Normal leave alone.
-
-    Source: setup_per_zone_lowmem_reserve with the default ratio of 256.
-    """
-    return scenario.machine.normal_zones()[0].nr_managed // LOWMEM_RESERVE_RATIO
-
-
-def _zonelist(scenario: Scenario, node: int) -> list[tuple[int, int]]:
-    """Worlds that serve a node's requests and what is left there: its own zones, then the other nodes'."""
-    zones = scenario.machine.zones()
-    order = sorted(range(len(zones)), key=lambda i: ((zones[i].node - node) % scenario.machine.nodes, i))
-    reserve = lowmem_reserve(scenario)
-    return [(i, reserve if i >= scenario.machine.nodes else 0) for i in order]
-
-
-def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, replicate: int) -> dict[int, int]:
-    machine, reclaim, workers, cache = (
-        scenario.machine,
-        scenario.reclaim,
-        scenario.workers,
-        scenario.pagecache,
-    )
-    low_mark = machine.watermarks(reclaim.watermark_scale, zone)
-    # The first zone's keys are those of a machine with one zone: more nodes do not change its draws.
-    stream = (number,) if number else ()
-    rounds = reclaim.rounds_max
-    rate = reclaim.compact_rate if reclaim.compact_candidates else 0
-    conf: dict[Any, int] = {
-        N.WMARK_MIN: low_mark[0],
-        N.WMARK_LOW: low_mark[1],
-        N.WMARK_HIGH: low_mark[2],
-        N.ROUNDS_MAX: rounds if isinstance(rounds, int) else UNLIMITED_ROUNDS,
-        N.RECLAIM_BATCH: reclaim.batch,
-        N.KSWAPD_DELAY: reclaim.kswapd_delay,
-        N.KSWAPD_PAGE_COST: reclaim.kswapd_page_cost,
-        N.IRQ_DELAY: workers.irq_work_delay,
-        N.WQ_DELAY: workers.workqueue_delay,
-        N.SHRINK_COUNT_COST: workers.shrink_count_cost,
-        N.SHRINK_OBJECT_COST: workers.shrink_object_cost,
-        N.MIGRATE_PAGE_COST: workers.migrate_page_cost,
-        N.MIGRATE_THP_COST: workers.migrate_thp_cost,
-        N.EVAC_POOL: workers.evacuation_descriptors,
-        N.DEFRAG_COOLDOWN: workers.defrag_cooldown,
-        N.PCP_DECAY: scenario.pcp.decay,
-        N.HOT_SHARE: round(cache.hot_share * (1 << 16)),
-        N.LRU_MIX_32: threshold_32(cache.lru_mix),
-        N.RECLAIM_RUN: cache.reclaim_run,
-        N.RECLAIM_KEY: key_of(seed, replicate, RECLAIM_STREAM, *stream),
-        N.COMPACT_CANDIDATES: reclaim.compact_candidates,
-        N.COMPACT_INTERVAL: 10**9 // rate if rate else 0,
-        N.PINNED_32: threshold_32(workers.pinned_share),
-        N.PIN_KEY: key_of(seed, replicate, PIN_STREAM, *stream),
-        N.SAMPLE_EVERY: scenario.output_every,
-        N.NR_CPUS: machine.cpus,
-        N.NR_NODES: machine.nodes,
-        N.WITHIN_ON: scenario.policy.compact_within_superpageblock,
-        N.WITHIN_INTERVAL: workers.compact_within_interval,
-        N.WITHIN_FREE_PB: workers.compact_within_free_pageblocks,
-        N.WITHIN_FRAGMENTS: workers.compact_within_fragments,
-        N.WITHIN_PAGEBLOCKS: workers.compact_within_pageblocks,
-        N.WITHIN_COOLDOWN: workers.compact_within_cooldown,
-        N.KCOMPACTD_ON: reclaim.kcompactd,
-        N.KCOMPACTD_PAGEBLOCKS: reclaim.kcompactd_pageblocks,
-        N.KCOMPACTD_PAUSE: reclaim.kcompactd_pause,
-        N.CONTIG_RECLAIM_ROUNDS: workers.contig_reclaim_rounds,
-        N.REFAULT_SLAB_SHARE: round(scenario.slab.refault_share * (1 << 16)),
-        N.REFAULT_SLAB_TICKS: _bucket_ticks(scenario.slab.refault_delay),
-        N.REFAULT_FILE_SHARE: round(cache.refault_share * (1 << 16)),
-        N.REFAULT_FILE_TICKS: _bucket_ticks(cache.refault_delay),
-    }
-    return {int(k): int(v) for k, v in conf.items()}
-
-
-def _bucket_ticks(delay_ns: int) -> int:
-    """Ticks of one bucket of a delay line, at least one."""
-    return max(1, -(-delay_ns // (REFAULT_BUCKETS * NS_PER_TICK)))
-
-
-def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
-    """The node state of zone `number` at time 0, with the scenario's numbers."""
-    zones = scenario.machine.zones()
-    wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
-    pool = scenario.workers.evacuation_descriptors
-    refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
-    lines = 1 + scenario.slab.nr_instances if refaults else 0
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines)
-    for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
-        node.conf[index] = value
-    node.zonelist[:] = _zonelist(scenario, zones[number].node)
-    node.now[Now.DIGEST] = DIGEST0
-    return node
 
 
 def first_demand_owner(scenario: Scenario) -> int:
