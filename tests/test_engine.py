@@ -132,7 +132,7 @@ def test_quanta_decide_nothing(step):
     for until in (*range(step, last, step), last):
         assert simulate_ticks(run, samples, until, 1)
     finish_run(run.worlds, run.policy, samples)
-    assert engine._digest(engine._collect(run, samples, given)[0]) == whole.digest
+    assert engine.digest_of(engine.collect_samples(run, samples, given)[0]) == whole.digest
     assert len(whole.coords["time"]) == 11
 
 
