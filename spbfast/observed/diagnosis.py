@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spbfast.errors import DumpError
 from spbfast.observed import margins
-from spbfast.observed.blockmath import pages_in
+from spbfast.observed.evidence import Evidence, zone_rank
 from spbfast.observed.gfp import GfpFlags, decode_gfp, kernel_tuple
 from spbfast.observed.loading import Observation, read_dump
 from spbfast.observed.margins import Asked, ZoneJudgement, ZoneNumbers, judge_zone
-from spbfast.observed.report_text import LETTERS
-from spbfast.observed.values import ZONE_NAMES, FailedRequest, Snapshot, ZoneRecord
+from spbfast.observed.values import FailedRequest, Snapshot
 
 NOT_EXPLAINED, NO_FAILURE = "does not explain", "nothing failed"
 DEFAULT_GFP = "GFP_KERNEL"
 HIGHEST_ORDER = 31
-MAX_REPORTS, MAX_JUDGED = 200, 512
+MAX_REPORTS = 200
 MEANING = {
     margins.SHORTAGE: "Shortage: too few free pages, whatever their order.",
     margins.FRAGMENTATION: "Fragmentation: enough free pages, but no block that is large enough.",
@@ -151,9 +150,10 @@ class _Question:
         self.order = order if order is not None else self._order_of_file()
         self.flags = self._flags(gfp)
         self.is_old = self._is_old()
+        self.evidence = Evidence(self.file, snapshots, self.flags, self.assumptions)
 
     def answer(self) -> Diagnosis:
-        numbers = self._numbers()
+        numbers = self.evidence.numbers(self.zone)
         first = self.snapshots[0]
         diagnosis = Diagnosis(f"{first.file}:{first.line}", self.order, self.flags.text)
         diagnosis.assumptions = self.assumptions
@@ -210,102 +210,6 @@ class _Question:
             return self.kernel >= (6, 0)
         return any("boost" in z.pages for s in self.snapshots for z in s.zones)
 
-    def _numbers(self) -> list[ZoneNumbers]:
-        """The zones that the request may use, in the kernel's order: high to low on each node."""
-        merged: dict[tuple[int, str], list[tuple[Snapshot, ZoneRecord]]] = {}
-        for snapshot in self.snapshots:
-            for record in snapshot.zones:
-                merged.setdefault(record.key, []).append((snapshot, record))
-        self._say_choice()
-        names = {name for _, name in merged}
-        if self.zone is not None and self.zone not in names:
-            raise DumpError(
-                self.file, 0, f"has no zone {self.zone!r}; it has {', '.join(sorted(names)) or 'none'}"
-            )
-        top = _rank(self.flags.highest_zone)
-        wanted = [
-            key for key in merged if (self.zone is None and _rank(key[1]) <= top) or key[1] == self.zone
-        ]
-        wanted.sort(key=lambda key: (key[0], -_rank(key[1])))
-        if len(wanted) > MAX_JUDGED:
-            self.assumptions.append(f"the first {MAX_JUDGED} of {len(wanted)} zones are judged")
-        return [self._merge(merged[key], names) for key in wanted[:MAX_JUDGED]]
-
-    def _say_choice(self) -> None:
-        """Where a kind of table comes several times, the first is judged."""
-        for kind in dict.fromkeys(s.kind for s in self.snapshots):
-            count = sum(s.kind == kind for s in self.snapshots)
-            if count > 1:
-                self.assumptions.append(f"of {count} tables of {kind} the first is judged")
-
-    def _merge(self, records: list[tuple[Snapshot, ZoneRecord]], names: set[str]) -> ZoneNumbers:
-        first = records[0][1]
-        pages: dict[str, int] = {}
-        stats: dict[str, int] = {}
-        for _, record in records:
-            for name, value in record.pages.items():
-                pages.setdefault(name, value)
-            for name, value in record.stats.items():
-                stats.setdefault(name, value)
-        lists = next((r for _, r in records if r.free_blocks), None)
-        typed = next((r for _, r in records if r.free_by_type), None)
-        reserve = next((r.reserve for _, r in records if r.reserve), ())
-        base = ZoneNumbers(
-            label=first.label,
-            zone=first.zone,
-            mark_min=pages.get("min"),
-            mark_low=pages.get("low"),
-            boost=pages.get("boost", 0),
-            reserve=self._reserve(first, reserve, names),
-            free_highatomic=self._highatomic(pages, typed),
-            free_cma=self._cma(pages, stats, typed),
-            blocks=(lists or first).free_blocks or (typed.blocks() if typed else ()),
-            by_type=typed.free_by_type if typed else {},
-            letters=tuple(tuple(LETTERS.get(c, c) for c in word) for word in (lists or first).letters),
-            pcp=pages.get("free_pcp", 0),
-        )
-        return self._with_free(base, pages, bool(lists and lists.capped))
-
-    def _with_free(self, base: ZoneNumbers, pages: dict[str, int], is_capped: bool) -> ZoneNumbers:
-        if "free" in pages:
-            return replace(base, free=pages["free"], free_source="counter")
-        if base.blocks:
-            source = "sum of the lists" + (", a lower bound" if is_capped else "")
-            return replace(base, free=pages_in(base.blocks), free_source=source)
-        return base
-
-    def _highatomic(self, pages: dict[str, int], typed: ZoneRecord | None) -> int | None:
-        """Free HighAtomic pages; older reports print only what is reserved, free or not."""
-        if "free_highatomic" in pages:
-            return pages["free_highatomic"]
-        if "reserved_highatomic" in pages:
-            return pages["reserved_highatomic"]
-        return (
-            pages_in(typed.free_by_type["HighAtomic"])
-            if typed and "HighAtomic" in typed.free_by_type
-            else None
-        )
-
-    def _cma(self, pages: dict[str, int], stats: dict[str, int], typed: ZoneRecord | None) -> int | None:
-        for found in (pages.get("free_cma"), stats.get("nr_free_cma")):
-            if found is not None:
-                return found
-        return pages_in(typed.free_by_type["CMA"]) if typed and "CMA" in typed.free_by_type else None
-
-    def _reserve(self, record: ZoneRecord, reserve: tuple[int, ...], names: set[str]) -> int | None:
-        if not reserve:
-            return None
-        top = max(self.flags.highest_zone, record.zone, key=_rank)
-        layouts = zone_layouts(names, len(reserve))
-        if not layouts:
-            return None
-        values = [reserve[_index_of_zone(layout, top)] for layout in layouts]
-        if len(set(values)) > 1:
-            text = f"lowmem_reserve read as for zones {', '.join(layouts[0])}"
-            if text not in self.assumptions:
-                self.assumptions.append(text)
-        return values[0]
-
     def _judge(self, numbers: list[ZoneNumbers], order: int) -> list[ZoneJudgement]:
         asked = Asked(order, self.flags, self.is_old, self._is_recent())
         return [judge_zone(zone, asked) for zone in numbers]
@@ -317,13 +221,12 @@ class _Question:
 
     def _lead(self, zones: list[ZoneJudgement], numbers: list[ZoneNumbers]) -> ZoneJudgement:
         """The zone whose verdict speaks for all: the highest one, of several that with most free pages."""
-        top = (
-            max(_rank(z.zone) for z in numbers if z.free is not None or z.blocks)
-            if any(z.free is not None or z.blocks for z in numbers)
-            else 0
-        )
-        best = max(range(len(numbers)), key=lambda i: (_rank(numbers[i].zone) == top, numbers[i].free or 0))
-        return zones[best]
+
+        def weight(i: int) -> tuple[bool, int, int]:
+            zone = numbers[i]
+            return (zone.free is not None or bool(zone.blocks), zone_rank(zone.zone), zone.free or 0)
+
+        return zones[max(range(len(numbers)), key=weight)]
 
     def _put_into_words(self, diagnosis: Diagnosis) -> None:
         verdict = diagnosis.verdict
@@ -384,40 +287,6 @@ class _Question:
                 "The headline of a failure without its Mem-Info: nothing can be told but the request itself."
             )
         return MEANING[margins.UNKNOWN]
-
-
-def zone_layouts(names: set[str], length: int) -> list[tuple[str, ...]]:
-    """Which zones the entries of lowmem_reserve may stand for: the likeliest readings.
-
-    Parameters
-    ----------
-    names : set of str
-        Zones that the file shows; zones without memory have an entry, too, and may not be shown.
-    length : int
-        Number of entries.
-    """
-    fitting = [c for c in itertools.combinations(ZONE_NAMES, length) if names & set(ZONE_NAMES) <= set(c)]
-
-    def likelihood(layout: tuple[str, ...]) -> tuple[bool, ...]:
-        has = set(layout)
-        return (
-            "Normal" in has,
-            "Movable" in has,
-            not ("HighMem" in has and "DMA32" in has) or "HighMem" in names,
-            "HighMem" not in has or "HighMem" in names,
-            "Device" not in has or len(has) > 4,
-        )
-
-    best = max(map(likelihood, fitting), default=())
-    return [layout for layout in fitting if likelihood(layout) == best]
-
-
-def _index_of_zone(layout: tuple[str, ...], top: str) -> int:
-    return max((i for i, name in enumerate(layout) if _rank(name) <= _rank(top)), default=0)
-
-
-def _rank(zone: str) -> int:
-    return ZONE_NAMES.index(zone) if zone in ZONE_NAMES else 2
 
 
 def _grouped(verdicts: dict[int, str]) -> list[tuple[str, list[int]]]:

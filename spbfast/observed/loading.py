@@ -41,6 +41,12 @@ _TITLE = re.compile(
     r"buddyinfo|pagetypeinfo|zoneinfo|slabinfo|vmstat|meminfo|_index\b|\bbefore\b|\bafter\b|\bcat /", re.I
 )
 _RULE = re.compile(r"^[-=_*#~`.\s]*$")
+# Whatever can begin something known has one of these; other lines of a long log need not be offered to all.
+_MAY_BEGIN = re.compile(
+    r"mm_|kmem|kmalloc|kfree|_retry|victim|rss_stat|test_pages|cma_|shrink|nsecs|#|LOST|EVENTS|events"
+    r"|\[\d{3,5}\]|cpus=|empty|version|Node|age|Number of|slabinfo|active_objs|tunables|PFN|alloc|last free"
+    r"|ainted|oom|[Ss]ys[Rr]q|[Mm]em|[kK]B|[Aa]ctive|COMM|order|=|\d\s*$"
+)
 SAMPLE_LINES = 2000
 EXPECTED = (
     "buddyinfo, pagetypeinfo, zoneinfo, slabinfo, vmstat, meminfo, extfrag or unusable index, a page "
@@ -179,6 +185,7 @@ def _lines_of(path: Path, encoding: str, receipt: Receipt) -> Iterator[TextLine]
 
 
 def _read_text(collector: Collector, encoding: str) -> None:
+    reports = MemInfoReader(collector)
     families: list[TextFamily] = [
         TraceReader(collector),
         ZoneTables(collector),
@@ -186,14 +193,15 @@ def _read_text(collector: Collector, encoding: str) -> None:
         SlabInfoReader(collector),
         CounterLists(collector),
         PageOwnerReader(collector),
-        MemInfoReader(collector),
+        reports,
         ColumnReader(collector),
     ]
     last: TextFamily | None = None
     for line in _lines_of(collector.path, encoding, collector.receipt):
-        taker = next((f for f in families if f.take(line, f is last)), None)
-        if taker is None:
-            taker = _take_behind_prefix(families, line, last)
+        taker = None
+        if last is not None or reports.is_open or _MAY_BEGIN.search(line.text):
+            taker = next((f for f in families if f.take(line, f is last)), None)
+            taker = taker or _take_behind_prefix(families, line, last)
         if taker is None and line.text.strip():
             _note_unknown(collector, line)
         last = taker

@@ -64,6 +64,11 @@ class MemInfoReader(TextFamily):
         self.text: list[str] | None = None
         self.length = self.quiet = self.start = self.nr_reports = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether any line may belong to a report that has begun."""
+        return self.text is not None or bool(self.requests) or self.nr_reports > 0
+
     def take(self, line: TextLine, follows: bool) -> bool:
         body = without_prefix(line.text)
         if match := _KERNEL.search(body):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from spbfast.observed.blockmath import pages_in
 from spbfast.observed.families import Collector, signed
 from spbfast.observed.values import MAX_ORDERS, Snapshot, ZoneRecord
 
@@ -219,8 +220,8 @@ class ReportText:
         if zone.printed_kb is None:
             self.receipt.say("missing", f"{zone.label}: no sum behind the blocks; the row may be cut")
         elif zone.printed_kb != total:
-            text = f"{zone.label}: blocks add up to {total} kB, the kernel printed {zone.printed_kb} kB"
-            self.receipt.say("contradictory", text)
+            zone.doubt = f"they add up to {total:,} kB, the kernel printed {zone.printed_kb:,} kB"
+            self.receipt.say("contradictory", f"{zone.label}: free blocks are garbled: {zone.doubt}")
 
     def _finish_pages(self, zone: ZoneRecord, page_kb: int) -> None:
         for key, value in zone.kilobytes.items():
@@ -233,6 +234,14 @@ class ReportText:
                 text = f"{zone.label}: {key} is {kilobytes} kB, printed as {value}"
                 self.receipt.say("contradictory", text)
             zone.pages[key] = kilobytes // page_kb
+        self._check_size(zone)
+
+    def _check_size(self, zone: ZoneRecord) -> None:
+        """More free pages than the zone has: numbers of two lines that stand in each other."""
+        lists, present = pages_in(zone.free_blocks), zone.pages.get("present", 0)
+        if lists > present > 0:
+            zone.doubt = f"{lists:,} free pages of {present:,}"
+            self.receipt.say("contradictory", f"{zone.label}: free blocks are garbled: {zone.doubt}")
 
 
 def _split_at_sizes(words: list[tuple[str, str]], page_kb: int) -> dict[int, tuple[int, str]] | None:

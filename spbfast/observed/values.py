@@ -57,6 +57,8 @@ class ZoneRecord:
         The sum that Mem-Info prints behind the blocks.
     extfrag, unusable : tuple of int
         Published indices by order, in thousandths.
+    doubt : str
+        Why the free blocks cannot be right, empty where nothing speaks against them.
     line : int
         Where the zone begins in the file.
     """
@@ -80,6 +82,7 @@ class ZoneRecord:
     printed_kb: int | None = None
     extfrag: tuple[int, ...] = ()
     unusable: tuple[int, ...] = ()
+    doubt: str = ""
 
     @property
     def label(self) -> str:
