@@ -82,7 +82,7 @@ def test_status_names_failures_and_how_to_look_at_them(
     assert code == 0
     assert "3 of 6 runs ok (100 %), 3 failed, 0 missing" in text
     assert "SimulationError: no page left for <kernel> & co" in text
-    command = next(line.split(None, 1)[1] for line in text.splitlines() if line.startswith("  look"))
+    command = next(line.split(None, 1)[1] for line in text.splitlines() if line.startswith("  rerun"))
     code, text, err = call(command.split()[1:], capsys, monkeypatch)
     assert code == 0
     assert "failed: SimulationError: no page left" in text
