@@ -222,6 +222,8 @@ def run(examples: int, seed: int, until: float | None = None, keep: Path | None 
         if until is not None and time.monotonic() > until:
             break
     path.unlink()
+    if keep is None:
+        folder.rmdir()
     return tried
 
 

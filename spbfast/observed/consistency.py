@@ -16,6 +16,7 @@ from spbfast.observed.values import MAX_ORDERS, Snapshot, TraceSummary, ZoneReco
 
 KNOWN_TYPES = {"Unmovable", "Movable", "Reclaimable", "HighAtomic"}
 FOREIGN_ZONES = {"HighMem", "Movable", "Device"}
+_MAYBE = "read at different moments, or a balloon counts otherwise"
 DRIFT = 0.01  # counters are kept per CPU and lag behind the lists
 PAGE_SIZES_KB = (4, 8, 16, 32, 64)
 
@@ -139,11 +140,11 @@ def compare_sums(snapshots: Sequence[Snapshot], receipt: Receipt) -> None:
     meminfo = next((s for s in snapshots if s.kind == "meminfo" and "MemFree" in s.counters), None)
     if vmstat and _differs(vmstat.counters["nr_free_pages"], total):
         told = f"{vmstat.counters['nr_free_pages']:,} (vmstat), {total:,} (sum of zoneinfo)"
-        receipt.say("contradictory", f"free pages of the machine {told}: read at different moments")
+        receipt.say("contradictory", f"free pages of the machine {told}: {_MAYBE}")
     page_kb, _ = page_size_kb(snapshots)
     if meminfo and _differs(meminfo.counters["MemFree"], total * page_kb):
         told = f"{meminfo.counters['MemFree']:,} kB (meminfo), {total * page_kb:,} kB (sum of zoneinfo)"
-        receipt.say("contradictory", f"free memory {told}: read at different moments")
+        receipt.say("contradictory", f"free memory {told}: {_MAYBE}")
 
 
 def _differs(a: int, b: int) -> bool:

@@ -28,7 +28,6 @@ MAX_TIME_US = (1 << 38) - 1
 MAX_FLAGS = (1 << 29) - 1
 MAX_PID = (1 << 32) - 1
 MAX_CORES = 65536
-PAGE_CACHE_FLAG = 1 << 28
 _RECORD = struct.Struct("<QQ")
 
 
@@ -57,7 +56,7 @@ def is_llfree(head: bytes, size: int) -> bool:
     if size < PAGE_BYTES or len(head) < PAGE_BYTES or any(head[12:PAGE_BYTES]):
         return False
     header = LlfreeHeader(*struct.unpack_from("<III", head))
-    return 0 < header.cores <= MAX_CORES and header.max_pfn <= MAX_PFN and any(head[:4])
+    return 0 < header.cores <= MAX_CORES and header.max_pfn > 0
 
 
 def read_llfree_header(path: str | Path) -> LlfreeHeader:
@@ -183,8 +182,11 @@ def summarise_llfree(collector: Collector) -> None:
     whole = size // PAGE_BYTES - 1
     if size % PAGE_BYTES:
         receipt.say("missing", f"the file is cut: {size % PAGE_BYTES} bytes of a trace page are left out")
-    if whole != header.pages:
+    if whole not in (header.pages, header.pages - 1):
         receipt.say("contradictory", f"the header tells of {header.pages} trace pages, the file has {whole}")
+    if header.max_pfn > MAX_PFN:
+        text = f"the header's highest page frame, {header.max_pfn}, does not fit the 24 bits of a record"
+        receipt.say("contradictory", text)
     if high > header.max_pfn:
         receipt.say("contradictory", f"page frame {high} is above the header's highest, {header.max_pfn}")
     if zero_order:

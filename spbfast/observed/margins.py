@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spbfast.observed.blockmath import extfrag_of, pages_in, unusable_of
+from spbfast.observed.blockmath import extfrag_of, highest_order, pages_in, unusable_of
 from spbfast.observed.gfp import GfpFlags
 
 OWN_TYPES = frozenset({"Unmovable", "Movable", "Reclaimable", "Reserve"})
 SUCCEEDS, SHORTAGE, RESERVE, TYPE = "succeeds", "shortage", "reserve", "type"
-FRAGMENTATION, UNKNOWN, FORBIDDEN = "fragmentation", "unknown", "not allowed"
+FRAGMENTATION, UNKNOWN = "fragmentation", "unknown"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ZoneJudgement:
     ----------
     label : str
     verdict : str
-        succeeds, shortage, reserve, type, fragmentation, unknown, or not allowed.
+        succeeds, shortage, reserve, type, fragmentation or unknown.
     steps : list of str
         The arithmetic, line by line.
     margin : int or None
@@ -157,6 +157,8 @@ def _fails_mark(zone: ZoneNumbers, asked: Asked, judgement: ZoneJudgement) -> bo
         _say_low(zone, left, reserve, steps)
         return False
     steps.append(f"fails: {1 - judgement.margin:,} pages too few")
+    if zone.pcp:
+        steps.append(f"({zone.pcp:,} pages on per-CPU lists are not in the counter)")
     judgement.verdict = _why_below(zone.free - rest, left, mark, kept)
     if zone.blocks and not any(zone.blocks[asked.order :]) and left + rest > mark + reserve:
         steps.append(f"and no free block of order {asked.order} or more; order 0 would pass")
@@ -257,11 +259,13 @@ def _judge_blocks(zone: ZoneNumbers, asked: Asked, judgement: ZoneJudgement) -> 
         judgement.verdict = verdict
         return judgement
     if not any(zone.blocks[order:]):
-        highest = max((o for o, n in enumerate(zone.blocks) if n), default=-1)
-        steps.append(
-            f"no free block of order {order} or more"
-            + (f"; the largest is of order {highest}" if highest >= 0 else "")
-        )
+        highest = highest_order(zone.blocks)
+        largest = f"; the largest is of order {highest}" if highest >= 0 else ""
+        steps.append(f"no free block of order {order} or more{largest}")
+        if order >= len(zone.blocks):
+            steps.append(
+                f"the file shows orders 0..{len(zone.blocks) - 1}: there may be no such order at all"
+            )
         judgement.verdict = FRAGMENTATION if highest >= 0 else SHORTAGE
         return judgement
     mine, others = _types_from(zone, order, _may_take(asked))
