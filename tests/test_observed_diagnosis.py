@@ -265,3 +265,22 @@ def test_garbled_blocks_are_named_and_not_used(tmp_path: Path) -> None:
     (found,) = diagnose(path, order=1)
     assert found.verdict == "unknown"
     assert any("blocks are not used" in text for text in found.assumptions)
+
+
+def test_nodes_that_a_request_was_confined_to(tmp_path: Path) -> None:
+    zone = "Node {0} Normal free:{1}kB min:400kB low:500kB high:600kB present:90000kB writepending:0kB\n"
+    text = "x: page allocation failure: order:0, mode:0xcc0({0}), nodemask=1,cpuset=/,mems_allowed=0-1\n"
+    path = tmp_path / "x.txt"
+    for gfp, expected in (("GFP_KERNEL", "shortage"), ("GFP_ATOMIC", "does not explain")):
+        path.write_text(text.format(gfp) + zone.format(0, 9000) + zone.format(1, 200))
+        assert diagnose(path)[0].verdict == expected
+
+
+def test_a_reserve_that_is_cut_is_not_used(tmp_path: Path) -> None:
+    zone = "Node 0 {0} free:400kB min:40kB low:50kB high:60kB\n"
+    path = tmp_path / "x.txt"
+    text = zone.format("DMA") + "lowmem_reserve[]: 0\nbinder: 12:13 failed\n"
+    path.write_text(text + zone.format("Normal") + "lowmem_reserve[]: 0 0 0 0\n")
+    observation = spbfast.read_dump(path)
+    assert [z.reserve for z in observation.snapshots[0].zones] == [(), (0, 0, 0, 0)]
+    assert "1 of 4 entries" in observation.receipt.missing[0]

@@ -40,12 +40,27 @@ class Evidence:
             raise DumpError(
                 self.file, 0, f"has no zone {only!r}; it has {', '.join(sorted(names)) or 'none'}"
             )
+        self._leave_nodes_out(merged)
         top = zone_rank(self.flags.highest_zone)
         wanted = [key for key in merged if (only is None and zone_rank(key[1]) <= top) or key[1] == only]
         wanted.sort(key=lambda key: (key[0], -zone_rank(key[1])))
         if len(wanted) > MAX_JUDGED:
             self.assumptions.append(f"the first {MAX_JUDGED} of {len(wanted)} zones are judged")
         return [self._merge(merged[key], names) for key in wanted[:MAX_JUDGED]]
+
+    def _leave_nodes_out(self, merged: dict[tuple[int, str], list[tuple[Snapshot, ZoneRecord]]]) -> None:
+        """Nodes that the request was confined to; atomic requests are not bound by a cpuset."""
+        request = self.snapshots[0].request
+        if "THISNODE" in self.flags.names:
+            self.assumptions.append("__GFP_THISNODE: only one node counts; which one is not told")
+        if request is None or not request.nodes or not self.flags.is_blocking:
+            return
+        others = {key for key in merged if key[0] not in request.nodes}
+        if others and len(others) < len(merged):
+            nodes = ", ".join(map(str, sorted(request.nodes)))
+            self.assumptions.append(f"only node {nodes} counts, by the headline's nodemask or mems_allowed")
+            for key in others:
+                del merged[key]
 
     def _say_choice(self) -> None:
         """Where a kind of table comes several times, the first is judged."""

@@ -27,6 +27,7 @@ _HEAD = re.compile(
 )
 _ORDER = re.compile(r"(?<!default )(?<!min )\border\s*[:=]\s*(-?\d{1,3})\b")
 _GFP = re.compile(r"\b(?:gfp_mask|mode)\s*[:=]\s*(0x[0-9a-fA-F]{1,8})\b(?:\s*\(([A-Z_|x0-9a-f\s]*)(\)?))?")
+_NODES = re.compile(r"\b(?:nodemask|mems_allowed)=(\d{1,4}(?:[-,]\d{1,4}){0,8})\b")
 _KERNEL = re.compile(r"(?:Not tainted|Tainted:[^.]{0,60}?|Linux version) +(\d\.\d{1,3}[\w.+~-]{0,60})")
 _VMALLOC = re.compile(r"\bvmalloc: allocation failure: (\d{1,20}) bytes|\bvmalloc error: size (\d{1,20})")
 _CONTENT = re.compile(
@@ -49,6 +50,7 @@ _END = re.compile(r"\bTasks state|\bOut of memory\b|oom-kill:constraint|\[ ?pid 
 MAX_REPORT = 1 << 20
 PATIENCE = 300
 MAX_REQUESTS = 2000
+MAX_NODE = 1023
 
 
 class MemInfoReader(TextFamily):
@@ -139,6 +141,8 @@ class MemInfoReader(TextFamily):
         if match:
             names = re.sub(r"\s+", "", match[2] or "")
             request.gfp = names or match[1]
+        if nodes := _NODES.search(self.head):
+            request.nodes = _node_list(nodes[1])
         if request.outcome == "oom" and request.order == -1:
             request.outcome = "sysrq"
         closed = match is not None and (match[2] is None or bool(match[3]))
@@ -223,6 +227,15 @@ class MemInfoReader(TextFamily):
         if self.vmalloc_bytes is not None:
             snapshot.counters["vmalloc_bytes"] = self.vmalloc_bytes
             self.vmalloc_bytes = None
+
+
+def _node_list(text: str) -> frozenset[int]:
+    """``0-1,3`` as 0, 1, 3."""
+    nodes: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        nodes.update(range(int(first), min(int(last.partition("-")[0] or first), MAX_NODE) + 1))
+    return frozenset(nodes)
 
 
 def request_words(request: FailedRequest) -> str:

@@ -146,7 +146,6 @@ class ReportText:
             elif key == "pages_scanned":
                 self.zone.stats[key] = value
             return
-        self.row = None
         counters = self._current().counters
         name = self.node + key
         if name not in counters:
@@ -162,6 +161,7 @@ class ReportText:
         for zone in snapshot.zones:
             letters |= self._finish_row(zone, page_kb, snapshot.nr_orders or 0)
             self._finish_pages(zone, page_kb)
+        self._check_reserves(snapshot)
         snapshot.types = tuple(name for letter, name in LETTERS.items() if letter in letters)
         unknown = letters - set(LETTERS)
         if unknown:
@@ -235,6 +235,15 @@ class ReportText:
                 self.receipt.say("contradictory", text)
             zone.pages[key] = kilobytes // page_kb
         self._check_size(zone)
+
+    def _check_reserves(self, snapshot: Snapshot) -> None:
+        """One kernel has as many entries for every zone; fewer are what another CPU's lines left."""
+        longest = max((len(z.reserve) for z in snapshot.zones), default=0)
+        for zone in snapshot.zones:
+            if 0 < len(zone.reserve) < longest:
+                text = f"{zone.label}: lowmem_reserve has {len(zone.reserve)} of {longest} entries, it is cut"
+                self.receipt.say("missing", text)
+                zone.reserve = ()
 
     def _check_size(self, zone: ZoneRecord) -> None:
         """More free pages than the zone has: numbers of two lines that stand in each other."""

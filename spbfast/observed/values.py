@@ -134,6 +134,8 @@ class FailedRequest:
         The flags as the file has them, names or a number; empty when not told.
     kernel : str
         Version of the kernel, empty when not told.
+    nodes : frozenset of int
+        Nodes that it was confined to (nodemask, else mems_allowed); empty where the headline names none.
     has_dump : bool
         Whether a Mem-Info followed it.
     """
@@ -143,6 +145,7 @@ class FailedRequest:
     order: int | None = None
     gfp: str = ""
     kernel: str = ""
+    nodes: frozenset[int] = frozenset()
     has_dump: bool = False
 
 
