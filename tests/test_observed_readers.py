@@ -499,3 +499,18 @@ def test_trace_cmd_and_latency_forms() -> None:
     assert trace.cpus == {2, 3}
     assert observation.receipt.lost == ["an unknown number of events at 1 mark of the recorder"]
     assert observation.receipt.not_understood == 0
+
+
+def test_reports_of_two_callers_in_each_other() -> None:
+    """With CONFIG_PRINTK_CALLER each line says who wrote it."""
+    lines = (FOLDER / "failure-order3-dmesg.txt").read_text().splitlines()
+    first = [line.replace("] ", "][ T101] ", 1) for line in lines if line.startswith("[")]
+    second = [
+        line.replace("T101", "C2").replace("order:3", "order:1").replace("7000*", "9*") for line in first
+    ]
+    mixed = [line for pair in zip(first, second, strict=True) for line in pair]
+    one, other = read_lines(mixed).snapshots
+    assert one.request is not None
+    assert other.request is not None
+    assert (one.request.order, one.zones[0].free_blocks[0]) == (3, 7000)
+    assert (other.request.order, other.zones[0].free_blocks[0]) == (1, 9)

@@ -27,6 +27,7 @@ _HEAD = re.compile(
 )
 _ORDER = re.compile(r"(?<!default )(?<!min )\border\s*[:=]\s*(-?\d{1,3})\b")
 _GFP = re.compile(r"\b(?:gfp_mask|mode)\s*[:=]\s*(0x[0-9a-fA-F]{1,8})\b(?:\s*\(([A-Z_|x0-9a-f\s]*)(\)?))?")
+_CALLER = re.compile(r"\[ {0,8}\d{1,9}\.\d{3,9}\]\[ {0,8}([TC]\d{1,8})\]")
 _NODES = re.compile(r"\b(?:nodemask|mems_allowed)=(\d{1,4}(?:[-,]\d{1,4}){0,8})\b")
 _KERNEL = re.compile(r"(?:Not tainted|Tainted:[^.]{0,60}?|Linux version) +(\d\.\d{1,3}[\w.+~-]{0,60})")
 _VMALLOC = re.compile(r"\bvmalloc: allocation failure: (\d{1,20}) bytes|\bvmalloc error: size (\d{1,20})")
@@ -51,13 +52,42 @@ MAX_REPORT = 1 << 20
 PATIENCE = 300
 MAX_REQUESTS = 2000
 MAX_NODE = 1023
+MAX_CALLERS = 64
 
 
 class MemInfoReader(TextFamily):
-    """Reader of failure, OOM and SysRq-m reports."""
+    """Reader of failure, OOM and SysRq-m reports.
+
+    Where the kernel prints who wrote a line, as in ``[ 1.000001][ T101]``, each caller's lines are put
+    together apart. A line that says nothing of it continues the one before.
+    """
 
     def __init__(self, collector: Collector) -> None:
         super().__init__(collector)
+        self.last = ReportAssembler(collector)
+        self.assemblers = {"": self.last}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any line may belong to a report that has begun."""
+        return any(a.is_open for a in self.assemblers.values())
+
+    def take(self, line: TextLine, follows: bool) -> bool:
+        match = _CALLER.search(line.text) if "][" in line.text else None
+        if match and (match[1] in self.assemblers or len(self.assemblers) < MAX_CALLERS):
+            self.last = self.assemblers.setdefault(match[1], ReportAssembler(self.collector))
+        return self.last.take(line, follows)
+
+    def finish(self) -> None:
+        for assembler in self.assemblers.values():
+            assembler.finish()
+
+
+class ReportAssembler:
+    """One writer's lines, put together to reports."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector, self.receipt = collector, collector.receipt
         self.requests: list[FailedRequest] = []
         self.head = ""
         self.request: FailedRequest | None = None
@@ -72,6 +102,7 @@ class MemInfoReader(TextFamily):
         return self.text is not None or bool(self.requests) or self.nr_reports > 0
 
     def take(self, line: TextLine, follows: bool) -> bool:
+        """Whether the line belongs to a report or its surroundings."""
         body = without_prefix(line.text)
         if match := _KERNEL.search(body):
             self._note_kernel(match[1])
@@ -93,6 +124,7 @@ class MemInfoReader(TextFamily):
         return self._take_surroundings(body, follows)
 
     def finish(self) -> None:
+        """End the last report; headlines without one become snapshots of their own."""
         self._end_report()
         if self.request is None and not self.requests:
             return
