@@ -167,6 +167,11 @@ def hostile_files() -> dict[str, bytes]:
         "fields": b"a-1 [000] .... 1.000001: mm_page_free: " + b"a=" * 25000 + b"(\n",
         "fields in order": b"a-1 [000] .... 1.000001: mm_page_free: " + b"a=bbbb " * 8000 + b"(\n",
         "brackets": (b"[000] " * 10000 + b"\n") * 20,
+        "many tables of caches": (b"slabinfo - version: 2.1\n" + b"c 1 1 1 1 1 : tunables\n" * 200) * 2000,
+        "many keys": b"".join(
+            b"DMA free:4kB " + b"".join(b"k%d:4kB " % i for i in range(5000)) + b"\n" for _ in range(99)
+        ),
+        "many CPUs": b"Node 0, zone DMA\n  pages free 1\n" + b"  cpu: 1\n  count: 1\n" * 300000,
         "soft breaks": b"a=3D=\n" * 500000,
         "nul": bytes(8 * mega) + b"Node 0, zone Normal 1\n",
         "types": b"".join(b"Node 0, zone Normal, type T%d 1 2 3\n" % i for i in range(60000)),

@@ -16,6 +16,8 @@ from spbfast.observed.values import Snapshot, TraceSummary, ZoneRecord
 MAX_SNAPSHOTS = 2000
 MAX_ZONES = 20000
 MAX_COUNTERS = 60000
+MAX_ROWS = 100000  # slab caches, per-CPU limits
+MAX_KEYS = 64  # of one zone or CPU
 HALF = 1 << 63
 WHOLE = 1 << 64
 
@@ -41,6 +43,7 @@ class Collector:
     heading: str = ""
     nr_zones: int = 0
     nr_counters: int = 0
+    nr_rows: int = 0
     dropped: int = 0
 
     def new_snapshot(self, kind: str, line: int) -> Snapshot:
@@ -70,6 +73,12 @@ class Collector:
             counters[name] = value
         else:
             self.dropped += 1
+
+    def has_room(self) -> bool:
+        """Whether one more row is kept; beyond the limit it is counted as left out."""
+        self.nr_rows += 1
+        self.dropped += self.nr_rows > MAX_ROWS
+        return self.nr_rows <= MAX_ROWS
 
     def finish(self) -> None:
         """Put the tables in the order of the file, and say what the limits left out."""

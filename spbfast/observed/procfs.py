@@ -30,7 +30,6 @@ _SLAB = re.compile(
     r"(?::\s*(?:tunables\b.*)?)?$"
 )
 _SLAB_REST = re.compile(r"^\s*(?::|tunables\b|slabdata\b|<|[\d\s:]+$)")
-MAX_CACHES = 20000
 
 
 class CounterLists(TextFamily):
@@ -91,7 +90,7 @@ class SlabInfoReader(TextFamily):
         if self.table is None:
             self.table = self.collector.new_snapshot("slabinfo", number)
         numbers = [int(n) for n in match.groups()[1:]]
-        if len(self.table.caches) < MAX_CACHES:
+        if self.collector.has_room():
             self.table.caches.append(CacheRow(match[1], *numbers))
         if numbers[0] > numbers[1]:
             text = f"slabinfo: {match[1]}: {numbers[0]} objects in use of {numbers[1]}"

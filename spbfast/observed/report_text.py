@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from spbfast.observed.blockmath import pages_in
-from spbfast.observed.families import Collector, signed
+from spbfast.observed.families import MAX_KEYS, Collector, signed
 from spbfast.observed.values import MAX_ORDERS, Snapshot, ZoneRecord
 
 _SCAN = re.compile(
@@ -141,7 +141,7 @@ class ReportText:
 
     def _put_value(self, key: str, value: int, has_unit: bool) -> None:
         if self.zone is not None:
-            if has_unit:
+            if has_unit and len(self.zone.kilobytes) < MAX_KEYS:
                 self.zone.kilobytes.setdefault(key, value)
             elif key == "pages_scanned":
                 self.zone.stats[key] = value

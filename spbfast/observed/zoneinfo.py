@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from spbfast.observed.cleanup import TextLine, without_prefix
-from spbfast.observed.families import Collector, TextFamily, signed
+from spbfast.observed.families import MAX_KEYS, Collector, TextFamily, signed
 from spbfast.observed.values import PerCpuLimits, Snapshot, ZoneRecord
 
 _ZONE = re.compile(r"\bNode\s+(\d{1,4})\s*,\s+zone\s+([A-Za-z]\w{0,15})\s*$")
@@ -32,7 +32,6 @@ _MARKS = {
     "reserved_highatomic",
     "free_highatomic",
 }
-MAX_CPUS = 8192
 
 
 class ZoneInfoReader(TextFamily):
@@ -102,13 +101,13 @@ class ZoneInfoReader(TextFamily):
     def _take_colon(self, zone: ZoneRecord, name: str, value: int) -> bool:
         if name == "cpu":
             self.part = "pagesets"
-            if len(zone.pcp) < MAX_CPUS:
+            if self.collector.has_room():
                 zone.pcp.append(PerCpuLimits(value))
         elif self.part == "pagesets" and zone.pcp and name != "vm stats threshold" and " " not in name:
             if name in ("start_pfn", "inactive_ratio", "all_unreclaimable", "node_unreclaimable"):
                 self.part = "end"
                 zone.stats[name] = value
-            else:
+            elif len(zone.pcp[-1].values) < MAX_KEYS:
                 zone.pcp[-1].values[name] = value
         else:
             self.collector.put_counter(zone.stats, name, signed(value))
