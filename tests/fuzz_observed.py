@@ -95,7 +95,7 @@ def _interleave(rng: random.Random, data: bytes, other: bytes) -> bytes:
 def _wrap(rng: random.Random, data: bytes, other: bytes) -> bytes:
     width = rng.choice([20, 40, 72, 76, 80])
     text = data.decode("utf-8", "replace")
-    mark = rng.choice(["", "> ", ">", "> > ", "| ", "\t", "Feb 19 16:20:13 h kernel: "])
+    mark = rng.choice(["", "> ", ">", "> > ", "| ", "\t", "Mar  5 06:07:08 h kernel: "])
     lines = [piece for line in text.split("\n") for piece in textwrap.wrap(line, width) or [""]]
     return "\n".join(mark + line for line in lines).encode()
 

@@ -255,12 +255,12 @@ def test_the_commands(tmp_path: Path) -> None:
 
 
 def test_garbled_blocks_are_named_and_not_used(tmp_path: Path) -> None:
-    """Two CPUs wrote one line: a reserve of 64278 stands before the 196 of 196*8kB."""
+    """Two CPUs wrote one line: a reserve of 55512 stands before the 345 of 345*8kB."""
     path = tmp_path / "x.txt"
     text = (
         "Normal free:4000kB min:400kB low:500kB high:600kB present:9000kB managed:9000kB writepending:0kB\n"
     )
-    path.write_text(text + "lowmem_reserve[]: 0 0\nNormal: 608*4kB 64278196*8kB 0*16kB = 4000kB\n")
+    path.write_text(text + "lowmem_reserve[]: 0 0\nNormal: 608*4kB 55512345*8kB 0*16kB = 4000kB\n")
     assert "free blocks are garbled" in spbfast.read_dump(path).receipt.contradictory[0]
     (found,) = diagnose(path, order=1)
     assert found.verdict == "unknown"

