@@ -19,7 +19,7 @@ from spbfast.verify.verdicts import EXIT_OK, verify_file
 
 
 def files() -> list[Path]:
-    """All traces that are at hand, each name once."""
+    """All traces there are, each name once."""
     folders = [configs().parent / "tests" / "golden"]
     if more := os.environ.get("SPBFAST_GOLDEN_DIR"):
         folders.append(Path(more))

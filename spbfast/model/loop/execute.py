@@ -127,7 +127,7 @@ def run_free_row(w, policy, row):
 
 @kernel
 def run_thp_row(w, policy, row):
-    """N huge faults; where no huge page is to be had, 512 base pages."""
+    """N huge faults; 512 base pages where no huge page is free."""
     owner = np.int64(row[Row.OWNER])
     for i in range(row[Row.N]):
         first = np.int64(row[Row.SLOT]) + i * PB_PAGES

@@ -1,8 +1,8 @@
 """kvmalloc: one large block, or single pages and the page tables that map them.
 
-Owns what a row with the class bit KVMALLOC does with its slots: the block goes into the first; where it is
-not to be had, vmalloc's pages and then its page tables fill that slot and the ones behind it. The policy
-decides at execution whether the large attempt gives up early (v1 37), so demand is the same either way.
+Owns what a row with the class bit KVMALLOC does with its slots: the block goes into the first. If it cannot
+be allocated, vmalloc's pages and then its page tables fill that slot and those behind it. The policy decides
+at execution whether the large attempt gives up early (v1 37), so demand is the same either way.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Compaction first for costly orders and for what is not movable; rounds of reclai
 a drain of the per-CPU lists and one more; compaction again; the exits of no-retry and costly callers;
 retries as should_reclaim_retry and should_compact_retry allow them; the HIGHATOMIC reserve; NOFRAGMENT
 dropped last; out of memory, which is an event and kills nobody. Every path ends: the user bounds the rounds
-of reclaim, and a loop that changed nothing is not made again.
+of reclaim, and a loop that changed nothing is not repeated.
 """
 
 from __future__ import annotations

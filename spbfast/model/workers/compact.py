@@ -1,9 +1,9 @@
 """Compaction: empty pageblocks of movable pages, for a THP fault or in the background (kcompactd).
 
-Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of the movable ones in use
-that hold nothing else, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
+Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of those in use
+that hold movable pages only, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
 second. With superpageblocks only clean ones count, since no movable request may use what is emptied in the
-others; the mainline scanner knows no such thing and takes any. The kernel's free scanner and capture are not
+others; the mainline scanner takes any. The kernel's free scanner and capture are not
 modelled.
 """
 
@@ -163,9 +163,9 @@ def has_movable_block(z, order):
 
 @kernel
 def run_kcompactd(w, policy):
-    """One slice of background compaction: until the order is to be had, or all memory was scanned in vain.
+    """One slice of background compaction: until the order is free, or all memory was scanned without success.
 
-    Model: a slice empties up to `kcompactd_pageblocks`; a vain pass makes it sleep for `kcompactd_pause`,
+    Model: a slice empties up to `kcompactd_pageblocks`; a pass without success makes it sleep for `kcompactd_pause`,
     where the kernel counts and defers.
     """
     z, node = w.zone, w.node

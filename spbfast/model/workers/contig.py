@@ -1,7 +1,7 @@
 """Contiguous allocation of one whole superpageblock (1 GiB), and its return (docs/spec/exact.md B.9).
 
-An empty superpageblock is grabbed as it is; else clean ones, emptiest first, are emptied by migration.
-While held a superpageblock is isolated: on no walk, its pages in no content count.
+An empty superpageblock is taken as it is; otherwise clean ones, emptiest first, are emptied by migration.
+While held, a superpageblock is isolated: no walk visits it, and no content count includes its pages.
 """
 
 from __future__ import annotations

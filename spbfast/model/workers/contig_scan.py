@@ -1,8 +1,8 @@
-"""A whole superpageblock without superpageblocks to go by: the range scan of the kernel (alloc_contig_pages).
+"""1 GiB pages where the policy has no superpageblocks: the kernel's range scan (alloc_contig_pages).
 
 Model: aligned ranges are tried by address; one with an unmovable or reclaimable page in use is passed over
-(has_unmovable_pages), the others are isolated and emptied by migration, pin or no pin, and the first that
-goes is taken. A range that does not go keeps what was not moved, and its free pages come back.
+(has_unmovable_pages), the others are isolated and emptied by migration, pinned pages or not, and the first
+that empties is taken. A range that does not keeps what was not moved, and its free pages come back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whole superpageblocks on request, as hugetlb's gigantic pages: the queue, room for what moves, attempts.
 
-Owns the queue of requests: each is served when the one before it is done, and waits no longer once it was
-given back. Demand only adds to that queue and takes away from it, so that it is the same under every policy.
+Owns the queue of requests: each is served when the one before it is done, and leaves the queue once it is
+given back. Demand only adds to that queue and removes from it, so it is the same under every policy.
 """
 
 from __future__ import annotations

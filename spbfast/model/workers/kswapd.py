@@ -1,8 +1,7 @@
 """kswapd: reclaims page cache to the boosted high watermark, at a bounded rate; watermark boosts.
 
-Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. What is
-reclaimed is the page cache's business; slab is only shrunk by the superpageblock triggers (docs/model.md
-says why that is left so).
+Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. The page
+cache decides what is reclaimed; only the superpageblock triggers shrink slab (docs/model.md says why).
 """
 
 from __future__ import annotations
