@@ -1,10 +1,9 @@
 """Compaction: empty pageblocks of movable pages, for a THP fault or in the background (kcompactd).
 
-Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of those in use
-that hold movable pages only, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
-second. With superpageblocks only clean ones count, since no movable request may use what is emptied in the
-others; the mainline scanner takes any. The kernel's free scanner and capture are not
-modelled.
+Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of those in use that hold
+movable pages only, up to `compact_candidates` are tried, and all faults together get `compact_rate` a second.
+With superpageblocks only clean ones count, since no movable request may use what is emptied in the others;
+the mainline scanner takes any. The kernel's free scanner and capture are not modelled.
 """
 
 from __future__ import annotations
@@ -165,8 +164,8 @@ def has_movable_block(z, order):
 def run_kcompactd(w, policy):
     """One slice of background compaction: until the order is free, or all memory was scanned without success.
 
-    Model: a slice empties up to `kcompactd_pageblocks`; a pass without success makes it sleep for `kcompactd_pause`,
-    where the kernel counts and defers.
+    Model: a slice empties up to `kcompactd_pageblocks`; after a pass without success it sleeps for
+    `kcompactd_pause`, where the kernel counts and defers.
     """
     z, node = w.zone, w.node
     node.due[Wk.KCOMPACTD] = NEVER
