@@ -27,6 +27,14 @@ def run_command(
         str | None,
         typer.Option("--records", metavar="KIND,..", help="record these kinds of events, or all, in FILE"),
     ] = None,
+    save_state: Annotated[
+        Path | None,
+        typer.Option("--save-state", metavar="FILE", help="write the machine's state here, for start.state"),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="when the state is saved, such as 300s; default: the end"),
+    ] = None,
     quiet: QuietOpt = False,
 ) -> None:
     """Run the configuration's own point, all replicates, and print a summary."""
@@ -36,6 +44,7 @@ def run_command(
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
     kinds = wanted_records(job, records, output)
+    save = _state_to_save(job, save_state, at)
     from spbfast.model.engine import MODEL_VERSION, run_replicate
     from spbfast.outputs.rundata import dataset_of
 
@@ -47,6 +56,7 @@ def run_command(
             snapshots=job.output.level == "spb",
             records=kinds,
             records_max=job.output.records_max,
+            save=save,
         )
         for replicate in range(job.replicates)
     ]
@@ -60,6 +70,60 @@ def run_command(
         write_run(output, dataset, [run.records for run in runs])
         _report_dropped(runs)
         typer.echo(str(output))
+
+
+def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, Any] | None:
+    """The tick at which a state is saved, and what writes it; mistakes are found before the run."""
+    if path is None:
+        if at is not None:
+            raise typer.BadParameter("needs --save-state FILE", param_hint="--at")
+        return None
+    if job.replicates != 1:
+        raise typer.BadParameter(
+            f"a state file holds one replicate and the job has {job.replicates}; add --set replicates=1",
+            param_hint="--save-state",
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a directory" if path.is_dir() else f"the directory {path.parent} does not exist"
+        raise typer.BadParameter(wrong, param_hint="--save-state")
+    return _tick_of(job, at), lambda state: _save_state(state, path)
+
+
+def _tick_of(job: Any, at: str | None) -> int:
+    from spbfast.config.units import format_duration, parse_duration
+    from spbfast.constants import NS_PER_TICK
+
+    try:
+        time = job.scenario.duration if at is None else parse_duration(at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--at") from None
+    if time < 0 or time % NS_PER_TICK:
+        raise typer.BadParameter("must be a whole number of milliseconds", param_hint="--at")
+    if time > job.scenario.duration:
+        end = format_duration(job.scenario.duration)
+        raise typer.BadParameter(f"{at} is after the end of the run, duration {end}", param_hint="--at")
+    first = _first_tick(job)
+    if time < first * NS_PER_TICK:
+        begin = format_duration(first * NS_PER_TICK)
+        raise typer.BadParameter(f"{at} is before start.state, which is at {begin}", param_hint="--at")
+    return int(time // NS_PER_TICK)
+
+
+def _first_tick(job: Any) -> int:
+    """The tick at which the run begins: 0, or that of the state it starts from."""
+    if job.scenario.start is None:
+        return 0
+    from spbfast.statefile import read_state_head
+
+    return int(read_state_head(Path(job.scenario.start.state)).about["tick"])
+
+
+def _save_state(state: Any, path: Path) -> None:
+    from spbfast.sweep.store.atomic import atomic_file
+
+    with atomic_file(path) as tmp:
+        digest = state.write(tmp)
+    typer.echo(f"{path}: state saved, {path.stat().st_size / 1e6:.1f} MB, digest {digest}", err=True)
 
 
 def _report_dropped(runs: Any) -> None:

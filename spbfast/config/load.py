@@ -15,6 +15,7 @@ from pathlib import Path
 from spbfast.config import policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.job import Job
+from spbfast.config.start import check_start, with_state_found
 from spbfast.config.tree import Source, YamlNode, merge, parse, with_value
 from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
@@ -42,7 +43,7 @@ def load_config(
     one_point : bool
         Leave the sweep out: the job is the file's own point.
     stand_ins : mapping, optional
-        Files to read in place of those that the keys ``extends`` and ``points_file`` name.
+        Files to read in place of those that the keys ``extends``, ``points_file`` and ``state`` name.
 
     Raises
     ------
@@ -54,8 +55,11 @@ def load_config(
     problems: list[Problem] = []
     tree, text, base_text, base_name = _read_layers(path, problems, instead.get("extends"))
     tree = _with_overrides(_with_name(tree, path), set_, grid, problems)
+    tree = with_state_found(tree, problems, instead.get("state"))
     found: list[Problem] = []
     file = validate_tree(tree, found)
+    if file is not None:
+        check_start(tree, file, found)
     if "presets" in tree.value:
         userpresets.check_own_presets(tree, found, validate_tree)
     parts = SweepParts()

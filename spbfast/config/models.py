@@ -161,6 +161,22 @@ class OutputSpec(Model):
     )
 
 
+class StartSpec(Model):
+    """A saved state to start from, in place of a boot."""
+
+    state: str = Field(
+        description="a state file of `spbfast run --save-state`, relative to this file; the run continues at "
+        "the moment it was saved"
+    )
+    digest: str | None = Field(
+        None, description="the digest that the state file must have; what it has is filled in"
+    )
+
+    def canonical(self) -> dict[str, Any]:
+        """The content of the file, wherever it lies."""
+        return {"state": self.digest}
+
+
 class ScenarioFields(Model):
     """The sections of a file that decide what is simulated."""
 
@@ -192,6 +208,14 @@ class Scenario(ScenarioFields):
     """One simulated machine under one policy: everything that decides the result, defaults filled."""
 
     output_every: int = Field(description="nanoseconds between two samples (output.every)")
+    start: StartSpec | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain values; without `start` when there is none, so that identities are what they were before."""
+        values = super().canonical()
+        if self.start is None:
+            del values["start"]
+        return values
 
 
 class JobFile(ScenarioFields):
@@ -206,6 +230,7 @@ class JobFile(ScenarioFields):
     presets: dict[str, Any] = Field(
         default_factory=dict, description="presets of your own: each NAME with what `policy` may hold"
     )
+    start: StartSpec | None = Field(None, description="start from a saved state instead of booting")
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
     output: OutputSpec = _section(OutputSpec, "what is recorded")
     executor: Executor = _section(Executor, "what runs the points")
@@ -213,4 +238,4 @@ class JobFile(ScenarioFields):
     def scenario(self) -> Scenario:
         """The part that decides results."""
         values = {name: getattr(self, name) for name in ScenarioFields.model_fields}
-        return Scenario.model_construct(**values, output_every=self.output.every)
+        return Scenario.model_construct(**values, output_every=self.output.every, start=self.start)

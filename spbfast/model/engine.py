@@ -21,6 +21,7 @@ from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
 from spbfast.model.lowering.lower_node import lowmem_reserve
+from spbfast.model.saved import Origin, SavedState, restore
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.sample_layout import Samples, make_samples
@@ -158,6 +159,7 @@ def run_replicate(
     snapshots: bool = False,
     records: tuple[str, ...] = (),
     records_max: int = 1_000_000,
+    save: tuple[int, Callable[[SavedState], object]] | None = None,
 ) -> ReplicateResult:
     """Simulate one replicate of a scenario.
 
@@ -178,8 +180,11 @@ def run_replicate(
         Kinds of events to record from the end of boot on; names of `tracepoints.KINDS`.
     records_max : int
         Records kept of each kind, the first ones.
+    save : (int, callable), optional
+        A tick, and what is called with the machine's state once that many ticks are done. A run that is
+        stopped before does not call it.
 
-    None of the last three changes what is simulated, nor the digest.
+    None of the last four changes what is simulated, nor the digest.
 
     Raises
     ------
@@ -187,14 +192,25 @@ def run_replicate(
         A kernel gave up; names tick and seed.
     InvariantError
         With `check`: the first count that is wrong.
+    ResultsError
+        The file of `start.state` cannot be continued by this scenario.
     """
     start = time.perf_counter()
     mask = record_mask(records)
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
-    stopped = not boot(run, scenario, seed, stop)
+    samples = room_for_samples(run, scenario, snapshots=snapshots)
+    origin = Origin(MODEL_VERSION, seed, replicate)
+    if scenario.start is not None:
+        restore(run, samples, scenario, origin)
+        stopped = False
+    else:
+        stopped = not boot(run, scenario, seed, stop)
     boot_s = time.perf_counter() - start
     start_records(run.world.zone.trace, mask)
-    samples = room_for_samples(run, scenario, snapshots=snapshots)
+    if save is not None and not stopped:
+        stopped = not simulate_ticks(run, samples, save[0], seed, stop)
+        if not stopped:
+            save[1](SavedState(run, samples, scenario, origin))
     if not stopped:
         stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
     finish_run(run.worlds, run.policy, samples)

@@ -218,7 +218,7 @@ def _long_enough(module: Any, plan: Plan) -> tuple[Any, int, float]:
     begin = time.monotonic()
     while True:
         cpu = time.thread_time()
-        short = scenario.model_copy(update={"duration": simulated})
+        short = scenario.model_copy(update={"duration": simulated, "start": None})
         result = module.run_replicate(short, seed, 0)
         cpu = time.thread_time() - cpu
         spent = _after_boot(result)

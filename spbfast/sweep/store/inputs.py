@@ -1,7 +1,8 @@
 """The inputs of a sweep, kept in its results directory so that it can be continued from there alone.
 
 Owns config.yaml, config.base.yaml, config.inputs.json and the copy of the file of points, and the way back
-from a directory to its job.
+from a directory to its job. A saved state is too large to be copied: its place is kept, and its digest is
+part of every point's identity.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def write_inputs(directory: Path, job: Any) -> None:
     if job.base_text:
         write_text(directory / "config.base.yaml", str(job.base_text))
     kept: dict[str, Any] = {"overrides": list(job.overrides), "grid": list(job.grid_overrides)}
+    if job.scenario.start is not None:
+        kept["state"] = job.scenario.start.state
     points = job.points_file
     if points is not None:
         name = f"{POINTS_STEM}{Path(points.name).suffix.lower()}"
@@ -63,5 +66,7 @@ def load_stored(directory: str | Path, extra: Sequence[str] = ()) -> Job:
         if Path(name).name != name:
             raise ResultsError(f"{INPUTS} names a file outside of the directory: {name!r}", directory)
         stand_ins["points_file"] = directory / name
+    if kept.get("state"):
+        stand_ins["state"] = Path(str(kept["state"]))
     overrides = [*kept.get("overrides", ()), *extra]
     return load_config(config, overrides, grid=kept.get("grid", ()), stand_ins=stand_ins)
