@@ -194,7 +194,7 @@ class Zone:
             order=checked_order(order),
             mt=checked_mt(mt),
             flags=checked_flags(flags),
-            cpu=self._cpu_of(cpu),
+            arg=self._cpu_of(cpu),
         )
         if n < 0:
             raise ZoneError(f"n must not be negative, got {n}")
@@ -236,7 +236,7 @@ class Zone:
         slots = self.state.page.prev[index].astype(np.int64)
         for first in range(0, index.size, _CHUNK):
             part = slots[first : first + _CHUNK]
-            events = np.repeat(_event(replay.FREE, cpu=of_cpu)[None, :], part.size, axis=0)
+            events = np.repeat(_event(replay.FREE, arg=of_cpu)[None, :], part.size, axis=0)
             events[:, replay.E_HANDLE] = part
             self._run(events)
             self._free.give(part)
@@ -297,7 +297,7 @@ class Zone:
     def _on_cpus(self, op: int, cpu: int | None) -> None:
         cpus = range(self.state.geo.nr_cpus) if cpu is None else (self._cpu_of(cpu),)
         if self.state.geo.nr_cpus:
-            self._run(np.stack([_event(op, cpu=one) for one in cpus]))
+            self._run(np.stack([_event(op, arg=one) for one in cpus]))
 
     def _cpu_of(self, cpu: int) -> int:
         number = checked_integer(cpu, "cpu")
@@ -419,9 +419,9 @@ class Zone:
         self._free.grow(old.link.size, size)
 
 
-def _event(op: int, *, order: int = 0, mt: int = 0, flags: int = 0, cpu: int = 0, arg: int = 0) -> np.ndarray:
-    """A row of the event loop, without a handle."""
+def _event(op: int, *, order: int = 0, mt: int = 0, flags: int = 0, arg: int = 0) -> np.ndarray:
+    """A row of the event loop, without a handle; `arg` is the CPU where the operation has one (E_CPU)."""
     row = np.zeros(replay.NR_EVENT_FIELDS, np.int64)
     row[replay.E_OP], row[replay.E_ORDER], row[replay.E_MT] = op, order, mt
-    row[replay.E_FLAGS], row[replay.E_CPU], row[replay.E_ARG] = flags, cpu, arg
+    row[replay.E_FLAGS], row[replay.E_ARG] = flags, arg
     return row
