@@ -200,11 +200,7 @@ def run_replicate(
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     samples = room_for_samples(run, scenario, snapshots=snapshots)
     origin = Origin(MODEL_VERSION, seed, replicate)
-    if scenario.start is not None:
-        restore(run, samples, scenario, origin)
-        stopped = False
-    else:
-        stopped = not boot(run, scenario, seed, stop)
+    stopped = not _begin(run, samples, scenario, origin, stop)
     boot_s = time.perf_counter() - start
     start_records(run.world.zone.trace, mask)
     if save is not None and not stopped:
@@ -233,6 +229,20 @@ def run_replicate(
         phases=_phases(run, time.perf_counter() - start - boot_s),
         records={name: collect_records(run, name) for name in records},
     )
+
+
+def _begin(
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    scenario: Scenario,
+    origin: Origin,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Boot, or bring the machine to the state that `start` names; False if stopped on the way."""
+    if scenario.start is None:
+        return boot(run, scenario, origin.seed, stop)
+    restore(run, samples, scenario, origin)
+    return True
 
 
 def _recount(run: Lowered) -> None:
