@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from spbfast.config import load_config
 from spbfast.constants import SpbCategory
 from spbfast.jit.decorators import INTERPRETED
-from spbfast.model import engine
 from spbfast.model.engine import run_replicate
 from spbfast.outputs.variables import VARIABLES, at_level, check_run
 from spbfast.results.open import open_results
@@ -47,9 +44,7 @@ def test_levels_say_what_is_kept() -> None:
     assert not (set(NAMES) | {"n_spb"}) & set(at_level(every, "summary"))
 
 
-def test_machines_of_several_sizes_are_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Other tests put a stand-in there; this one needs the real engine.
-    monkeypatch.setitem(sys.modules, "spbfast.model.engine", engine)
+def test_machines_of_several_sizes_are_padded(tmp_path: Path) -> None:
     text = (CONFIGS / "tiny.yaml").read_text().replace("memory: 128MiB, ", "")
     head, tail = text[: text.index("sweep:")], text[text.index("output:") :]
     path = tmp_path / "sizes.yaml"

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -285,6 +287,22 @@ def test_an_unreadable_shard_is_set_aside_and_run_again(tmp_path: Path, referenc
     assert go(tmp_path).n_new == 5
     assert victim.with_suffix(".unreadable").exists()
     assert results_digest(tmp_path / "out") == reference
+
+
+def test_an_engine_is_the_module_that_its_name_means_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spbfast.sweep.pools.worker import prepare
+
+    class Warmed(ModuleType):
+        count = 0
+
+        def warmup(self) -> None:
+            self.count += 1
+
+    engines = [Warmed("spbfast_engine"), Warmed("spbfast_engine")]
+    for engine in engines:
+        monkeypatch.setitem(sys.modules, "spbfast_engine", engine)
+        assert prepare("spbfast_engine") is prepare("spbfast_engine") is engine
+    assert [engine.count for engine in engines] == [1, 1]
 
 
 def test_receipts_are_short(tmp_path: Path) -> None:

@@ -86,15 +86,16 @@ def fingerprint() -> str:
 
 def prepare(engine: str) -> Any:
     """The engine, its kernels compiled or loaded once in this process."""
-    with _prepare_guard:
-        return _prepared(engine)
-
-
-@functools.cache
-def _prepared(engine: str) -> Any:
     module = importlib.import_module(engine)
-    module.warmup()
+    with _prepare_guard:
+        _warm_up(module)
     return module
+
+
+# By module, not by name: a name may come to mean another module, as in tests.
+@functools.cache
+def _warm_up(module: Any) -> None:
+    module.warmup()
 
 
 def pack(batch: Batch) -> bytes:
