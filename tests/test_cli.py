@@ -15,6 +15,8 @@ import pytest
 from spbfast import cli
 from spbfast.errors import InvariantError, ResultsError, SimulationError, TraceError
 
+pytestmark = pytest.mark.shell
+
 HEAVY = ("numba", "xarray", "dask", "distributed", "scipy", "pandas", "matplotlib", "netCDF4")
 
 

@@ -14,6 +14,8 @@ from spbfast.config import load_config
 from spbfast.errors import ConfigError
 from spbfast.sweep.points.combinations import validate_combinations
 
+pytestmark = pytest.mark.shell
+
 HERE = Path(__file__).resolve().parent / "bad_yaml"
 CASES = sorted(p.name for p in HERE.glob("*.yaml"))
 

@@ -13,6 +13,8 @@ from spbfast.config.executor import Executor
 from spbfast.errors import ConfigError
 from tests.sweep_tools import write_job
 
+pytestmark = pytest.mark.shell
+
 
 def made(**keys: Any) -> Executor:
     return Executor.model_validate_json(json.dumps(keys), strict=True)

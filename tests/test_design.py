@@ -23,6 +23,8 @@ from spbfast.sweep.points.identity import Resolver, point_identity
 from spbfast.sweep.points.plan import Plan, make_plan
 from tests.sweep_tools import ENGINE
 
+pytestmark = pytest.mark.shell
+
 ACTORS = """\
 duration: 10s
 machine: {memory: 32GiB}

@@ -31,6 +31,8 @@ from tests.markdown_tools import (
 )
 from tests.test_layering import RANK
 
+pytestmark = pytest.mark.shell
+
 SOURCES = [
     path
     for folder, kinds in {

@@ -16,6 +16,8 @@ from spbfast.results.open import open_results
 from spbfast.sweep.run.driver import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
+pytestmark = pytest.mark.shell
+
 LADDER = (
     "presets: {mine: {preset: v1, contig: false}}\n"
     "sweep: {baseline: {policy: v1}, grid: {policy: [mainline, v1@30, mine]}}\n"

@@ -16,6 +16,8 @@ from spbfast.sweep.run.estimate import estimate, estimate_lines
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, GRID, make_job
 
+pytestmark = pytest.mark.shell
+
 LATIN = (
     "sweep: {design: {kind: random, samples: 100001, ranges: "
     "{policy.slab_shrink_throttle: {min: 0s, max: 100h}}}}\n"

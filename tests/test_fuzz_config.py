@@ -9,6 +9,8 @@ from hypothesis import seed
 
 from tests.fuzz_config import properties
 
+pytestmark = pytest.mark.shell
+
 
 @pytest.mark.parametrize("test", properties(60), ids=lambda t: t.__name__)
 def test_no_configuration_ends_in_a_traceback(test: Callable[[], None]) -> None:

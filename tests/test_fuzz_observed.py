@@ -10,6 +10,8 @@ import pytest
 
 from tests.fuzz_observed import run
 
+pytestmark = pytest.mark.shell
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -20,6 +20,8 @@ import pytest
 
 from tests.markdown_tools import ROOT, CodeBlock, code_blocks
 
+pytestmark = pytest.mark.shell
+
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
 SHELL = f"""set -e
 spbfast() {{ {shlex.quote(sys.executable)} -m spbfast.cli "$@"; }}

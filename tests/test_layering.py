@@ -14,6 +14,8 @@ import pytest
 
 from tests.imports import MODULES, PACKAGE, arrows, circles, imports, module_level, tree_of
 
+pytestmark = pytest.mark.shell
+
 # From the ground up. Rooms of one storey know nothing of each other.
 STOREYS: list[tuple[str, ...]] = [
     ("constants", "jit", "text", "freeindex"),

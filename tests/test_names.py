@@ -9,7 +9,11 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 
+import pytest
+
 from tests.imports import MODULES, tree_of
+
+pytestmark = pytest.mark.shell
 
 # The command line's entry point and those of modules that are run by themselves.
 ALLOWED = {"main"}

@@ -18,6 +18,8 @@ from spbfast.observed.evidence import zone_layouts
 from spbfast.observed.gfp import decode_gfp
 from spbfast.observed.margins import Asked, ZoneNumbers, judge_zone
 
+pytestmark = pytest.mark.shell
+
 FOLDER = Path(__file__).parent / "observed"
 KERNEL, ATOMIC = decode_gfp("GFP_KERNEL"), decode_gfp("GFP_ATOMIC")
 MOVABLE = decode_gfp("GFP_HIGHUSER_MOVABLE")

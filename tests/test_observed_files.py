@@ -14,10 +14,13 @@ import pytest
 from spbfast.errors import DumpError
 from spbfast.observed import Observation, diagnose, read_dump, read_dumps, read_events
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SPBFAST_REALFILES_DIR"),
-    reason="set SPBFAST_REALFILES_DIR to the folder of public dumps",
-)
+pytestmark = [
+    pytest.mark.shell,
+    pytest.mark.skipif(
+        not os.environ.get("SPBFAST_REALFILES_DIR"),
+        reason="set SPBFAST_REALFILES_DIR to the folder of public dumps",
+    ),
+]
 FOLDER = Path(os.environ.get("SPBFAST_REALFILES_DIR") or ".")
 
 # name without .txt -> kinds found, in the order of the file

@@ -14,6 +14,8 @@ from spbfast.observed.describe import observation_data, observation_text
 from spbfast.observed.llfree import LlfreeRecord, pack_record, read_llfree, read_llfree_header, write_llfree
 from spbfast.observed.receipt import Receipt
 
+pytestmark = pytest.mark.shell
+
 FOLDER = Path(__file__).parent / "observed"
 
 

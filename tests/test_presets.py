@@ -12,6 +12,8 @@ from spbfast.config import load_config, presets
 from spbfast.config.showpresets import difference_data, difference_text, matrix_data, matrix_text
 from spbfast.errors import ConfigError
 
+pytestmark = pytest.mark.shell
+
 
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "job.yaml"

@@ -13,6 +13,8 @@ from spbfast.config import load_config
 from spbfast.config.readymade import job_file, ready_made_dir, ready_made_jobs
 from spbfast.errors import ConfigError
 
+pytestmark = pytest.mark.shell
+
 ROOT = Path(__file__).resolve().parents[1]
 MINE = "extends: base/devvm.yaml\nduration: 1s\n"
 

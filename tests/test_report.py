@@ -16,6 +16,8 @@ from spbfast.results.report.tables import number
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
+pytestmark = pytest.mark.shell
+
 EVIL = "</pre><script>alert(1)</script><img src=http://evil.example/x.png>"
 
 

@@ -16,6 +16,8 @@ from spbfast.sweep import run_sweep
 from tests.require import need
 from tests.sweep_tools import ENGINE, make_job
 
+pytestmark = pytest.mark.shell
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr")

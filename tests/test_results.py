@@ -21,6 +21,8 @@ from spbfast.results.open import open_results
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
+pytestmark = pytest.mark.shell
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

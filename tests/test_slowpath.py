@@ -31,7 +31,7 @@ def fragmented(policy, hole=1, **values):
     conf = machine.world.node.conf
     conf[[N.WMARK_MIN, N.WMARK_LOW, N.WMARK_HIGH]] = 0
     machine.fill(0, 8, order=9, mt=U)
-    nr = machine.fill(1000, 15_300, order=1)
+    nr = machine.fill_up(1000, 15_300, order=1)
     for i, order in enumerate((9, 6, 3, 1, 0)):
         machine.fill(10 + 150 * i, 150, order=order, mt=U)
     assert machine.free == 0
@@ -146,7 +146,7 @@ def test_costly_callers_give_up_before_out_of_memory(policy):
 def test_compaction_comes_first_for_costly_orders_and_what_is_not_movable(order, mt, first):
     """With no-retry there is one loop after it, so its number tells: first, and once more after reclaim."""
     machine = bare("v1@15", workers__pinned_share=1.0, workers__busy_share=0.0, pcp__enabled=False)
-    machine.fill(0, 16_000, order=1)
+    machine.fill_up(0, 16_000, order=1)
     machine.world.node.conf[[N.COMPACT_INTERVAL, N.COMPACT_CANDIDATES]] = 1, 100_000
     machine.work(10 * MS)
     before = machine.vm("compact_stall") + machine.vm("compact_deferred")
@@ -251,7 +251,7 @@ def test_fragmenting_claims_boost_the_watermarks_and_kswapd_ends_it():
 @pytest.mark.parametrize(("policy", "boosts"), [("mainline", True), ("v1@15", False), ("v1@45", False)])
 def test_mainline_boosts_and_the_series_does_not(policy, boosts):
     machine = bare(policy, workers__pinned_share=1.0, pcp__enabled=False, **QUIET)
-    machine.fill(0, 16_000, order=1)
+    machine.fill_up(0, 16_000, order=1)
     for slot in range(0, 14_000, 8):
         machine.row(Op.FREE, slot, 1)
     machine.fill(16_050, 100, order=0, mt=U)
@@ -273,7 +273,7 @@ def test_atomic_callers_reserve_below_the_low_watermark_and_others_bring_it_back
     count = machine.world.zone.count
     assert machine.fill(0, 20, order=3, mt=U, cls=ATOMIC) == 20
     assert count[C.RESERVED_HIGHATOMIC] == 0, "above the low watermark nobody reserves"
-    machine.fill(100, 16_000, order=2)
+    machine.fill_up(100, 16_000, order=2)
     machine.fill(16_100, 180, order=5, mt=U)
     assert machine.fill(30, 20, order=3, mt=U, cls=ATOMIC) > 0
     assert count[C.RESERVED_HIGHATOMIC] > 0

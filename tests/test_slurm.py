@@ -20,7 +20,7 @@ from tests.require import need
 from tests.slurm_tools import jobs, missing_programs, slurm, start_again, submit, wait_for_jobs, wait_until
 from tests.sweep_tools import ENGINE, ROOT, driver_command, make_job, write_job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.shell]
 SCRIPTS = ROOT / "scripts"
 SMALL = ("--ntasks=1", "--cpus-per-task=1", "--mem=900M")
 

@@ -25,6 +25,8 @@ from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.store.directory import Store
 from tests.sweep_tools import ENGINE, ROOT, driver_command, make_job, write_job
 
+pytestmark = pytest.mark.shell
+
 
 def go(directory: Path, name: str = "out", *overrides: str, **options: Any) -> Any:
     settings = {k: options.pop(k) for k in ("sweep", "seed", "replicates", "duration") if k in options}

@@ -25,6 +25,8 @@ from tests.fake_spbfast import write_command
 from tests.require import need
 from tests.sweep_tools import ENGINE, make_job, write_job
 
+pytestmark = pytest.mark.shell
+
 
 def go(directory: Path, out: Path, *overrides: str, **options: Any) -> Any:
     settings = {k: options.pop(k) for k in ("sweep", "replicates") if k in options}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.kill_tools import MODES, one_round, reference
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.shell]
 ROUNDS = 3
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from spbfast.sweep.pools import limits
 
+pytestmark = pytest.mark.shell
+
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

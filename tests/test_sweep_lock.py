@@ -17,6 +17,8 @@ from spbfast.errors import ResultsError, StorageError
 from spbfast.sweep.store import lock as lock_module
 from spbfast.sweep.store.lock import ALIVE, DEAD, SILENT, DirectoryLock, judge
 
+pytestmark = pytest.mark.shell
+
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "key": "x", "world": "elsewhere b n", "started": 7}
 
 

@@ -22,6 +22,8 @@ from spbfast.sweep.store.manifest import diff_trees
 from spbfast.sweep.store.shards import CellResult, read_shard, union_coords, write_shard
 from tests.sweep_tools import make_job, write_job
 
+pytestmark = pytest.mark.shell
+
 
 def test_design_is_the_baseline_then_the_grid_in_file_order(tmp_path: Path) -> None:
     points = list(build_design(make_job(tmp_path)))

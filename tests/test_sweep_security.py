@@ -17,6 +17,8 @@ from spbfast.sweep import run_sweep
 from spbfast.sweep.pools import security
 from tests.sweep_tools import ENGINE, ROOT, driver_command, make_job, write_job
 
+pytestmark = pytest.mark.shell
+
 
 def listening() -> set[tuple[str, int]]:
     """(address, port) of every listening TCP socket of this machine."""

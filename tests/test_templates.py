@@ -11,6 +11,8 @@ from spbfast.config import load_config
 from spbfast.config.templates import template_names, write_template
 from spbfast.errors import ConfigError
 
+pytestmark = pytest.mark.shell
+
 
 @pytest.mark.parametrize("name", [n for n, _ in template_names()])
 def test_templates_are_valid(tmp_path: Path, name: str) -> None:

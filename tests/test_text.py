@@ -17,6 +17,8 @@ from spbfast.text import (
     text_table,
 )
 
+pytestmark = pytest.mark.shell
+
 
 @pytest.mark.parametrize(
     ("value", "units", "shown"),

@@ -33,6 +33,8 @@ from spbfast.sweep.store.view import find_directories, look
 from tests import fake_engine
 from tests.sweep_tools import ENGINE, ROOT, make_job, write_job
 
+pytestmark = pytest.mark.shell
+
 POISON = "sweep: {grid: {policy.slab_shrink_target_objs: [512, 666]}}\n"
 
 

@@ -19,6 +19,8 @@ from spbfast.outputs.variables import (
     check_run,
 )
 
+pytestmark = pytest.mark.shell
+
 
 def test_every_row_is_complete() -> None:
     for name, var in VARIABLES.items():
