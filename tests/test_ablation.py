@@ -73,6 +73,29 @@ def test_a_summary_becomes_a_table(job: ablation.Ablation, tmp_path: Path, monke
     assert text.count("Not run yet") == 1
 
 
+def test_the_full_ladder_pairs_each_step_with_what_it_leaves_off(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ablation, "METRICS", ("spb_tainted", "wall_time"))
+    path = ROOT / "configs" / "ablation-full.yaml"
+    job = load_config(path, ["replicates=2", "duration=20s", "executor.kind=serial"])
+    assert job.sweep.grid["policy"] == ablation.full_ladder()
+    done = run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True)
+    summary = json.loads(json.dumps(ablation.summary(open_results(done.directory), ablation.STEP)))
+    pairs = [(step["name"], step["control"]) for step in summary["steps"]]
+    assert pairs[:4] == [
+        *(("v1@15", "v1@15"), ("v1@15-full", "v1@15"), ("v1@21", "v1@21"), ("v1@21-full", "v1@21")),
+    ]
+    lines = ablation.table_lines(summary)
+    text = page({ablation.FULL_LADDER.name: summary})
+    assert all(line in text for line in lines)
+    assert presets.WHY_LEFT_OFF in " ".join(text.split())
+
+
+def test_a_metric_that_was_given_up_leaves_the_table() -> None:
+    effect = {"metric": "spb_tainted", "value": 1.0, "difference": 0.0, "low": None, "high": None}
+    old = {"steps": [{"name": "a", "control": "a", "effects": [effect, {**effect, "metric": "gone"}]}]}
+    assert "gone" not in ablation.table_lines(old)[0]
+
+
 def _step(name: str, control: str, difference: float, low: float | None, high: float | None) -> dict:
     effect = {"metric": "spb_tainted", "difference": difference, "low": low, "high": high}
     return {"name": name, "control": control, "effects": [effect]}

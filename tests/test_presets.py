@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import spbfast as sf
-from spbfast.config import load_config, presets
+from spbfast.config import load_config, presets, series
 from spbfast.config.showpresets import difference_data, difference_text, matrix_data, matrix_text
 from spbfast.errors import ConfigError
 
@@ -171,6 +171,59 @@ def test_presets_on_the_command_line(
     code, _, err = call("--diff", "v1@30", "v3")
     assert code == 2
     assert "unknown preset 'v3'" in err
+
+
+def test_a_full_preset_is_its_step_with_the_patches_left_off() -> None:
+    """Patch 13 stands in v1@15-full, patch 41 in v1-full only; mainline and v2 have none."""
+    assert set(presets.difference("v1@15", "v1@15-full")) == {"pcp_owned_pageblocks", "bulk_nofragment"}
+    assert presets.difference("v1", "v1-full") == {s: (False, True) for s in presets.left_off().values()}
+    assert presets.canonical_name("v1-full") == presets.canonical_name("v1_45-full") == "v1@45-full"
+    assert list(presets.full_presets().values()) == [n for n in presets.ladder() if n > "v1@12"][:-1]
+    for name in ("mainline-full", "v2-full", "v1@33-full"):
+        with pytest.raises(ValueError, match="unknown preset"):
+            presets.canonical_name(name)
+
+
+def test_what_is_left_off_is_what_no_preset_turns_on() -> None:
+    """But for patch 07, a stage that patch 16 ended."""
+    off = {
+        row.patch: [key for key in row.keys if key.startswith("policy.")]
+        for row in series.patches()
+        if row.behavioural and row.patch != 7
+    }
+    steps = [presets.flat_values(name) for name in presets.ladder()]
+    never = {
+        patch: keys[0].removeprefix("policy.")
+        for patch, keys in off.items()
+        if keys and not any(step[keys[0].removeprefix("policy.")] for step in steps)
+    }
+    assert presets.left_off() == never
+
+
+def test_the_choice_and_its_reason_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(matrix_text(120).split())
+    assert "13 (bulk_nofragment)" in text
+    assert presets.WHY_LEFT_OFF in text
+    assert matrix_data()["full"]["v1-full"] == "the same as v1@45-full"
+    text = " ".join(sf.explain("policy.bulk_nofragment").split())
+    assert "no step turns patch 13 on, but v1@15-full and later full presets do" in text
+    assert presets.WHY_LEFT_OFF in text
+    assert "left off" not in sf.explain("policy.slab_shrink")
+    assert presets.patches_off(presets.flat_values("v1@30"), "v1@30") == [2, 13, 17, 22, 28]
+    assert presets.patches_off(presets.flat_values("v1@30-full"), "v1@30-full") == []
+    assert presets.patches_off(presets.flat_values("mainline"), "mainline") == []
+
+
+def test_a_file_may_still_name_its_own_preset_so(tmp_path: Path) -> None:
+    """Files did before these presets were built in."""
+    path = write(
+        tmp_path,
+        "duration: 1s\npresets: {v1-full: {preset: v1, bulk_nofragment: true}}\n"
+        "sweep: {grid: {policy: [v1, v1-full]}}\n",
+    )
+    job = load_config(path)
+    own = job.with_values({"policy": job.sweep.grid["policy"][1]}).policy
+    assert (own.bulk_nofragment, own.pcp_owned_pageblocks) == (True, False)
 
 
 def test_presets_from_python() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from spbfast.config import presets, series
-from spbfast.results.effects import BASELINE, PREVIOUS, Step, steps
+from spbfast.results.effects import BASELINE, PREVIOUS, Step, point_names, steps
 
 METRICS = (
     "spb_tainted",
@@ -23,7 +23,7 @@ METRICS = (
     "direct_reclaim_rounds",
     "thp_fault_fallback",
     "alloc_failed_optional",
-    "contig_1g_possible",
+    "contig_1g_obtainable",
 )
 FULL = "v1"
 ALONE = "superpageblocks"  # without it there is no series
@@ -62,6 +62,15 @@ ABLATIONS = (
     Ablation("ablation-ladder", PREVIOUS, "Each step of the series against the one before it."),
     Ablation("ablation-leave-one-out", BASELINE, "Version 1 with one switch changed."),
 )
+
+
+STEP = "step"
+FULL_LADDER = Ablation("ablation-full", STEP, "Each step with the patches that it leaves off.")
+
+
+def full_ladder() -> list[str]:
+    """Every step that leaves patches off, each followed by the preset that has them."""
+    return [name for full, step in presets.full_presets().items() for name in (step, full)]
 
 
 def leave_one_out() -> dict[str, dict[str, Any]]:
@@ -109,10 +118,10 @@ def summary(ds: xr.Dataset, against: str) -> dict[str, Any]:
     ----------
     ds : Dataset
         From `open_results`.
-    against : {"previous", "baseline"}
-        The control of each point.
+    against : {"previous", "baseline", "step"}
+        The control of each point; "step" is the step that a full preset builds on.
     """
-    table = steps(ds, METRICS, against)
+    table = _against_steps(ds) if against == STEP else steps(ds, METRICS, against)
     return {
         "replicates": int(ds.sizes["replicate"]),
         "points": int(ds.sizes["point"]),
@@ -123,16 +132,24 @@ def summary(ds: xr.Dataset, against: str) -> dict[str, Any]:
     }
 
 
+def _against_steps(ds: xr.Dataset) -> list[Step]:
+    names = point_names(ds)
+    rows = []
+    for full, step in presets.full_presets().items():
+        rows += steps(ds.isel(point=[names.index(step), names.index(full)]), METRICS, PREVIOUS)
+    return rows
+
+
 def table_lines(kept: Mapping[str, Any]) -> list[str]:
     """The Markdown table of a summary."""
-    names = [effect["metric"] for effect in kept["steps"][0]["effects"]]
+    names = [effect["metric"] for effect in kept["steps"][0]["effects"] if effect["metric"] in METRICS]
     first, *rest = names
     lines = [
         f"| step | `{first}` | difference | 95 % interval | " + " | ".join(f"`{n}`" for n in rest) + " |",
         "|---" * (4 + len(rest)) + "|",
     ]
     for step in kept["steps"]:
-        main, *others = step["effects"]
+        main, *others = (effect for effect in step["effects"] if effect["metric"] in METRICS)
         own = step["name"] == step["control"]
         clear = _is_clear(main)
         difference = "" if own else f"{main['difference']:+.3g}" + (" \\*" if clear else "")
@@ -179,9 +196,11 @@ def conditions(kept: Mapping[str, Any]) -> str:
 __all__: Sequence[str] = (
     "ABLATIONS",
     "Ablation",
+    "FULL_LADDER",
     "Step",
     "conditions",
     "findings",
+    "full_ladder",
     "leave_one_out",
     "leave_one_out_text",
     "summary",

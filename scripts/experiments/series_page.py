@@ -95,8 +95,13 @@ def _steps(keys: Sequence[str]) -> str:
     switches = [key for key in keys if key.startswith("policy.")]
     always_off = all(presets.flat_values(FULL).get(k.removeprefix("policy.")) is False for k in switches)
     if switches and not found and always_off:
-        return "no preset turns it on"
+        first = next((n for n in presets.full_presets() if _turns_on(n, switches)), "")
+        return f"`{first}`; no step turns it on" if first else "no preset turns it on"
     return ", ".join(found) or "-"
+
+
+def _turns_on(name: str, switches: Sequence[str]) -> bool:
+    return any(presets.flat_values(name).get(s.removeprefix("policy.")) is True for s in switches)
 
 
 def _uncertain() -> list[str]:
@@ -120,4 +125,27 @@ def _ablations(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
         summary = kept[job.name]
         lines += [f"`configs/{job.name}.yaml`: {ablation.conditions(summary)}", ""]
         lines += [ablation.findings(summary), "", *ablation.table_lines(summary), ""]
-    return lines
+    return lines + _full_ladder(kept)
+
+
+def _full_ladder(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The steps beside the presets that hold everything modelled up to them."""
+    job = ablation.FULL_LADDER
+    if job.name not in kept:
+        return []
+    summary = kept[job.name]
+    return [
+        f"### {job.about.rstrip('.')}",
+        "",
+        f"Steps leave patches off because {presets.WHY_LEFT_OFF}.",
+        "Rows with a difference are the step above with the modelled patches up to it. This is a small",
+        "machine and a short run: it shows whether the choice can decide a result, not by how much it does",
+        "on the machine of the changelog.",
+        "",
+        f"`configs/{job.name}.yaml`: {ablation.conditions(summary)}",
+        "",
+        ablation.findings(summary),
+        "",
+        *ablation.table_lines(summary),
+        "",
+    ]

@@ -83,12 +83,19 @@ def presets_command(
             raise typer.BadParameter(str(error), param_hint="--diff") from None
     elif steps:
         changes = presets.preset_steps()
-        shown = dict(changes) if as_json else text_table((), changes, left=(0, 1))
+        shown = dict(changes) if as_json else _steps_text(changes)
     elif as_json:
         shown = showpresets.matrix_data(everything=everything)
     else:
         shown = showpresets.matrix_text(shutil.get_terminal_size().columns, everything=everything)
     typer.echo(json.dumps(shown, indent=1) if as_json else shown)
+
+
+def _steps_text(changes: list[tuple[str, str]]) -> str:
+    from spbfast.config import presets
+
+    full = text_table((), presets.full_steps(), left=(0, 1))
+    return f"{text_table((), changes, left=(0, 1))}\n\nwith everything modelled up to a step:\n{full}"
 
 
 @app.command("explain")

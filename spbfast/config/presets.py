@@ -4,7 +4,8 @@ Owns the preset names, the table in presets.json beside this file, and its views
 and the difference of two presets. The table gives the first preset in full and every later one as what it
 changes in the one before; keys of sections stand behind a dot, such as ``slab_shrink_triggers.would_taint``.
 `v1@N` is the state after patch N of the 45 patches of version 1; `v1` is short for the last of them and `v2`
-is version 2. Presets that a configuration defines itself are in userpresets.py.
+is version 2. They leave off the patches of `left_off`; `v1@N-full` is `v1@N` with those up to N. Presets
+that a configuration defines itself are in userpresets.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from spbfast.text import suggest
 
 ALIASES = {"v1": "v1@45"}
 DEFAULT = "v1@30"
+FULL = "-full"
+# Why the steps go on without these patches: said wherever a policy is shown.
+WHY_LEFT_OFF = (
+    "their code was not available and what the texts tell of them is a title, a mail or another author's "
+    "draft, so that each is an approximation; and a preset means today what it meant when its results were "
+    "made"
+)
 
 
 @cache
@@ -43,10 +51,45 @@ def ladder() -> list[str]:
     return list(_steps())
 
 
+@cache
+def left_off() -> dict[int, str]:
+    """The patches of version 1 that are modelled and that no step turns on: number and switch."""
+    rows = json.loads(Path(__file__).with_name("presets-full.json").read_text(encoding="utf-8"))
+    return {int(patch): switch for patch, switch in rows.items()}
+
+
+def full_presets() -> dict[str, str]:
+    """The presets that hold everything modelled up to a step, each with its step."""
+    return {f"{name}{FULL}": name for name in ladder() if _added(name)}
+
+
+def _added(name: str) -> list[str]:
+    """What the full preset of a step turns on: patches up to it; nothing before there are superpageblocks."""
+    if not name.startswith("v1@") or not _in_full()[name]["superpageblocks"]:
+        return []
+    return [switch for patch, switch in left_off().items() if patch <= int(name.removeprefix("v1@"))]
+
+
+def patches_off(policy: Mapping[str, Any], step: str) -> list[int]:
+    """The modelled patches of version 1 up to a policy's step that it leaves off; none for mainline and v2.
+
+    Parameters
+    ----------
+    policy : mapping
+        Values by key.
+    step : str
+        The preset that the policy builds on.
+    """
+    step = step.removesuffix(FULL)
+    return [patch for patch, switch in left_off().items() if switch in _added(step) and not policy[switch]]
+
+
 def preset_names() -> list[str]:
-    """Every name that a configuration may use, in the order of the series."""
+    """Every name that a configuration may use: steps in the order of the series, then the full ones."""
     short = {long: name for name, long in ALIASES.items()}
-    return [n for name in ladder() for n in (name, short.get(name)) if n]
+    steps = [n for name in ladder() for n in (name, short.get(name)) if n]
+    full = full_presets()
+    return [*steps, *(f"{name}{FULL}" for name in steps if f"{ALIASES.get(name, name)}{FULL}" in full)]
 
 
 def canonical_name(name: str, own: Sequence[str] = ()) -> str:
@@ -58,8 +101,9 @@ def canonical_name(name: str, own: Sequence[str] = ()) -> str:
         For an unknown name; the message suggests the nearest one, `own` names included.
     """
     known = name.replace("_", "@")
-    known = ALIASES.get(known, known)
-    if known in _steps():
+    step = known.removesuffix(FULL)
+    known = ALIASES.get(step, step) + known[len(step) :]
+    if known in _steps() or known in full_presets():
         return known
     names = [*preset_names(), *own]
     hint = suggest(name, own) or _nearest_step(known.lower()) or suggest(known.lower(), names, 0.7)
@@ -68,7 +112,7 @@ def canonical_name(name: str, own: Sequence[str] = ()) -> str:
 
 def _nearest_step(name: str) -> str:
     """The step that a patch number between two steps belongs to."""
-    if (number := re.fullmatch(r"v1@([0-9]+)", name)) is None:
+    if (number := re.fullmatch(rf"v1@([0-9]+)(?:{FULL})?", name)) is None:
         return ""
     steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
     return f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
@@ -82,7 +126,9 @@ def flat_values(name: str) -> dict[str, Any]:
     ValueError
         For an unknown name.
     """
-    return dict(_in_full()[canonical_name(name)])
+    known = canonical_name(name)
+    step = full_presets().get(known, known)
+    return {**_in_full()[step], **({key: True for key in _added(step)} if step != known else {})}
 
 
 def preset_values(name: str) -> dict[str, Any]:
@@ -144,6 +190,16 @@ def preset_steps() -> list[tuple[str, str]]:
         out.append((name, ", ".join(f"{key} {text(changes[key])}" for key in first[1] if key in changes)))
         out += [(short, f"the same as {name}") for short, long in ALIASES.items() if long == name]
     return out
+
+
+def full_steps() -> list[tuple[str, str]]:
+    """Each preset that holds everything modelled up to its step, with what it turns on there."""
+    patches = {switch: patch for patch, switch in left_off().items()}
+    rows = []
+    for name, step in full_presets().items():
+        added = ", ".join(f"{key} on ({patches[key]:02})" for key in _added(step))
+        rows.append((name, f"{step} with {added}"))
+    return [*rows, *((f"{short}{FULL}", f"the same as {long}{FULL}") for short, long in ALIASES.items())]
 
 
 def text(value: Any) -> str:

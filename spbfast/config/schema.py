@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -165,6 +166,7 @@ def explain(path: str) -> str:
     lines += [f"  default: {doc.default}"] if doc.default else []
     lines += [f"  source:  {doc.source}"] if doc.source else []
     lines += _from_the_series(path)
+    lines += _left_off(path)
     lines += _per_preset(path)
     below = [(f"  {d.path}", d.text) for d in docs.values() if d.path.startswith(f"{path}.")]
     lines.append(text_table((), below, left=(0, 1)))
@@ -182,6 +184,20 @@ def _from_the_series(path: str) -> list[str]:
         lines.append(f"  certainty: {known[0]}: {known[1]}")
     lines += [f"  open:    {u.point}" for u in series.uncertain_points() if path in u.keys]
     return lines
+
+
+def _left_off(path: str) -> list[str]:
+    """For the switch of a patch that no step turns on: which presets do, and why the steps do not."""
+    patches = {f"policy.{switch}": patch for patch, switch in presets.left_off().items()}
+    if path not in patches:
+        return []
+    switch = path.removeprefix("policy.")
+    first = next(name for name in presets.full_presets() if presets.flat_values(name)[switch])
+    text = (
+        f"left off: no step turns patch {patches[path]:02} on, but {first} and later full presets do; of "
+        f"such patches, {presets.WHY_LEFT_OFF}"
+    )
+    return textwrap.wrap(text, 110, initial_indent="  ", subsequent_indent="    ")
 
 
 def _per_preset(path: str) -> list[str]:

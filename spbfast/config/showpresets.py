@@ -33,7 +33,18 @@ def matrix_text(width: int = 80, *, everything: bool = False) -> str:
     aliases = ", ".join(f"{short} is {long}" for short, long in presets.ALIASES.items())
     same = "" if everything else " Switches that are the same in every preset are left out (--all)."
     legend = f". the same as in the preset to its left. {aliases}.{same}"
-    return "\n\n".join([*blocks, textwrap.fill(legend, max(width, 40))])
+    return "\n\n".join([*blocks, *(textwrap.fill(part, max(width, 40)) for part in (legend, full_text()))])
+
+
+def full_text() -> str:
+    """What the full presets have more than their steps, and why the steps have less."""
+    patches = ", ".join(f"{patch:02} ({switch})" for patch, switch in presets.left_off().items())
+    first = next(iter(presets.full_presets().values()))
+    return (
+        f"NAME{presets.FULL}, for each step from {first} to v1, is the step with those patches up to it that "
+        f"are modelled and that the step leaves off: {patches}. They are off in the steps because "
+        f"{presets.WHY_LEFT_OFF}."
+    )
 
 
 def difference_text(one: str, other: str) -> str:
@@ -54,7 +65,13 @@ def difference_text(one: str, other: str) -> str:
 def matrix_data(*, everything: bool = False) -> dict[str, Any]:
     """The matrix as plain data for `--json`: presets, aliases, and values by switch and preset."""
     rows = presets.matrix(everything=everything)
-    return {"presets": presets.ladder(), "aliases": dict(presets.ALIASES), "switches": rows}
+    return {
+        "presets": presets.ladder(),
+        "aliases": dict(presets.ALIASES),
+        "switches": rows,
+        "full": dict(presets.full_steps()),
+        "why_left_off": presets.WHY_LEFT_OFF,
+    }
 
 
 def difference_data(one: str, other: str) -> dict[str, Any]:
