@@ -23,6 +23,8 @@ napoleon_google_docstring = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "spbfast"
+# Pages with nothing below them have no navigation to show, and tables need the room.
+html_sidebars = {"*": [], "_generated/*": []}
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,

@@ -70,8 +70,22 @@ def test_another_netcdf_file_is_refused(tmp_path: Path) -> None:
         open_results(tmp_path / "a.nc")
 
 
-def test_cube_has_the_baseline_beside_every_point(ds: xr.Dataset) -> None:
+def test_cube_is_the_grid(ds: xr.Dataset) -> None:
+    """So that a plot of two swept keys over time needs no more than their names."""
     c = cube(ds)
+    assert dict(c.spb_tainted.sizes) == {
+        "policy_slab_shrink_throttle": 2,
+        "policy_slab_shrink_target_objs": 2,
+        "replicate": 3,
+        "time": 13,
+    }
+    beside = cube(ds, baseline=True).spb_tainted.sel(policy_slab_shrink=True)
+    xr.testing.assert_equal(c.spb_tainted, beside.transpose(*c.spb_tainted.dims))
+    assert c.policy_slab_shrink.item() is True
+
+
+def test_cube_has_the_baseline_beside_every_point(ds: xr.Dataset) -> None:
+    c = cube(ds, baseline=True)
     assert dict(c.sizes) == {
         "policy_slab_shrink": 2,
         "policy_slab_shrink_throttle": 2,
@@ -111,9 +125,35 @@ def test_cube_with_two_causes_calls_them_case(tmp_path: Path) -> None:
         "  grid: {policy.slab_shrink_target_objs: [4096, 512]}\n"
     )
     job = make_job(tmp_path, sweep=sweep)
-    c = cube(open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory))
+    found = open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory)
+    c = cube(found, baseline=True)
     assert c.case.values.tolist() == ["baseline", "grid"]
     assert c.spb_tainted.sizes["policy_slab_shrink_target_objs"] == 2
+
+
+def test_a_sampled_design_is_no_cube(tmp_path: Path) -> None:
+    """48 samples of three keys would be a cube of 110,592 cells; that of 5 samples is refused alike."""
+    sampled = (
+        "sweep: {design: {kind: lhs, samples: 48, ranges: {policy.slab_shrink_throttle: {min: 1ms, max: 1s}, "
+        "policy.slab_shrink_target_objs: {min: 1, max: 65536}, slab.refault_share: {min: 0, max: 1}}}}\n"
+    )
+    job = make_job(tmp_path, sweep=sampled, replicates=1)
+    found = open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory)
+    with pytest.raises(ResultsError, match="48 points fill 0.043 % of a cube of 48 x 48 x 48 values"):
+        cube(found)
+    with pytest.raises(ResultsError, match=r"5 points fill 4 % of a cube of 5 x 5 x 5"):
+        cube(found.isel(point=slice(0, 5)))
+
+
+def test_zipped_keys_are_a_cube_with_gaps(tmp_path: Path) -> None:
+    zipped = (
+        "sweep:\n  zip:\n    policy.slab_shrink_throttle: [1ms, 2ms, 3ms]\n"
+        "    policy.slab_shrink_target_objs: [1, 2, 3]\n"
+        "  grid: {policy.slab_shrink_start_priority: [6, 12]}\n"
+    )
+    job = make_job(tmp_path, sweep=zipped, replicates=1)
+    c = cube(open_results(run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).directory))
+    assert int(c.tainted_end.notnull().sum()) == 6
 
 
 def test_compare_is_paired_by_replicate(ds: xr.Dataset) -> None:

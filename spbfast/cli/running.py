@@ -135,7 +135,7 @@ def _report_dropped(runs: Any) -> None:
 
 
 def _summary(dataset: Any) -> str:
-    """Each quantity at the end of the run: least, median and greatest of the replicates."""
+    """Each quantity at the end of the run with its unit: one number, or least, median and greatest."""
     rows, silent = [], 0
     for name, cell in _last_values(dataset):
         if not cell.notnull().any():
@@ -143,10 +143,31 @@ def _summary(dataset: Any) -> str:
         low, mid, high = (float(cell.quantile(q)) for q in (0.0, 0.5, 1.0))
         if "." in name and low == high == 0:
             silent += 1
-        else:
-            rows.append([name, *(f"{value:.10g}" for value in (low, mid, high))])
-    note = f"\n({silent} counters stayed at 0)" if silent else ""
-    return text_table(("at the end of the run", "min", "median", "max"), rows) + note
+            continue
+        numbers = [f"{value:.10g}" for value in (low, mid, high)]
+        rows.append([name, *(numbers if low != high else ["", numbers[1], ""]), _unit(name)])
+    notes = ["what has no unit is a count of what its name says"]
+    notes += [f"{silent} counters stayed at 0"] if silent else []
+    return f"{_summary_table(rows)}\n({'; '.join(notes)})"
+
+
+def _summary_table(rows: list[list[str]]) -> str:
+    """Least and greatest have columns only if they differ anywhere."""
+    title = "at the end of the run"
+    if any(low for _, low, *_ in rows):
+        return text_table((title, "min", "median", "max", "unit"), rows, left=(0, 4))
+    return text_table((title, "", "unit"), [[name, mid, unit] for name, _, mid, _, unit in rows], left=(0, 2))
+
+
+def _unit(name: str) -> str:
+    """The unit of a variable: that of the registry, or the things that its name counts."""
+    from spbfast.outputs.variables import VARIABLES
+
+    units = VARIABLES[name].units if name in VARIABLES else "1"
+    if units != "1":
+        return units
+    things = ("pages", "objects", "pageblocks", "blocks")
+    return next((thing for thing in things if thing in name.split("_")), "")
 
 
 def _last_values(dataset: Any) -> Iterator[tuple[str, Any]]:

@@ -133,35 +133,39 @@ def _print_dry_run(job: Any, outdir: Path, *, as_json: bool, measure: bool) -> N
 
 def run_and_tell(job: Any, outdir: Path, options: Any, *, report: bool) -> int:
     """Run a sweep, build its report, print how to open the results; returns the exit code."""
+    from spbfast.results.sentences import finding
+    from spbfast.results.snippet import snippet
     from spbfast.sweep.run.driver import run_sweep
 
     if job.output.records:
         typer.echo("output.records: a sweep keeps no records; see spbfast run -o FILE", err=True)
     outcome = run_sweep(job, outdir, options)
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.shard_of is None:
-        _tell_caveats_of(outdir)
+        results = _opened(outdir)
+        tell_caveats(results)
         if report:
-            build_report_page(outdir, prefix="report: ")
+            _tell_report(outdir)
         if not options.quiet:
-            typer.echo(_snippet(outdir))
+            typer.echo("\n  ".join(["In Python:", *snippet(results, outdir)]))
+            typer.echo(finding(results), err=True)
     return outcome.exit_code
 
 
-def _tell_caveats_of(outdir: Path) -> None:
-    """Say what a sweep's runs left out."""
+def _tell_report(outdir: Path) -> None:
+    """Print the report's path; it is built anew only if something has changed since."""
+    from spbfast.sweep.store.directory import Store
+
+    store = Store(outdir)
+    if store.is_current(store.report_path):
+        typer.echo(f"report: {store.report_path}")
+        return
+    build_report_page(outdir, prefix="report: ")
+
+
+def _opened(outdir: Path) -> Any:
+    """The results of a sweep that has ended; failed runs have been told of."""
     from spbfast.results.open import open_results
 
     with warnings.catch_warnings():
-        # Failed runs have been told of.
         warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
-        tell_caveats(open_results(outdir))
-
-
-def _snippet(outdir: Path) -> str:
-    """Three lines that open the results in Python."""
-    return (
-        "In Python:\n"
-        "  import spbfast as sf\n"
-        f"  ds = sf.open_results({str(outdir)!r})\n"
-        '  print(sf.cube(ds).spb_tainted.mean("replicate").isel(time=-1))'
-    )
+        return open_results(outdir)

@@ -6,6 +6,7 @@ in effects.py, drawing in plots.py.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,9 @@ import xarray as xr
 from spbfast.errors import ResultsError
 from spbfast.sweep.store.shards import OK
 from spbfast.text import suggest_or_list
+
+# Points that fill less of a cube than this are samples, and a cube of them is nearly all NaN.
+SHARE_FILLED = 0.1
 
 
 def sweep_params(ds: xr.Dataset) -> list[str]:
@@ -28,31 +32,59 @@ def varied_params(ds: xr.Dataset) -> list[str]:
     return [n for n in sweep_params(ds) if len({str(v) for v in ds[n].values.tolist()}) > 1]
 
 
-def cube(ds: xr.Dataset) -> xr.Dataset:
+def cube(ds: xr.Dataset, *, baseline: bool = False) -> xr.Dataset:
     """A grid as an N-dimensional cube, one dimension per swept parameter.
 
-    A baseline outside the grid is repeated along all of them and told apart by one more dimension: the
-    parameter that makes the difference, or `case` (baseline, grid) if several do.
+    Parameters
+    ----------
+    ds : Dataset
+        From `open_results`.
+    baseline : bool
+        Repeat a baseline outside the grid along all dimensions, told apart by one more: the parameter that
+        makes the difference, or `case` (baseline, grid) if several do. By default the cube is the grid alone.
 
     Raises
     ------
     ResultsError
-        When the points are not those of a grid.
+        When the points are not those of a grid, or would fill less than a tenth of one.
     """
-    grid = ds.isel(point=np.flatnonzero(ds["in_grid"].values))
-    if grid.sizes["point"] == 0:
-        raise ResultsError("there is no grid, only a baseline")
-    names = varied_params(grid)
-    values = zip(*(grid[n].values.tolist() for n in names), strict=True)
-    if names and len(set(values)) != grid.sizes["point"]:
-        raise ResultsError(f"several points share the same values of {', '.join(names)}; this is not a grid")
+    grid, names = _grid(ds)
     fixed = {n: grid[n].values[0] for n in sweep_params(ds) if n not in names}
     inner = grid.drop_vars([*fixed, "is_baseline", "in_grid", "point"])
     full = inner.set_index(point=names).unstack("point") if len(names) > 1 else _rename_point(inner, names)
     base = np.flatnonzero(ds["is_baseline"].values & ~ds["in_grid"].values)
-    if len(base) == 0:
+    if not baseline or len(base) == 0:
         return full.assign_coords(fixed)
     return _with_baseline(full, ds.isel(point=int(base[0])), names, fixed)
+
+
+def is_grid(ds: xr.Dataset) -> bool:
+    """Whether `cube` can lay the points out."""
+    try:
+        _grid(ds)
+    except ResultsError:
+        return False
+    return True
+
+
+def _grid(ds: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
+    """The points of the grid and what varies among them, judged before a cube of them takes memory."""
+    grid = ds.isel(point=np.flatnonzero(ds["in_grid"].values))
+    n = grid.sizes["point"]
+    if n == 0:
+        raise ResultsError("there is no grid, only a baseline")
+    names = varied_params(grid)
+    values = zip(*(grid[name].values.tolist() for name in names), strict=True)
+    if names and len(set(values)) != n:
+        raise ResultsError(f"several points share the same values of {', '.join(names)}; this is not a grid")
+    sides = [len(set(grid[name].values.tolist())) for name in names]
+    if n < SHARE_FILLED * math.prod(sides):
+        shape = " x ".join(f"{side:,}" for side in sides)
+        raise ResultsError(
+            f"the {n:,} points fill {100 * n / math.prod(sides):.2g} % of a cube of {shape} values of "
+            f"{', '.join(names)}; a sampled design is not a grid, so use the dataset itself, along point"
+        )
+    return grid, names
 
 
 def _with_baseline(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.ticker import MaxNLocator
 
 from spbfast.outputs.variables import VARIABLES
 from spbfast.results.analysis import band, sweep_params
@@ -68,6 +67,10 @@ def point_labels(ds: xr.Dataset) -> list[str]:
     return labels
 
 
+# One line for all points, where they are the same.
+ALIKE = {"color": "#222222", "linestyle": "-", "zorder": 3.0}
+
+
 def point_styles(ds: xr.Dataset, points: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Line colour and dash of each point; the baseline is grey and dashed."""
     styles, k = {}, 0
@@ -95,6 +98,8 @@ def draw_series(
     scale : float
         Values are divided by it.
     """
+    from matplotlib.ticker import MaxNLocator  # labels of points are wanted without matplotlib, too
+
     for i, style in styles.items():
         own = da.isel(point=i)
         found = band(own)

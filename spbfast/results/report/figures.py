@@ -16,7 +16,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from spbfast.outputs.variables import VARIABLES
-from spbfast.results.plots import PAGE, draw_differences, draw_series
+from spbfast.results.plots import ALIKE, PAGE, draw_differences, draw_series
+from spbfast.results.sentences import alike, has_gigantic_requests
 
 GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100
@@ -25,6 +26,10 @@ PANEL_WIDTH = 3.75
 NOT_DRAWN = "#222222"
 SUPERPAGEBLOCKS = ("spb_tainted", "spb_clean", "spb_empty")
 CONTIGUITY = ("contig_1g_possible", "contig_1g_now")
+MEMORY = (
+    *("slab_pages", "slab_cached_bytes", "free_pages"),
+    *("free_pages_stranded_in_tainted", "pagecache_pages", "pcp_pages"),
+)
 
 
 def to_svg(figure: Figure, key: str) -> str:
@@ -65,7 +70,7 @@ def panels(
     prepare: Callable[[xr.Dataset, str], Panel] = _as_recorded,
 ) -> str:
     """A row of panels over time, one a variable; "" when none was recorded."""
-    found = [n for n in names if n in ds.data_vars and "time" in ds[n].dims]
+    found = [n for n in names if _is_drawn(ds, n) and not _is_flat(ds, n)]
     if not found:
         return ""
     width, height = PANEL_WIDTH * len(found), 2.9
@@ -81,8 +86,24 @@ def panels(
     axes = figure.subplots(1, len(found), squeeze=False, gridspec_kw={**margins, "wspace": 0.55 / inner})[0]
     for ax, name in zip(axes, found, strict=True):
         da, scale, title = prepare(ds, name)
-        draw_series(ax, da, styles, scale=scale, title=title)
+        same = len(styles) > 1 and alike(ds, name)
+        title = f"{title}, the same in all points" if same else title
+        draw_series(ax, da, {min(styles): ALIKE} if same else styles, scale=scale, title=title)
     return to_svg(figure, key)
+
+
+def _is_drawn(ds: xr.Dataset, name: str) -> bool:
+    return name in ds.data_vars and "time" in ds[name].dims
+
+
+def _is_flat(ds: xr.Dataset, name: str) -> bool:
+    """Whether a panel would be nothing but its axis."""
+    return not bool((ds[name].fillna(0) != 0).any())
+
+
+def flat_at_zero(ds: xr.Dataset) -> list[str]:
+    """Variables that have a place on the page and are 0 throughout, for which no panel is drawn."""
+    return [n for n in (*SUPERPAGEBLOCKS, *CONTIGUITY, *MEMORY) if _is_drawn(ds, n) and _is_flat(ds, n)]
 
 
 def _as_memory(ds: xr.Dataset, name: str) -> Panel:
@@ -112,7 +133,7 @@ def cause_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     counters = {str(name) for name in ds["counter"].values}
     if not {"taints", "untaints"} <= counters or not float(ds["vmstat"].sel(counter="taints").max()):
         return ""
-    own = ds[["spb_tainted_by_stale_bits"]]
+    own = ds[["spb_tainted_by_stale_bits", "status"]]
     for name in ("taints", "untaints"):
         own[name] = ds["vmstat"].sel(counter=name, drop=True)
     titles = {"taints": "superpageblocks tainted so far", "untaints": "superpageblocks un-tainted so far"}
@@ -123,11 +144,25 @@ def cause_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     return panels(own, ("taints", "untaints", "spb_tainted_by_stale_bits"), styles, "causes", prepare)
 
 
+def gigantic_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
+    """1 GiB pages held, and requests for them that were served and that failed; "" where none was made."""
+    if not has_gigantic_requests(ds):
+        return ""
+    own = ds[["contig_1g_held", "status"]]
+    titles = {"contig_alloc_success": "requests served so far", "contig_alloc_fail": "requests failed so far"}
+    for name in titles:
+        own[name] = ds["vmstat"].sel(counter=name, drop=True)
+
+    def prepare(part: xr.Dataset, name: str) -> Panel:
+        return part[name], 1.0, titles.get(name) or VARIABLES[name].long_name
+
+    return panels(own, ("contig_1g_held", *titles), styles, "gigantic", prepare)
+
+
 def memory_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Slab, reclaimable objects and free memory."""
-    first = ("slab_pages", "slab_cached_bytes", "free_pages")
-    second = ("free_pages_stranded_in_tainted", "pagecache_pages", "pcp_pages")
-    return panels(ds, first, styles, "mem1", _as_memory) + panels(ds, second, styles, "mem2", _as_memory)
+    rows = {"mem1": MEMORY[:3], "mem2": MEMORY[3:]}
+    return "".join(panels(ds, names, styles, key, _as_memory) for key, names in rows.items())
 
 
 def difference_plot(table: xr.Dataset, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:

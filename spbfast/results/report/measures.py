@@ -49,6 +49,24 @@ def cause_tables(found: dict[str, np.ndarray]) -> dict[str, Any]:
     return tables if any(tables.values()) else {}
 
 
+def gigantic_requests(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Requests for 1 GiB pages: how many were served, and why the others were not."""
+    names = ("contig_alloc_success", "contig_alloc_fail", "contig_withdrawn")
+    if not any(found[name].any() for name in names if name in found):
+        return []
+    labels = {
+        "contig_alloc_success": "served",
+        "contig_alloc_fail": "failed",
+        "contig_fail_no_candidate": "failed: unmovable or reclaimable pages in every one left",
+        "contig_fail_no_room": "failed: no place for what had to move",
+        "contig_fail_pinned": "failed: a pinned page",
+        "contig_fail_busy": "failed: a page that stayed busy",
+        "contig_withdrawn": "withdrawn before their turn",
+    }
+    shown = [(name, label) for name, label in labels.items() if name in found and found[name].any()]
+    return [{"name": label, "cells": [number(float(v)) for v in found[name]]} for name, label in shown]
+
+
 def visits(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Superpageblocks stepped on per search, by rung."""
     rows = []
@@ -107,13 +125,22 @@ def sticky(ds: xr.Dataset, shown: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
+def _table(head: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows with their header; one column where all columns are equal, {} without rows."""
+    if not rows:
+        return {}
+    if len(head) > 1 and all(len(set(row["cells"])) == 1 for row in rows):
+        return {"head": ["every point"], "rows": [{**row, "cells": row["cells"][:1]} for row in rows]}
+    return {"head": head, "rows": rows}
+
+
 def measure_tables(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
-    """All tables of this module."""
-    found = finals(ds, shown)
+    """All tables of this module, {} where nothing ever moved."""
+    found, head = finals(ds, shown), [labels[i] for i in shown]
     return {
-        "head": [labels[i] for i in shown],
-        "causes": cause_tables(found),
-        "visits": visits(found),
-        "shrink": shrink_runs(found),
-        "sticky": sticky(ds, shown),
+        "causes": {name: _table(head, rows) for name, rows in cause_tables(found).items()},
+        "gigantic": _table(head, gigantic_requests(found)),
+        "visits": _table(head, visits(found)),
+        "shrink": _table(head, shrink_runs(found)),
+        "sticky": _table(head, sticky(ds, shown)),
     }

@@ -15,15 +15,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from spbfast.config import presets
 from spbfast.errors import ResultsError, SpbfastError
+from spbfast.outputs.variables import VARIABLES
 from spbfast.results.caveats import caveats
 from spbfast.results.effects import compare
 from spbfast.results.open import open_results
 from spbfast.results.plots import point_labels, point_styles
 from spbfast.results.report import measures, tables
+from spbfast.results.sentences import finding, nothing_differs
+from spbfast.results.snippet import snippet
 from spbfast.sweep.store.atomic import read_json, write_text
 from spbfast.sweep.store.consolidate import results_digest
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.manifest import history_lines
 from spbfast.sweep.store.shards import OK, STATUS_NAMES
 from spbfast.text import format_ranges
 
@@ -36,22 +41,25 @@ def _content(figures: Any, store: Store, ds: Any, manifest: dict[str, Any]) -> d
     labels = point_labels(ds)
     shown = choose_points(ds)
     styles = point_styles(ds, shown)
-    paired = paired_tables(ds)
+    paired = {} if nothing_differs(ds) else paired_tables(ds)
     return {
         "title": manifest["name"],
         "shown": [{"label": labels[i], **_swatch(styles[i])} for i in shown],
         "hidden": ds.sizes["point"] - len(shown),
         "headline": tables.headline(ds, labels),
-        "sentence": tables.sentence(labels, paired),
+        "sentence": finding(ds),
         "counts": _counts(ds),
+        "left_off": _left_off(manifest),
         "caveats": caveats(ds),
         "failures": failures(store, ds, labels),
         "max_failures": MAX_FAILURES,
         "figures": {
             "spb": figures.superpageblock_panels(ds, styles),
             "contig": figures.contiguity_panels(ds, styles),
+            "gigantic": figures.gigantic_panels(ds, styles),
             "causes": figures.cause_panels(ds, styles),
             "memory": figures.memory_panels(ds, styles),
+            "flat": [VARIABLES[name].long_name for name in figures.flat_at_zero(ds)],
             "diff": _difference_figure(figures, paired, labels, styles),
         },
         "paired": tables.paired_rows(ds, labels, paired),
@@ -100,10 +108,10 @@ def build_report(directory: str | Path, target: Path | None = None) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
         ds = open_results(directory)
-    content = _content(figures, store, ds, manifest) | {"open_path": repr(str(directory))}
+    content = _content(figures, store, ds, manifest) | {"snippet": "\n".join(snippet(ds, directory))}
     loader = jinja2.PackageLoader("spbfast.results.report", "templates")
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    final = target or store.dir / "report.html"
+    final = target or store.report_path
     write_text(final, env.get_template("page.html").render(content))
     return final
 
@@ -124,6 +132,18 @@ def choose_points(ds: xr.Dataset) -> list[int]:
 
 def _swatch(style: dict[str, Any]) -> dict[str, Any]:
     return {"color": style["color"], "dash": "" if style["linestyle"] == "-" else "6 4"}
+
+
+def _left_off(manifest: dict[str, Any]) -> str:
+    """Which modelled patches the policies do without, and why; "" if none."""
+    patches = manifest.get("patches_off") or ()
+    if not patches:
+        return ""
+    named = ", ".join(f"{patch:02} ({presets.left_off().get(patch, '')})" for patch in patches)
+    return (
+        f"Policies of these results do without modelled patches up to their step: {named}. Presets leave "
+        f"them off because {presets.WHY_LEFT_OFF}. The presets that end in {presets.FULL} have them."
+    )
 
 
 def _counts(ds: xr.Dataset) -> dict[str, int]:
@@ -158,7 +178,7 @@ def _difference_figure(
     if table is None:
         return ""
     usable = np.flatnonzero(np.isfinite(table["difference"].values))[:40]
-    if len(usable) == 0:
+    if not np.any(table["difference"].values[usable]):
         return ""
     table = table.isel(point=usable)
     return str(figures.difference_plot(table, [labels[int(p)] for p in table["point"].values], styles))
@@ -202,14 +222,18 @@ def provenance(manifest: dict[str, Any], ds: xr.Dataset, store: Store) -> list[t
         ("configuration", f"{manifest['config_path']}, SHA-256 {ds.attrs.get('config_sha', '')}"),
         ("seeds", "replicate k of every point uses the root seed and k: common random numbers"),
     ]
+    rows += [("started again", line) for line in history_lines(manifest)[1:]]
     if store.results_path.is_file():
         rows.append(("digest of the results", results_digest(store.dir)))
     return rows
 
 
 def reproduce(manifest: dict[str, Any]) -> str:
-    """The command that made these results."""
+    """The command that made these results, or one that does what it did."""
     given = str(manifest["command"])
     if given.startswith("spbfast sweep"):
         return given
-    return shlex.join(["spbfast", "sweep", str(manifest["config_path"] or "config.yaml")])
+    words = ["spbfast", "sweep", str(manifest["config_path"] or "config.yaml")]
+    for option, key in (("--set", "overrides"), ("--grid", "grid")):
+        words += [word for value in manifest.get(key, ()) for word in (option, str(value))]
+    return shlex.join(words)

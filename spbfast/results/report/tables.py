@@ -14,6 +14,7 @@ import xarray as xr
 from spbfast.outputs.variables import NEITHER, VARIABLES
 from spbfast.results.analysis import at_time, sweep_params
 from spbfast.results.plots import PAGE
+from spbfast.results.sentences import alike, has_gigantic_requests
 from spbfast.sweep.store.shards import OK
 from spbfast.text import format_number, format_seconds, format_value
 
@@ -23,10 +24,12 @@ GIB_PAGES = (1 << 30) // PAGE
 PAIRED = (
     ("tainted_end", 1, ""),
     ("tainted_peak", 1, ""),
-    ("contig_1g_possible", 1, ""),
+    ("contig_1g_obtainable", 1, ""),
     ("free_pages_stranded_in_tainted", GIB_PAGES, "GiB"),
     ("slab_pages", GIB_PAGES, "GiB"),
 )
+HEADLINE = ("tainted_end", "tainted_peak", "spb_clean", "spb_empty", "contig_1g_obtainable", "contig_1g_held")
+_EMPTY = {"text": "", "label": ""}
 
 
 def _range(values: np.ndarray, divisor: float = 1) -> str:
@@ -43,63 +46,40 @@ def number(x: float, digits: int | None = None) -> str:
     return format_number(x, digits).replace("-", "\N{MINUS SIGN}")
 
 
-def headline(ds: xr.Dataset, labels: list[str]) -> list[dict[str, str]]:
-    """The headline metrics at the end of the run: what they mean, the baseline, the range of the others."""
+def headline(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
+    """The headline metrics at the end of the run: what they mean, the baseline, the range of the others.
+
+    Where every point has the same values there is no best and no worst, and one column says so.
+    """
+    names = [n for n in HEADLINE if n != "contig_1g_held" or has_gigantic_requests(ds)]
+    ends = {n: at_time(ds[n].astype("f8"), "end") for n in names if n in ds.data_vars}
     base = np.flatnonzero(ds["is_baseline"].values)[:1].tolist()
+    apart = [n for n, end in ends.items() if not alike(ds.assign({n: end}), n)]
+    columns = [*(["baseline"] if base else []), "best point", "worst point"] if apart else ["every point"]
     rows = []
-    for name in ("tainted_end", "tainted_peak", "spb_clean", "spb_empty", "contig_1g_possible"):
-        if name not in ds.data_vars:
-            continue
-        var = VARIABLES[name]
-        values = at_time(ds[name].astype("f8"), "end").transpose("point", "replicate").values
-        others = [i for i in range(ds.sizes["point"]) if i not in base]
-        middles = {i: float(np.nanmedian(values[i])) for i in others if np.isfinite(values[i]).any()}
-        alike = len(set(middles.values())) == 1
-        order = sorted(middles, key=lambda i: middles[i], reverse=var.direction.startswith("higher"))
+    for name, end in ends.items():
+        var, values = VARIABLES[name], end.transpose("point", "replicate").values
+        cells = (
+            _best_and_worst(name, values, labels, base) if apart else [{"text": _range(values), "label": ""}]
+        )
         rows.append(
-            {
-                "name": var.long_name,
-                "meaning": var.meaning,
-                "direction": var.direction,
-                "baseline": _range(values[base[0]]) if base else "",
-                "best": _range(values[order[0]]) if order else "",
-                "best_label": ("all alike" if alike else labels[order[0]]) if order else "",
-                "worst": _range(values[order[-1]]) if order and not alike else "",
-                "worst_label": labels[order[-1]] if order and not alike else "",
-            }
+            {"name": var.long_name, "meaning": var.meaning, "direction": var.direction, "cells": cells}
         )
-    return rows
+    return {"columns": columns, "rows": rows}
 
 
-def sentence(labels: list[str], paired: dict[str, xr.Dataset]) -> str:
-    """The finding in one sentence, or why there is none."""
-    table = paired.get("tainted_end")
-    if table is None:
-        return "This sweep has no baseline, so there is nothing to compare with."
-    usable = np.isfinite(table["difference"].values)
-    if not usable.any():
-        return "No point has a run that can be paired with the baseline."
-    k = int(np.nanargmin(np.where(usable, table["difference"].values, np.nan)))
-    row = {n: float(table[n].values[k]) for n in ("control", "value", "difference", "ci_low", "ci_high")}
-    n = int(table["pairs"].values[k])
-    change = "fewer" if row["difference"] < 0 else "more"
-    best = labels[int(table["point"].values[k])]
-    text = (
-        f"The point with the fewest tainted superpageblocks at the end ({best}) has {number(row['value'])} "
-        f"on average, {number(abs(row['difference']))} {change} than the baseline's {number(row['control'])}"
-    )
-    if np.isfinite(row["ci_low"]):
-        text += (
-            f"; 95 % interval of the change {number(row['ci_low'])} to {number(row['ci_high'])}, {n} pairs"
-        )
-        if row["ci_low"] <= 0 <= row["ci_high"]:
-            text += ", which includes no change"
-    else:
-        text += f"; {n} pair, too few for an interval"
-    ties = int((table["difference"].values == row["difference"]).sum()) - 1
-    if ties:
-        text += f"; {ties} other {'point does' if ties == 1 else 'points do'} equally well"
-    return text + "."
+def _best_and_worst(
+    name: str, values: np.ndarray, labels: list[str], base: list[int]
+) -> list[dict[str, str]]:
+    """Cells for the baseline, the best and the worst of the other points, by their medians."""
+    others = [i for i in range(len(values)) if i not in base and np.isfinite(values[i]).any()]
+    middles = {i: float(np.nanmedian(values[i])) for i in others}
+    order = sorted(others, key=lambda i: middles[i], reverse=VARIABLES[name].direction.startswith("higher"))
+    cells = [{"text": _range(values[i]), "label": ""} for i in base]
+    if len(set(middles.values())) <= 1:
+        same = {"text": _range(values[order[0]]), "label": "all alike"} if order else _EMPTY
+        return [*cells, same, _EMPTY]
+    return [*cells, *({"text": _range(values[i]), "label": labels[i]} for i in (order[0], order[-1]))]
 
 
 def paired_rows(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> dict[str, Any]:
@@ -139,18 +119,21 @@ def _difference_cell(table: xr.Dataset, k: int, divisor: float, direction: str) 
 
 
 def counter_table(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
-    """Final counts, median over replicates, of every counter that ever moved."""
+    """Final counts, median over replicates: counters that tell points apart, others that moved, the rest."""
     if "vmstat" not in ds.data_vars:
         return {}
     final = at_time(ds["vmstat"].astype("f8"), "end").median("replicate").transpose("counter", "point").values
-    rows, silent = [], []
+    rows: list[dict[str, Any]] = []
+    same: list[dict[str, Any]] = []
+    silent: list[str] = []
     for k, name in enumerate(ds["counter"].values.tolist()):
         values = final[k]
         if np.nanmax(np.nan_to_num(values)) == 0:
             silent.append(str(name))
             continue
-        rows.append({"name": str(name), "cells": [number(float(values[i])) for i in shown]})
-    return {"head": [labels[i] for i in shown], "rows": rows, "silent": silent}
+        row = {"name": str(name), "cells": [number(float(values[i])) for i in shown]}
+        (same if len(shown) > 1 and len(set(row["cells"])) == 1 else rows).append(row)
+    return {"head": [labels[i] for i in shown], "rows": rows, "same": same, "silent": silent}
 
 
 def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:

@@ -139,7 +139,9 @@ class _Sweep:
         store, display = self.store, self.display
         if self.moved is not None:
             display.message(f"moved the old results to {self.moved}")
-        status, attempts = store.open_for(self.plan, self.job, default_command())
+        status, attempts = store.open_for(
+            self.plan, self.job, default_command(), retry_failed=self.options.retry_failed
+        )
         if not store.share:
             remove_stale(store.dir)
             if lock.predecessor and (notes := read_notes(store.running)):

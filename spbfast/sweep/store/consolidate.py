@@ -22,6 +22,7 @@ from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
 from spbfast.sweep.store.directory import Store, quarantine
+from spbfast.sweep.store.manifest import history_lines
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
 from spbfast.sweep.store.shards import (
     FACTS,
@@ -202,7 +203,7 @@ def _global_attrs(
         "Conventions": "CF-1.11",
         "title": f"spbfast sweep {manifest['name']}",
         "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
-        "history": f"{manifest['created']} {manifest['command']}",
+        "history": "\n".join(history_lines(manifest)),
         "name": manifest["name"],
         "spbfast_version": versions["spbfast"],
         "model_version": manifest["model_version"],
@@ -218,6 +219,7 @@ def _global_attrs(
         "cpu": manifest["cpu"],
         "created": manifest["created"],
         "command": manifest["command"],
+        "patches_left_off": " ".join(f"{patch:02}" for patch in manifest.get("patches_off", ())),
         "output_level": manifest["output_level"],
         "page_size": 4096,
         "n_points": len(table.point_id),

@@ -29,7 +29,14 @@ from spbfast.sweep.store.atomic import (
     write_json,
 )
 from spbfast.sweep.store.inputs import write_inputs
-from spbfast.sweep.store.manifest import IDENTITY, diff_trees, identity, make_manifest, resolved_point
+from spbfast.sweep.store.manifest import (
+    IDENTITY,
+    diff_trees,
+    identity,
+    make_manifest,
+    plan_digest,
+    resolved_point,
+)
 from spbfast.sweep.store.pointtable import write_points
 from spbfast.sweep.store.shards import FAILED, OK, SETTLED, read_shard
 
@@ -55,6 +62,7 @@ class Store:
         self.manifest_path = self.dir / "manifest.json"
         self.points_path = self.dir / "points.nc"
         self.results_path = self.dir / "results.nc"
+        self.report_path = self.dir / "report.html"
         self.journal_path = self.dir / f"journal{mark}.jsonl"
         self.status_path = self.dir / f"status{mark}.json"
         self.shards = self.dir / "shards"
@@ -151,8 +159,12 @@ class Store:
 
     # -- starting or continuing a sweep --------------------------------------------------------------
 
-    def open_for(self, plan: Plan, job: Any, command: str) -> tuple[dict[Cell, int], dict[Cell, int]]:
+    def open_for(
+        self, plan: Plan, job: Any, command: str, *, retry_failed: bool = False
+    ) -> tuple[dict[Cell, int], dict[Cell, int]]:
         """Make the directory ready for `plan` and say what it already holds, as `scan` does.
+
+        Where nothing is left to do, every file stays as it is.
 
         Raises
         ------
@@ -160,20 +172,21 @@ class Store:
             When the directory holds something else: results of another model version, seed, output level
             or of scenarios that have nothing in common with this job.
         """
-        manifest = make_manifest(plan, job, command)
+        old: dict[str, Any] | None = None
         status: dict[Cell, int] = {}
         attempts: dict[Cell, int] = {}
         if self.manifest_path.exists() or not self._is_free():
             old = self.manifest()
             self.refuse_identity(plan)
-            manifest["created"] = old.get("created", manifest["created"])
             status, attempts = self.scan()
             self._refuse_foreign(plan, status)
-            if self.share and old.get("plan") == manifest["plan"]:
-                # Another task of the array wrote all this; a thousand of them need not do it again.
+            # Another task of the array may have written all this; a thousand of them need not do it again.
+            known = old.get("plan") == plan_digest(plan)
+            if known and (self.share or settled(status, retry_failed=retry_failed) >= set(plan.cells())):
                 return status, attempts
         if not self.share:
             remove_leftovers(self.dir)
+        manifest = make_manifest(plan, job, command, old)
         # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
         # goes again at the end, when its mark of the plan is true.
         write_json(self.manifest_path, manifest | {"plan": ""})
@@ -182,6 +195,15 @@ class Store:
         write_points(self.points_path, plan)
         write_json(self.manifest_path, manifest)
         return status, attempts
+
+    def is_current(self, path: Path) -> bool:
+        """Whether a file was written after everything that these results consist of."""
+        try:
+            made = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        parts = (self.manifest_path, *self.dir.glob("journal*.jsonl"))
+        return all(part.stat().st_mtime_ns <= made for part in parts)
 
     def move_aside(self) -> Path | None:
         """Rename the directory if it holds results; returns its new name. The caller has seen its lock.

@@ -19,12 +19,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from spbfast.config import presets
 from spbfast.sweep.points.plan import Plan, PlannedPoint
 from spbfast.sweep.store.atomic import hostname
 
 FORMAT = 2
 # A difference in one of these makes results incomparable.
 IDENTITY = ("format", "model_version", "root_seed", "output_level")
+POINTS_READ = 256
+# What a manifest says of the start that its plan comes from, and its history of every start.
+ORIGIN = (
+    *("config_path", "overrides", "grid", "command", "host", "cpu", "python", "versions", "git_sha"),
+    "git_dirty",
+)
 PACKAGES = ("spbfast", "numba", "numpy", "xarray", "netCDF4", "distributed")
 
 
@@ -66,16 +73,51 @@ def plan_digest(plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def make_manifest(plan: Plan, job: Any, command: str) -> dict[str, Any]:
-    """Who made these results, from what and with what."""
-    return {
+def make_manifest(plan: Plan, job: Any, command: str, old: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Who made these results, from what and with what.
+
+    Parameters
+    ----------
+    old : mapping, optional
+        The manifest of a directory that is continued. What it says of its plan stays; only another plan has
+        another command and origin. The history gets one more entry either way.
+    """
+    made = {
         **identity(plan),
         "name": plan.name,
         "n_points": len(plan.points),
         "replicates": plan.replicates,
         "plan": plan_digest(plan),
+        "patches_off": patches_left_off(plan),
+        **_origin(job, command),
+    }
+    text = str(job.source_text or "")
+    entry = {"at": made["created"], **{k: made[k] for k in ORIGIN}, "config_sha": _sha(text)}
+    past = list((old or {}).get("history") or ([_first_entry(old)] if old else []))
+    if not past or past[-1].get("config_sha") != entry["config_sha"]:
+        entry["config"] = text
+    if old is not None:
+        kept = ("created", *ORIGIN) if old.get("plan") == made["plan"] else ("created",)
+        made |= {k: old[k] for k in kept if k in old}
+        if _is_stored(job) and "config_path" in old:
+            made["config_path"] = old["config_path"]
+    return made | {"history": [*past, entry]}
+
+
+def patches_left_off(plan: Plan) -> list[int]:
+    """Modelled patches up to its step that the policy of any point leaves off; of many points the first."""
+    found: set[int] = set()
+    for index in range(min(len(plan.points), POINTS_READ)):
+        policy = plan.scenario(index).policy
+        found.update(presets.patches_off(vars(policy), policy.preset))
+    return sorted(found)
+
+
+def _origin(job: Any, command: str) -> dict[str, Any]:
+    return {
         "config_path": str(job.path or ""),
         "overrides": list(job.overrides),
+        "grid": list(job.grid_overrides),
         "command": command,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": hostname(),
@@ -84,6 +126,26 @@ def make_manifest(plan: Plan, job: Any, command: str) -> dict[str, Any]:
         "versions": {name: _version(name) for name in PACKAGES},
         **_git(),
     }
+
+
+def _first_entry(old: Mapping[str, Any]) -> dict[str, Any]:
+    """The beginning of a directory whose manifest has no history yet."""
+    return {"at": old.get("created", ""), **{k: old[k] for k in ORIGIN if k in old}}
+
+
+def _is_stored(job: Any) -> bool:
+    """Whether the job was read from a results directory, where its file is a copy that extends nothing."""
+    return bool(job.path) and (Path(job.path).parent / "manifest.json").is_file()
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def history_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Every start that did something, the first first: when and with which command."""
+    past = manifest.get("history") or [_first_entry(manifest)]
+    return [f"{entry.get('at', '')} {entry.get('command', '')}".strip() for entry in past]
 
 
 def _version(name: str) -> str:
