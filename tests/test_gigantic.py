@@ -8,9 +8,11 @@ import pytest
 from spbfast.constants import PB_PAGES, C, Op, Row
 from spbfast.errors import ConfigError
 from spbfast.jit.decorators import INTERPRETED
-from spbfast.model.engine import run_replicate
+from spbfast.model.collect import digest_of
+from spbfast.model.engine import MORE_ASKED, run_replicate
 from spbfast.model.state.node import NEVER, N, Wk
 from spbfast.model.state.slots import blocks_in
+from spbfast.model.state.vmstat import NR_DIGESTED, ContigFail
 from tests.demand_tools import plan_for, scenario, tick_rows
 from tests.machine_tools import MS, M, U, bare
 
@@ -174,6 +176,70 @@ def test_a_scan_ends_where_a_move_finds_no_place() -> None:
     machine = _without_room("mainline", 0)
     assert machine.vm("contig_ranges_tried") == 1
     assert machine.vm("contig_pages_migrated") < SPB_PAGES
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+def test_why_a_request_failed_is_counted(policy: str) -> None:
+    full = bare(policy, **STILL)
+    full.fill(0, 16_000, order=1, mt=U)
+    _ask(full, 16_001)
+    full.work(1000 * MS)
+    assert _why(full) == {"no_candidate"}
+    assert _why(_without_room(policy, 0)) == {"no_room"}
+    for reason, noise in (("pinned", "workers__pinned_share"), ("busy", "workers__busy_share")):
+        machine = bare(policy, **{**STILL, noise: 1.0})
+        machine.fill(0, 14_000, order=1)
+        for slot in range(0, 14_000, 2):
+            machine.row(Op.FREE, slot)
+        _ask(machine, 15_000)
+        machine.work(1000 * MS)
+        assert _why(machine) == {reason}, noise
+
+
+def _why(machine) -> set[str]:
+    reasons = ("no_candidate", "no_room", "pinned", "busy")
+    found = {reason: machine.vm(f"contig_fail_{reason}") for reason in reasons}
+    assert sum(found.values()) == machine.vm("contig_alloc_fail") == 1
+    return {reason for reason, nr in found.items() if nr}
+
+
+# Held memory that never changes, and requests that begin after 50 ms.
+QUIET = [
+    {"kind": "kernel_statics", "total": "3MB"},
+    {"kind": "daemons", "memory": "24MiB", "churn_per_second": 0.0},
+    {"kind": "gigantic_pages", "count": MORE_ASKED, "start": "50ms", "interval": "1ms", "hold": "0s"},
+]
+
+
+@pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
+@pytest.mark.parametrize("pinned", [0.0, 0.001])
+@pytest.mark.parametrize("rounds", [0, 64])
+def test_obtainable_is_what_requests_get(policy: str, pinned: float, rounds: int) -> None:
+    """The same machine at the same moment, asked at the end of one run and by the actor of a longer one."""
+    noise = {"workers__pinned_share": pinned, "workers__contig_reclaim_rounds": rounds, "policy": policy}
+    short, long = (
+        run_replicate(scenario(*QUIET, duration=d, output__every="10ms", **noise), 1, 0, check=True)
+        for d in ("50ms", "3s")
+    )
+    served = int(long.data["contig_1g_held"][-1])
+    assert int(short.data["contig_1g_now"][-1]) == 0
+    assert int(short.data["contig_1g_obtainable"]) == served
+    if policy == "v1@45" and not pinned:
+        # Page cache fills the machine: nothing fits without reclaim, which is no answer to what can be had.
+        assert int(short.data["contig_1g_possible"][-1]) == 0
+        assert (served > 0) == (rounds > 0)
+
+
+def test_asking_changes_nothing_that_was_recorded() -> None:
+    """What is only reported is in no digest."""
+    given = scenario(policy="v1@45", duration="100ms", output__every="10ms")
+    run = run_replicate(given, 1, 0)
+    names = run.coords["counter"].tolist()
+    assert names[NR_DIGESTED:] == [f"contig_fail_{r.name.lower()}" for r in ContigFail]
+    kept = {n: v for n, v in run.data.items() if n not in ("contig_1g_obtainable", "contig_pages_per_1g")}
+    assert digest_of(kept) == run.digest
+    kept["vmstat"] = kept["vmstat"][:NR_DIGESTED]
+    assert digest_of(kept) == run.digest
 
 
 def test_runs_under_all_policies_meet_the_same_demand() -> None:

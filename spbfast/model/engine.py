@@ -27,6 +27,7 @@ from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.sample_layout import Samples, make_samples
 from spbfast.model.state.trace import start_records
 from spbfast.model.state.vmstat import V
+from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
 QUANTUM_S = 0.2
 BOOT_STEPS = 64
+MORE_ASKED = 4  # requests for 1 GiB pages at the end of a run, beyond those that are free
 BOOT_FOLIOS = 1 << 16
 
 
@@ -217,17 +219,23 @@ def run_replicate(
     if snapshots:
         data |= collect_spbs(run, samples)
         coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
+    shown = {name: collect_records(run, name) for name in records}
+    events = sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds)
+    phases = _phases(run, time.perf_counter() - start - boot_s)
+    data |= ratios(run)
+    if not stopped:
+        data["contig_1g_obtainable"] = np.array(_ask_for_contig(run, scenario))
     return ReplicateResult(
-        data=data | ratios(run),
+        data=data,
         coords=coords,
         wall_s=time.perf_counter() - start,
         boot_s=boot_s,
-        events=sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds),
+        events=events,
         digest=digest,
         demand_digest=f"{int(run.world.node.now[Now.DIGEST]) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         stopped=stopped,
-        phases=_phases(run, time.perf_counter() - start - boot_s),
-        records={name: collect_records(run, name) for name in records},
+        phases=phases,
+        records=shown,
     )
 
 
@@ -243,6 +251,17 @@ def _begin(
         return boot(run, scenario, origin.seed, stop)
     restore(run, samples, scenario, origin)
     return True
+
+
+def _ask_for_contig(run: Lowered, scenario: Scenario) -> int:
+    """1 GiB pages that requests would get now; the machine is used up by asking."""
+    obtained = 0
+    for world in run.worlds[: scenario.machine.nodes]:
+        size = world.zone.slots.size
+        if size.any():
+            owner = int(size.argmax())
+            obtained += int(ask_for_contig(world, run.policy, owner, 0, MORE_ASKED))
+    return obtained
 
 
 def _recount(run: Lowered) -> None:

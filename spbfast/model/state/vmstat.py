@@ -136,10 +136,21 @@ _WALK_NAMES = tuple(
     f"spb_{what}_{outcome.name.lower()}" for what in ("searched", "visited") for outcome in Outcome
 )
 
+
+class ContigFail(enum.IntEnum):
+    """Why a request for a whole superpageblock was not served: what ended its last attempt."""
+
+    NO_CANDIDATE = 0  # none without unmovable or reclaimable pages is left
+    NO_ROOM = 1  # what had to move found no place, reclaim included
+    PINNED = 2  # a pinned page
+    BUSY = 3  # a page that stayed busy
+
+
 VM_NAMES = (
     *(v.name.lower() for v in V),
     *(_TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES),
     *TALLY_NAMES,
+    *(f"contig_fail_{reason.name.lower()}" for reason in ContigFail),
 )
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
@@ -148,3 +159,6 @@ VM_OUTCOME = VM_NAMES.index(_OUTCOME_NAMES[0])
 VM_TAINT = VM_NAMES.index(_TAINT_NAMES[0])
 VM_WALKS = VM_NAMES.index(_WALK_NAMES[0])
 VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
+VM_CONTIG_FAIL = VM_TALLY + len(TALLY_NAMES)
+# The digest of a run covers the counters before these, so that what is only reported leaves it as it was.
+NR_DIGESTED = VM_CONTIG_FAIL

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import CLEAN, EMPTY, MOVABLE, C, Ev, P
-from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
 from spbfast.model.allocator.free import slot_pfn, take_slot
 from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.rmqueue import begin_event
@@ -17,7 +17,7 @@ from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.holders.inode_scan import page_cache_reclaimed
 from spbfast.model.holders.pagecache import reclaim_pages
 from spbfast.model.state.node import NEVER, Gi, N, Now, Wk
-from spbfast.model.state.vmstat import V
+from spbfast.model.state.vmstat import VM_CONTIG_FAIL, ContigFail, V
 from spbfast.model.workers.contig import alloc_contig, first_to_empty, free_contig
 from spbfast.model.workers.contig_scan import alloc_contig_by_scan, first_emptiable
 from spbfast.model.workers.cost import account_moves
@@ -69,9 +69,19 @@ def return_contig(w, policy, owner, slot):
     withdraw_contig(node, owner, slot)
 
 
+@inline_kernel
+def find_why_contig_failed(z):
+    """What ended the attempt that has just failed."""
+    if z.ev[Ev.FAILED_MOVES] > 0:
+        return ContigFail.NO_ROOM
+    if z.ev[Ev.PINNED_MOVES] > 0:
+        return ContigFail.PINNED
+    return ContigFail.BUSY if z.ev[Ev.BUSY_MOVES] > 0 else ContigFail.NO_CANDIDATE
+
+
 @kernel
 def try_contig(w, policy, owner, slot):
-    """One attempt at a whole superpageblock: (its first page or -1, whether targets were missing, cost)."""
+    """One attempt at a whole superpageblock: (its first page or -1, why it failed if it did, cost)."""
     z, node = w.zone, w.node
     begin_event(z, 0)
     # Pages on per-CPU lists cannot be isolated (drain_all_pages).
@@ -83,10 +93,10 @@ def try_contig(w, policy, owner, slot):
         pfn = alloc_contig_by_scan(z, policy, owner, slot)
     node.vm[V.CONTIG_PAGES_MIGRATED] += z.ev[Ev.MOVED_PAGES]
     node.vm[V.CONTIG_RANGES_TRIED] += z.ev[Ev.VISITED]
-    is_short = z.ev[Ev.FAILED_MOVES] > 0
+    why = np.int64(find_why_contig_failed(z))
     cost = account_moves(w)
     defer_requests(w, policy, MOVABLE)
-    return pfn, is_short, cost
+    return pfn, why, cost
 
 
 @kernel
@@ -125,7 +135,7 @@ def reclaim_for_moves(w, policy):
 
 @kernel
 def alloc_gigantic(w, policy, owner, slot):
-    """A whole superpageblock, page cache reclaimed for migration targets first; (page or -1, cost).
+    """A whole superpageblock, page cache reclaimed for migration targets first; (page or -1, why not, cost).
 
     Model: the kernel reclaims inside each target's allocation. Here in rounds: before the first attempt, so
     that it does not move half a range for nothing, and again when targets were missing all the same.
@@ -135,12 +145,12 @@ def alloc_gigantic(w, policy, owner, slot):
     while rounds > 0 and is_room_missing(w, policy) and reclaim_for_moves(w, policy) > 0:
         rounds -= 1
     defer_requests(w, policy, MOVABLE)
-    pfn, is_short, cost = try_contig(w, policy, owner, slot)
-    while rounds > 0 and pfn < 0 and is_short and reclaim_for_moves(w, policy) > 0:
+    pfn, why, cost = try_contig(w, policy, owner, slot)
+    while rounds > 0 and pfn < 0 and why == ContigFail.NO_ROOM and reclaim_for_moves(w, policy) > 0:
         rounds -= 1
-        pfn, is_short, spent = try_contig(w, policy, owner, slot)
+        pfn, why, spent = try_contig(w, policy, owner, slot)
         cost += spent
-    return pfn, cost
+    return pfn, why, cost
 
 
 @kernel
@@ -152,7 +162,7 @@ def run_contig(w, policy):
         return
     row = node.contig[node.now[Now.CONTIG_HEAD] % node.contig.shape[0]]
     node.now[Now.CONTIG_HEAD] += 1
-    pfn, cost = alloc_gigantic(w, policy, row[Gi.OWNER], row[Gi.SLOT])
+    pfn, why, cost = alloc_gigantic(w, policy, row[Gi.OWNER], row[Gi.SLOT])
     done = node.now[Now.NS] + max(cost, 1)
     node.now[Now.CONTIG_READY] = done
     node.vm[V.CONTIG_ALLOC_NS] += done - row[Gi.ASKED]
@@ -162,5 +172,22 @@ def run_contig(w, policy):
         node.vm[V.PAGE_EVENTS] += 1
     else:
         node.vm[V.CONTIG_ALLOC_FAIL] += 1
+        node.vm[VM_CONTIG_FAIL + why] += 1
     if node.now[Now.CONTIG_HEAD] < node.now[Now.CONTIG_TAIL]:
         node.due[Wk.CONTIG] = done
+
+
+@entry_kernel
+def ask_for_contig(w, policy, owner, slot, more):
+    """Whole superpageblocks that requests get one after the other: those that are empty, and what `more`
+    requests get beyond them. For a machine at its end: nothing is given back, the slot is scratch."""
+    nr = np.int64(0)
+    asked = np.int64(0)
+    while asked < more:
+        moved = w.node.vm[V.CONTIG_PAGES_MIGRATED]
+        pfn, _, _ = alloc_gigantic(w, policy, owner, slot)
+        if pfn >= 0:
+            nr += 1
+        if pfn < 0 or w.node.vm[V.CONTIG_PAGES_MIGRATED] > moved:
+            asked += 1
+    return nr
