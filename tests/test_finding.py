@@ -17,6 +17,8 @@ from spbfast.results.snippet import snippet
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, make_job
 
+pytestmark = pytest.mark.shell
+
 # The fake engine's runs do not depend on the priority.
 SAME = (
     "sweep:\n  baseline: {policy.slab_shrink_start_priority: 9}\n"

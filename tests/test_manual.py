@@ -10,6 +10,8 @@ import pytest
 
 from tests.markdown_tools import MANUAL, ROOT
 
+pytestmark = pytest.mark.shell
+
 DOCS = ROOT / "docs"
 NAVIGATION = "Section Navigation"
 

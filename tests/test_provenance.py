@@ -16,6 +16,8 @@ from spbfast.results.open import open_results
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.consolidate import results_digest
 
+pytestmark = pytest.mark.shell
+
 JOB = (
     "extends: base.yaml\nexecutor: {kind: serial}\nsweep:\n  baseline: {policy.slab_shrink: false}\n"
     "  grid: {policy.slab_shrink_target_objs: [512, 2048]}\n"
