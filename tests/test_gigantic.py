@@ -211,6 +211,7 @@ QUIET = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
 @pytest.mark.parametrize("pinned", [0.0, 0.001])
 @pytest.mark.parametrize("rounds", [0, 64])
