@@ -187,6 +187,12 @@ class DumpError(SpbfastError):
         return type(self), (self.path, self.line, self.message)
 
 
+class LiveError(SpbfastError):
+    """The running kernel of this machine does not allow, or does not have, what was asked of it."""
+
+    exit_code = 5
+
+
 class ResultsError(SpbfastError):
     """A results directory or file that is missing, damaged or belongs to another job.
 

@@ -8,6 +8,7 @@ and, where SPBFAST_REALFILES_DIR is set, those of that folder.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import quopri
@@ -22,9 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spbfast.errors import DumpError
+from spbfast.observed import capture_file as container
 from spbfast.observed import diagnose, read_dump, read_events
 from spbfast.observed.describe import diagnosis_data, diagnosis_text, observation_data, observation_text
 from spbfast.observed.llfree import LlfreeRecord, pack_record
+from tests.test_capture_file import batch, capture_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 # Processor time, so that a busy machine is not taken for a slow reader.
@@ -67,7 +70,7 @@ def seeds() -> list[bytes]:
     record = LlfreeRecord(1, 2_000_000, 4096, True, 9, 8, 77)
     page = (1).to_bytes(4, "little") + bytes(12) + pack_record(record) * 255
     header = b"".join(n.to_bytes(4, "little") for n in (1, 2, 8191))
-    return [*files, header.ljust(4096, b"\0") + page]
+    return [*files, header.ljust(4096, b"\0") + page, capture_bytes(batch(60))]
 
 
 def _lines(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -117,7 +120,29 @@ def _numbers(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return b" ".join(words)
 
 
+def _chunks(rng: random.Random, data: bytes, other: bytes) -> bytes:
+    """The chunks of a capture with bytes changed behind its checksums, doubled or in another order."""
+    if not container.is_capture(data):
+        return data
+    try:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            chunks = list(container.read_chunks(Path(file.name)))
+    except DumpError:
+        return data
+    out = io.BytesIO()
+    container.write_prolog(out)
+    for tag, body in rng.sample(chunks, len(chunks)) if rng.random() < 0.2 else chunks:
+        changed = _bytes(rng, body, other) if rng.random() < 0.4 else body
+        container.write_chunk(
+            out, rng.choice(container.TAGS) if rng.random() < 0.1 or not tag else tag, changed
+        )
+    return out.getvalue()
+
+
 MUTATIONS: list[Mutation] = [
+    _chunks,
     _lines,
     _interleave,
     _wrap,
@@ -137,9 +162,19 @@ MUTATIONS: list[Mutation] = [
 def damaged(rng: random.Random, files: list[bytes]) -> bytes:
     """A file with one to four kinds of damage."""
     data = rng.choice(files)
+    if container.is_capture(data) and rng.random() < 0.7:
+        return _chunks(rng, data, rng.choice(files))[:LARGEST]
     for _ in range(rng.randrange(1, 5)):
         data = rng.choice(MUTATIONS)(rng, data or b"x", rng.choice(files))[:LARGEST]
     return data
+
+
+def _capture_of(tag: bytes, data: bytes) -> bytes:
+    file = io.BytesIO()
+    container.write_prolog(file)
+    for _ in range(4):
+        container.write_chunk(file, tag, data)
+    return file.getvalue()
 
 
 def hostile_files() -> dict[str, bytes]:
@@ -174,6 +209,11 @@ def hostile_files() -> dict[str, bytes]:
         "many CPUs": b"Node 0, zone DMA\n  pages free 1\n" + b"  cpu: 1\n  count: 1\n" * 300000,
         "soft breaks": b"a=3D=\n" * 500000,
         "nul": bytes(8 * mega) + b"Node 0, zone Normal 1\n",
+        "events of a capture": _capture_of(container.EVENTS, bytes(container.MAX_CHUNK)),
+        "tables of a capture": _capture_of(
+            container.SNAPSHOT, b'{"texts":{"a":"' + b"Node " * 10**7 + b'"}}'
+        ),
+        "a capture of brackets": _capture_of(container.HEAD, b'{"events":' + b"[" * 10**7),
         "types": b"".join(b"Node 0, zone Normal, type T%d 1 2 3\n" % i for i in range(60000)),
     }
 

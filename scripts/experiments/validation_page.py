@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments import aging, burst, golden_suites, mix, pollution, shrink_arithmetic, tainted_pool
+from experiments import (
+    aging,
+    burst,
+    golden_suites,
+    mix,
+    pollution,
+    running_kernel,
+    shrink_arithmetic,
+    tainted_pool,
+)
 from experiments.finding import DIFFERS, UNCHECKED, Experiment, Finding
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -21,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     pollution.MATRIX,
     pollution.RECIPE,
     shrink_arithmetic.EXPERIMENT,
+    running_kernel.EXPERIMENT,
 )
 
 

@@ -22,6 +22,8 @@ from spbfast.cli import (  # isort: skip
     planning,
     events,
     proof,
+    recording,
+    replays,
     observing,
     configuration,
     system,
@@ -29,7 +31,20 @@ from spbfast.cli import (  # isort: skip
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.errors import SpbfastError
 
-VERBS = (running, sweeping, reading, directories, planning, events, proof, observing, configuration, system)
+VERBS = (
+    running,
+    sweeping,
+    reading,
+    directories,
+    planning,
+    events,
+    proof,
+    recording,
+    replays,
+    observing,
+    configuration,
+    system,
+)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spbfast.errors import DumpError
+from spbfast.observed.capture_reading import capture_events, summarise_capture
 from spbfast.observed.cleanup import (
     TextLine,
     cleaned_lines,
@@ -50,8 +51,8 @@ _MAY_BEGIN = re.compile(
 SAMPLE_LINES = 2000
 EXPECTED = (
     "buddyinfo, pagetypeinfo, zoneinfo, slabinfo, vmstat, meminfo, extfrag or unusable index, a page "
-    "allocation failure, OOM or SysRq-m report, page_owner, a trace as text, LLFree's trace or "
-    "plot-fragmentation's JSON"
+    "allocation failure, OOM or SysRq-m report, page_owner, a trace as text, LLFree's trace, "
+    "plot-fragmentation's JSON or a capture of spbfast"
 )
 
 
@@ -140,6 +141,9 @@ def read_events(path: str | Path, receipt: Receipt | None = None) -> Iterator[Tr
     """
     path = Path(path)
     kind, encoding = kind_of_file(path)
+    if kind == "capture":
+        yield from capture_events(path)
+        return
     if kind != "text":
         raise DumpError(path, 0, f"is no trace as text but {kind}")
     events = TraceEvents(receipt or Receipt())
@@ -158,10 +162,14 @@ def _read_alone(path: Path) -> Observation:
     collector = Collector(path)
     if kind == "llfree":
         summarise_llfree(collector)
+    elif kind == "capture":
+        summarise_capture(collector, _read_table)
     elif kind == "plotfrag":
         summarise_plotfrag(collector)
     else:
-        _read_text(collector, encoding)
+        is_last_used = _read_text(collector, _lines_of(path, encoding, collector.receipt))
+        if is_last_used and not ends_with_newline(path):
+            collector.receipt.say("missing", "the file ends without a line end; its last line may be cut")
     collector.finish()
     if not collector.snapshots and not collector.traces:
         raise _nothing_known(path, collector.receipt)
@@ -184,7 +192,12 @@ def _lines_of(path: Path, encoding: str, receipt: Receipt) -> Iterator[TextLine]
     return cleaned_lines(whole, receipt)
 
 
-def _read_text(collector: Collector, encoding: str) -> None:
+def _read_table(collector: Collector, lines: Iterable[tuple[int, str]]) -> None:
+    _read_text(collector, cleaned_lines(lines, collector.receipt))
+
+
+def _read_text(collector: Collector, lines: Iterable[TextLine]) -> bool:
+    """Offer lines to all readers; whether the last one was used."""
     reports = MemInfoReader(collector)
     families: list[TextFamily] = [
         TraceReader(collector),
@@ -197,7 +210,7 @@ def _read_text(collector: Collector, encoding: str) -> None:
         ColumnReader(collector),
     ]
     last: TextFamily | None = None
-    for line in _lines_of(collector.path, encoding, collector.receipt):
+    for line in lines:
         taker = None
         if last is not None or reports.is_open or _MAY_BEGIN.search(line.text):
             taker = next((f for f in families if f.take(line, f is last)), None)
@@ -207,8 +220,7 @@ def _read_text(collector: Collector, encoding: str) -> None:
         last = taker
     for family in families:
         family.finish()
-    if not ends_with_newline(collector.path) and last is not None:
-        collector.receipt.say("missing", "the file ends without a line end; its last line may be cut")
+    return last is not None
 
 
 def _take_behind_prefix(

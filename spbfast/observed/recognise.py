@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from spbfast.errors import DumpError
+from spbfast.observed.capture_file import is_capture
 from spbfast.observed.llfree import is_llfree
 from spbfast.observed.plotfrag import is_plotfrag
 from spbfast.observed.textlines import head_of_file, text_encoding
@@ -34,7 +35,7 @@ BINARY_SHARE = 0.1
 
 
 def kind_of_file(path: Path) -> tuple[str, str]:
-    """``llfree``, ``plotfrag`` or ``text``, and the text's encoding.
+    """``capture``, ``llfree``, ``plotfrag`` or ``text``, and the text's encoding.
 
     Raises
     ------
@@ -42,6 +43,8 @@ def kind_of_file(path: Path) -> tuple[str, str]:
         When the file is empty, no plain file, or of a kind that is not read; the message names the kind.
     """
     head = head_of_file(path)
+    if is_capture(head):
+        return "capture", ""
     if is_llfree(head, os.stat(path).st_size):
         return "llfree", ""
     for magic, what in _MAGIC.items():

@@ -242,10 +242,10 @@ class TraceSummary:
         if type_name is not None:
             self.count_type(event, str(type_name))
 
-    def count_type(self, event: str, name: str) -> None:
-        """One more of a type, or pair of types, under an event."""
+    def count_type(self, event: str, name: str, times: int = 1) -> None:
+        """One more, or several more, of a type or pair of types under an event."""
         counts = self.types.setdefault(event, Counter())
-        counts[name if name in counts or len(counts) < MAX_TYPES else "?"] += 1
+        counts[name if name in counts or len(counts) < MAX_TYPES else "?"] += times
 
     def note_time(self, time_ns: int | None) -> None:
         """Widen the span of time stamps."""

@@ -1,0 +1,316 @@
+"""A recording's demand on a simulated machine, under any policy.
+
+Owns the run: what machine, from which start, which rows, and what is reported at the end. A capture made with
+``--pages`` starts from the machine as it was; any other recording starts from an empty zone that spans its
+pages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spbfast.config.machine import PcpSpec
+from spbfast.constants import NR_MT, NR_ORDERS, PAGE_SIZE, PB_PAGES, C, P
+from spbfast.errors import TraceError
+from spbfast.model.loop.recorded_pages import (
+    N_ALLOCS,
+    N_FAILED,
+    N_FREES,
+    N_LIVE_PAGES,
+    N_SPLIT,
+    N_UNKNOWN_PAGES,
+    NR_PAGE_ROW_FIELDS,
+    NR_REPLAY_COUNTS,
+    X_CPU,
+    X_ORDER,
+    X_PFN,
+    hold_start,
+    list_start,
+    replay_page_events,
+)
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
+from spbfast.model.state.layout import ZoneState
+from spbfast.model.state.trace import TALLY_NAMES
+from spbfast.observed.event_columns import EventBatch, EventKinds
+from spbfast.observed.loading import read_dump
+from spbfast.observed.receipt import Receipt
+from spbfast.observed.recognise import kind_of_file
+from spbfast.recordings.event_source import recorded_batches
+from spbfast.recordings.page_rows import REQUEST_LEVEL, ZONE_LEVEL, RowCounts, RowMaker
+from spbfast.recordings.start_state import (
+    CapturedZone,
+    captured_zones,
+    reclaimable_pageblocks,
+    shown_types,
+    start_of,
+)
+
+if TYPE_CHECKING:
+    from spbfast.model.lowering.lower_policy import PolicyLike
+
+SPB_PAGEBLOCKS = 512
+MAX_CPUS = 4096
+TYPE_NAMES = ("unmovable", "movable", "reclaimable")
+
+
+@dataclass
+class ReplayRequest:
+    """What to replay.
+
+    Attributes
+    ----------
+    path : Path
+    policy : str, mapping or Policy
+    level : str
+        ``request``: what callers asked; ``zone``: what the buddy lists did.
+    zone : str
+        Zone of a capture to start from.
+    pages : int or None
+        Size of the machine; None: the recording's own.
+    pcp : PcpConf or None
+        Per-CPU lists of request level; None: the kernel's for a zone of this size.
+    """
+
+    path: Path
+    policy: PolicyLike = "mainline"
+    level: str = REQUEST_LEVEL
+    zone: str = "Normal"
+    pages: int | None = None
+    pcp: PcpConf | None = None
+
+
+@dataclass
+class Replayed:
+    """What a replay ended with.
+
+    Attributes
+    ----------
+    start : str
+        Where it began, in words.
+    rows : RowCounts
+    counts : dict of str to int
+        Allocations, frees, and what the recording did not know.
+    free_blocks : dict of str to list of int
+        By type, free blocks by order.
+    pageblocks : dict of str to int
+        By type.
+    superpageblocks : dict of str to int
+        By category; empty without superpageblocks.
+    fallbacks : dict of str to int
+        Pageblocks turned and blocks taken from other types.
+    per_cpu_pages : int
+        Pages at rest on per-CPU lists.
+    seconds : float
+        Time of the replay, reading included.
+    lost_lines : list of str
+        What the receipt of a text says of lost events.
+    """
+
+    start: str
+    rows: RowCounts
+    counts: dict[str, int] = field(default_factory=dict)
+    free_blocks: dict[str, list[int]] = field(default_factory=dict)
+    pageblocks: dict[str, int] = field(default_factory=dict)
+    superpageblocks: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    per_cpu_pages: int = 0
+    seconds: float = 0.0
+    lost_lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Page frames and CPUs of a recording, and the captured zone that they belong to, if there is one."""
+
+    start_pfn: int
+    pages: int
+    cpus: int
+    zone: CapturedZone | None
+
+
+def replay_file(request: ReplayRequest) -> Replayed:
+    """Replay a recording.
+
+    Raises
+    ------
+    DumpError
+        When the file cannot be read.
+    TraceError
+        When it has no events of this level, or no such zone.
+    ConfigError
+        For an unknown policy.
+    """
+    started = time.perf_counter()
+    receipt = Receipt()
+    policy = policy_array(request.policy)
+    span = _span_of(request)
+    z, base = _zone_of(request, span, policy)
+    maker = RowMaker(request.level, span.start_pfn, span.pages, base, span.cpus)
+    place = np.full(z.geo.nr_pages, -1, np.int32)
+    start = _start(request, span, z, base, policy, place)
+    counts = np.zeros(NR_REPLAY_COUNTS, np.int64)
+    for kinds, batch in _batches(request, span, receipt):
+        rows, _ = maker.rows_of(kinds, batch)
+        replay_page_events(z, policy, rows, place, counts)
+    out = Replayed(start, maker.counts, lost_lines=receipt.lost)
+    _report(out, z, policy, counts)
+    out.seconds = time.perf_counter() - started
+    return out
+
+
+def _batches(
+    request: ReplayRequest, span: _Span, receipt: Receipt
+) -> Iterator[tuple[EventKinds, EventBatch]]:
+    for kinds, batch in recorded_batches(request.path, receipt):
+        if span.zone is not None:
+            late = batch.time_ns >= span.zone.start_ns
+            batch = EventBatch(batch.time_ns[late], batch.cpu[late], batch.kind[late], batch.fields[late])
+        if len(batch):
+            yield kinds, batch
+
+
+def _span_of(request: ReplayRequest) -> _Span:
+    path = request.path
+    if kind_of_file(path)[0] == "capture":
+        found = {z.name: z for z in captured_zones(path)}
+        if request.zone in found:
+            zone = found[request.zone]
+            return _Span(zone.start_pfn, zone.pages, _cpus_of(path), zone)
+        if found:
+            raise TraceError(f"has no zone {request.zone}; its zones are {', '.join(found)}", path)
+    return _measured(request)
+
+
+def _cpus_of(path: Path) -> int:
+    most = max(
+        (int(batch.cpu.max()) for _, batch in recorded_batches(path, Receipt()) if len(batch)), default=0
+    )
+    return min(most + 1, MAX_CPUS)
+
+
+def _measured(request: ReplayRequest) -> _Span:
+    """The span of the pages that events of this level name."""
+    first, end, cpus = 1 << 62, 0, 1
+    maker = RowMaker(request.level, 0, 1 << 52, 0)
+    for kinds, batch in recorded_batches(request.path, Receipt()):
+        rows, _ = maker.rows_of(kinds, batch)
+        if len(rows):
+            first = min(first, int(rows[:, X_PFN].min()))
+            end = max(end, int((rows[:, X_PFN] + (1 << rows[:, X_ORDER])).max()))
+            cpus = max(cpus, int(rows[:, X_CPU].max()) + 1)
+    if not end:
+        raise TraceError(f"has no events of {request.level} level", request.path)
+    whole = SPB_PAGEBLOCKS * PB_PAGES
+    start = first & -whole
+    return _Span(start, (-(-end // whole) * whole) - start, min(cpus, MAX_CPUS), None)
+
+
+def _zone_of(request: ReplayRequest, span: _Span, policy: np.ndarray) -> tuple[ZoneState, int]:
+    pages = request.pages or span.pages
+    if pages < span.pages and span.zone is not None:
+        raise TraceError(
+            f"zone {request.zone} has {span.pages} pages, more than the size given", request.path
+        )
+    with_lists = request.level == REQUEST_LEVEL
+    spec = ZoneSpec(
+        max(pages, span.pages),
+        span.start_pfn,
+        SPB_PAGEBLOCKS,
+        bool(policy[P.superpageblocks]),
+        nr_cpus=span.cpus if with_lists else 0,
+        pcp=_lists(request, span, pages) if with_lists else None,
+    )
+    try:
+        return build_zone(spec)
+    except ValueError as error:
+        raise TraceError(str(error), request.path) from None
+
+
+def default_lists(pages: int, cpus: int) -> PcpConf:
+    """Per-CPU limits of a zone of this size, as the kernel sets them by itself.
+
+    Source: init_per_zone_wmark_min for the low watermark; zone_batchsize, zone_highsize (mm/page_alloc.c).
+    """
+    least = int((pages * (PAGE_SIZE // 1024) * 16) ** 0.5) * 1024 // PAGE_SIZE
+    low = least + max(least // 4, pages // 1000)
+    return PcpConf(*PcpSpec().sizes(pages, cpus, low))
+
+
+def _captured_lists(request: ReplayRequest) -> PcpConf | None:
+    """Per-CPU limits of the zone as the capture's zoneinfo has them."""
+    for snapshot in read_dump(request.path).of_kind("zoneinfo"):
+        for zone in snapshot.zones:
+            limits = zone.pcp[0].values if zone.zone == request.zone and zone.pcp else {}
+            if {"batch", "high_min", "high_max"} <= limits.keys():
+                return PcpConf(limits["batch"], limits["high_min"], limits["high_max"])
+    return None
+
+
+def _lists(request: ReplayRequest, span: _Span, pages: int) -> PcpConf:
+    captured = _captured_lists(request) if span.zone is not None else None
+    return request.pcp or captured or default_lists(pages, span.cpus)
+
+
+def _start(
+    request: ReplayRequest, span: _Span, z: ZoneState, base: int, policy: np.ndarray, place: np.ndarray
+) -> str:
+    if span.zone is None:
+        boot_zone(z, policy, boot_chunks(z, z.geo.lo, z.geo.hi))
+        return f"an empty zone of {(z.geo.hi - z.geo.lo) >> 8:,} MiB"
+    zone = span.zone
+    early = np.concatenate(
+        [np.zeros((0, NR_PAGE_ROW_FIELDS), np.int64), *_rows(request, span, base, zone.end_ns)]
+    )
+    shown = (shown_types(rows) for rows in _rows(request, span, base, 1 << 62))
+    nr_reclaimable = reclaimable_pageblocks(read_dump(request.path).snapshots, zone.name)
+    start = start_of(zone, base, z.geo.nr_pages, early, shown, nr_reclaimable)
+    list_start(z, start.blocks, start.labels)
+    hold_start(z, place, start.held)
+    boot_zone(z, policy, np.zeros((0, 2), np.int64))
+    return f"zone {zone.name} as captured, {int((1 << start.blocks[:, 1]).sum()) >> 8:,} MiB of it free"
+
+
+def _rows(request: ReplayRequest, span: _Span, base: int, end_ns: int) -> Iterator[np.ndarray]:
+    """Zone-level rows between the start and a moment: they tell what was free, whatever is replayed."""
+    maker = RowMaker(ZONE_LEVEL, span.start_pfn, span.pages, base)
+    for kinds, batch in _batches(request, span, Receipt()):
+        before = batch.time_ns < end_ns
+        part = EventBatch(batch.time_ns[before], batch.cpu[before], batch.kind[before], batch.fields[before])
+        if len(part):
+            yield maker.rows_of(kinds, part)[0]
+
+
+def _report(out: Replayed, z: ZoneState, policy: np.ndarray, counts: np.ndarray) -> None:
+    names = {
+        "allocations": N_ALLOCS,
+        "frees": N_FREES,
+        "not served": N_FAILED,
+        "pages handed out while held": N_LIVE_PAGES,
+        "pages freed that were not held": N_UNKNOWN_PAGES,
+        "frees of parts": N_SPLIT,
+    }
+    out.counts = {name: int(counts[i]) for name, i in names.items()}
+    nr = z.area.nr.reshape(-1, NR_ORDERS, NR_MT).sum(axis=0, dtype=np.int64)
+    labels = z.pb.label[z.geo.lo // PB_PAGES : -(-z.geo.hi // PB_PAGES)]
+    for mt, name in enumerate(TYPE_NAMES):
+        out.free_blocks[name] = nr[:, mt].tolist()
+        out.pageblocks[name] = int((labels == mt).sum())
+    if policy[P.superpageblocks]:
+        pairs = (("empty", C.EMPTY_SPBS), ("clean", C.CLEAN_SPBS), ("tainted", C.TAINTED_SPBS))
+        out.superpageblocks = {name: int(z.count[i]) for name, i in pairs}
+    named = zip(TALLY_NAMES, z.tally.tolist(), strict=True)
+    out.fallbacks = {name: int(n) for name, n in named if n and ("steal" in name or "pollute" in name)}
+    out.per_cpu_pages = int(z.count[C.PCP_PAGES])
+
+
+def replayed_data(result: Replayed) -> dict[str, Any]:
+    """A result as plain data for JSON."""
+    return {**vars(result), "rows": vars(result.rows)}
