@@ -2,15 +2,18 @@
 
 Stands in for spbfast.model.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 (or
 more than 666 million) fails, 667 kills its process, 668 takes memory until it is killed and 669 gets none.
-SPBFAST_FAKE_SLEEP is the time in seconds that a run takes.
+SPBFAST_FAKE_SLEEP is the time in seconds that a run takes. A saved state says whose it is, and a run that
+continues one fails if it is another's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,11 +44,29 @@ def warmup() -> float:
     return 0.0
 
 
+@dataclass
+class FakeState:
+    """What identifies the part of a run that others continue."""
+
+    identity: list[Any]
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(self.identity))
+
+
+def _identity(policy: Any, at: int, seed: int, replicate: int) -> list[Any]:
+    return [policy.canonical(), at, seed, replicate]
+
+
 def run_replicate(
-    scenario: Any, seed: int, replicate: int, *, stop: Any = None, snapshots: bool = False
+    scenario: Any, seed: int, replicate: int, *, stop: Any = None, snapshots: bool = False, save: Any = None
 ) -> ReplicateResult:
     begin = time.perf_counter()
     tree = scenario.canonical()
+    if scenario.branch is not None and scenario.branch.state is not None:
+        found = json.loads(Path(scenario.branch.state).read_text())
+        if found != _identity(scenario.branch.policy, scenario.branch.at, seed, replicate):
+            raise SimulationError(6, "the state of another run", step=1, seed=seed)
     policy = tree["policy"]
     target = policy["slab_shrink_target_objs"]
     if target == 667:
@@ -61,6 +82,8 @@ def run_replicate(
         time.sleep(min(0.02, pause))
         pause -= 0.02
     stopped = pause > 0
+    if save is not None and not stopped:
+        save[1](FakeState(_identity(scenario.policy, save[0] * 1_000_000, seed, replicate)))
     data, coords = _series(tree, seed, replicate)
     digest = hashlib.blake2b(b"".join(data[k].tobytes() for k in sorted(data)), digest_size=8).hexdigest()
     return ReplicateResult(

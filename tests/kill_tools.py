@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spbfast.sweep import results_digest
-from tests.sweep_tools import ROOT, driver_command, write_job
+from tests.sweep_tools import GRID, ROOT, driver_command, write_job
 
 VICTIMS = ("driver", "worker", "both")
 MODES = [("threads", "driver")] + [("processes", victim) for victim in VICTIMS]
@@ -80,9 +80,11 @@ def start(directory: Path, kind: str, sleep: float) -> subprocess.Popen[bytes]:
     )
 
 
-def one_round(directory: Path, kind: str, victim: str, rng: random.Random, most_kills: int = 3) -> Round:
+def one_round(
+    directory: Path, kind: str, victim: str, rng: random.Random, most_kills: int = 3, sweep: str = GRID
+) -> Round:
     """Start the sweep until it ends by itself, killing `victim` at random moments; `most_kills` at most."""
-    write_job(directory, replicates=8)
+    write_job(directory, replicates=8, sweep=sweep)
     kills = 0
     for starts in range(1, MOST_STARTS + 1):
         driver = start(directory, kind, SLEEP_S[victim])
@@ -125,9 +127,9 @@ def _session(process: Path) -> int:
     return int(fields[3]) if len(fields) > 3 and fields[0] != "Z" else -1
 
 
-def reference(directory: Path) -> str:
+def reference(directory: Path, sweep: str = GRID) -> str:
     """Digest of the uninterrupted sweep."""
-    write_job(directory, replicates=8)
+    write_job(directory, replicates=8, sweep=sweep)
     driver = start(directory, "serial", 0.0)
     _, err = driver.communicate(timeout=120)
     assert driver.returncode == 0, err.decode()

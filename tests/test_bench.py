@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from spbfast.bench import page_events, suite, workload
+from spbfast.bench import compared, page_events, suite, work, workload
+from spbfast.cli import app
 from spbfast.constants import C
+from spbfast.errors import ResultsError
 from spbfast.model.state.build import PcpConf
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.slots import blocks_in
 
 TINY = 1 << 14
+# Lines and accesses of a page event, as `spbfast bench --only work` prints them.
+WORK = {"churn": (19.17, 63.33), "scattered": (18.84, 62.24), "pcp": (14.53, 58.87)}
 
 
 @pytest.fixture
@@ -95,3 +102,115 @@ def test_clock_divides_by_the_units_done() -> None:
     clocked = workload.clock(lambda: 1000, 3)
     assert len(clocked.values) == 3
     assert 0 <= clocked.best <= clocked.median
+
+
+# -- stored figures, the short bench, counted work ------------------------------------------------------
+
+FIGURES = {"churn_ns": {"4GiB": 30.0}, "range16_mpages_per_s": 100.0, "load": 0.1, "p18_ns": None}
+
+
+def stored(folder: Path, **changes: object) -> Path:
+    path = folder / "figures.json"
+    kept = json.loads(compared.stored_text(FIGURES, "0"))
+    kept["machine"] |= changes
+    path.write_text(json.dumps(kept))
+    return path
+
+
+def test_ratios_are_below_one_where_today_is_better(tmp_path: Path) -> None:
+    then = compared.read_stored(stored(tmp_path))
+    now = {
+        "churn_ns": {"4GiB": 24.0, "32GiB": 1.0},
+        "range16_mpages_per_s": 125.0,
+        "load": 5.0,
+        "p18_ns": 3.0,
+    }
+    assert compared.ratios_to(then, now) == {
+        "churn_ns.4GiB": (30.0, 24.0, pytest.approx(0.8)),
+        "range16_mpages_per_s": (100.0, 125.0, pytest.approx(0.8)),
+    }
+
+
+def test_runs_of_other_lengths_are_not_compared_by_their_seconds() -> None:
+    then = {"flagship": {"simulated_s": 480, "wall_s": 20.0, "ns_per_event": 60.0}}
+    now = {"flagship": {"simulated_s": 120, "wall_s": 5.0, "ns_per_event": 66.0}}
+    assert set(compared.ratios_to(then, now)) == {"flagship.ns_per_event"}
+    assert set(compared.ratios_to(then, then)) == {"flagship.wall_s", "flagship.ns_per_event"}
+
+
+def test_figures_of_another_machine_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="another machine .cpus 512 there"):
+        compared.read_stored(stored(tmp_path, cpus=512))
+    (tmp_path / "other.json").write_text("{}")
+    for path in (tmp_path / "other.json", tmp_path / "absent", tmp_path):
+        with pytest.raises(ResultsError, match="bench --save FILE"):
+            compared.read_stored(path)
+
+
+def test_the_command_saves_and_compares(tiny_sizes: None, tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    run = CliRunner().invoke
+    assert run(app, ["bench", "--only", "pcp", "--save", str(path)]).exit_code == 0
+    again = run(app, ["bench", "--only", "pcp", "--against", str(path)])
+    assert again.exit_code == 0
+    assert re.search(r"pcp_ns +\S+ +\S+ +\d\.\d\d", again.output)
+    told = json.loads(run(app, ["bench", "--only", "pcp", "--json", "--against", str(path)]).stdout)
+    assert set(told["against"]) == {"pcp_ns"}
+    assert run(app, ["bench", "--only", "everything"]).exit_code == 2
+    assert run(app, ["bench", "--save", str(tmp_path / "no" / "f.json")]).exit_code == 2
+
+
+def test_a_short_bench_leaves_out_what_would_not_end_in_time(
+    tiny_sizes: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in ("flagship", "start", "work"):
+        monkeypatch.setitem(suite.MEASURES, group, lambda effort, say: {})
+    monkeypatch.setitem(suite.NEEDED_S, "scattered 247GiB", 1000)
+    assert suite.run_bench() == 0
+    out, err = capsys.readouterr()
+    assert "scattered 247GiB  left out" in out
+    assert "churn     247GiB" in out
+    assert "p18" not in out
+    assert "1 of 6: churn" in err
+
+
+def test_the_flagship_of_a_short_bench_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(suite, "bench_flagship", lambda *given: asked.append(given) or "no")
+    suite.MEASURES["flagship"](suite.Effort(False, False), lambda text: None)
+    suite.MEASURES["flagship"](suite.Effort(False, True), lambda text: None)
+    assert asked == [(False, suite.SHORT_S), (False,)]
+
+
+def test_watched_arrays_count_accesses_and_lines() -> None:
+    tally, roots = work.LineTally(), {}
+    table = work.watched(np.zeros((64, 2), np.int32), tally, roots)
+    column = work.watched(np.zeros(64, np.int64)[::2], tally, roots)
+    assert table[3, 1] == 0
+    table[3, 0] = 5
+    assert (tally.accesses, len(tally._touched)) == (2, 1)
+    assert table[8][1] == 0  # the next line, through a view
+    column[7] = 1  # byte 112 of another array
+    table[:16] = 0  # the first two lines again
+    assert tally.accesses == 5
+    tally.end_event()
+    assert tally.lines == 3
+
+
+def test_work_needs_interpreted_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spbfast.jit import decorators
+
+    monkeypatch.setattr(decorators, "INTERPRETED", False)
+    with pytest.raises(RuntimeError, match="NUMBA_DISABLE_JIT"):
+        work.count_work()
+
+
+def test_the_work_of_a_page_event_is_what_it_was() -> None:
+    """The smoke bench: counts, not times. More than a tenth more work is a change that wants a reason."""
+    found = work.work_of_another_process()
+    assert not isinstance(found, str), found
+    assert set(found) == set(WORK)
+    for name, (lines, accesses) in WORK.items():
+        assert found[name]["events"] >= 390, name
+        assert lines / 1.5 < found[name]["lines"] <= 1.1 * lines, name
+        assert accesses / 1.5 < found[name]["accesses"] <= 1.1 * accesses, name

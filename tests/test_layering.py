@@ -29,7 +29,7 @@ STOREYS: list[tuple[str, ...]] = [
     ("model.lowering",),
     ("model.collect", "model.saved"),
     ("model.engine", "zone", "verify", "recordings"),
-    ("bench", "sweep.points"),
+    ("bench", "entries", "sweep.points"),
     ("sweep.store",),
     ("sweep.pools",),
     ("sweep.run",),

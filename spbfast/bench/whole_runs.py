@@ -36,8 +36,8 @@ def missing(quick: bool) -> str:
     return "" if FLAGSHIP in ready_made_jobs() else f"this installation has no configs/{FLAGSHIP}.yaml"
 
 
-def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
-    """One replicate of the flagship configuration; or why it was not run.
+def bench_flagship(quick: bool = False, seconds: int | None = None) -> dict[str, Any] | str:
+    """One replicate of the flagship configuration, or its first simulated seconds; or why it was not run.
 
     `state_bytes` are the tables that a run asks for, `resident_bytes` what it takes of the machine's memory.
     """
@@ -46,11 +46,13 @@ def bench_flagship(quick: bool = False) -> dict[str, Any] | str:
     from spbfast.config import load_config
     from spbfast.model import engine
 
-    scenario = load_config(FLAGSHIP).scenario
+    shorter = [] if seconds is None else [f"duration={seconds}s"]
+    scenario = load_config(FLAGSHIP, shorter).scenario
     engine.warmup()
     before = _resident_now()
     result = engine.run_replicate(scenario, 0, 0)
     return {
+        "ns_per_event": rounded((result.wall_s - result.boot_s) / result.events * 1e9),
         "ns_by_phase": {name: rounded(s / result.events * 1e9) for name, s in result.phases.items()},
         "simulated_s": scenario.duration / 1e9,
         "wall_s": result.wall_s,

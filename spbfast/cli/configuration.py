@@ -34,7 +34,7 @@ def validate_command(
     for path in configs:
         try:
             job = load_config(path, set_ or ())
-            if job.has_combinations:
+            if job.has_combinations or job.scenario.branch is not None:
                 _validate_combinations(job)
         except ConfigError as error:
             failed = True
@@ -43,14 +43,17 @@ def validate_command(
             points = job.nr_points
             memory = job.scenario.machine.memory
             shown = f"memory {memory} bytes = {memory / 2**30:.6g} GiB"
-            typer.echo(f"{path}: ok ({points} points, {job.replicates} replicates, {shown})")
+            least = f"{job.growing.min} to " if job.growing is not None else ""
+            typer.echo(f"{path}: ok ({points} points, {least}{job.replicates} replicates, {shown})")
     raise typer.Exit(ConfigError.exit_code if failed else 0)
 
 
 def _validate_combinations(job: Job) -> None:
-    from spbfast.sweep.points.combinations import validate_combinations  # planning takes a second to import
+    from spbfast.sweep.points.branching import validate_branch  # planning takes a second to import
+    from spbfast.sweep.points.combinations import validate_combinations
 
     validate_combinations(job)
+    validate_branch(job)
 
 
 @app.command("schema")

@@ -157,9 +157,13 @@ def rerun_command(
 @app.command("consolidate")
 def consolidate_command(directory: DirArg) -> None:
     """Write results.nc from whatever is done so far."""
+    from spbfast.sweep.run.growth import decide_again
     from spbfast.sweep.store.consolidate import consolidate
+    from spbfast.sweep.store.states import remove_states_of_complete
 
+    decide_again(directory)
     typer.echo(str(consolidate(directory)))
+    remove_states_of_complete(directory)
 
 
 @app.command("export")

@@ -5,6 +5,7 @@ Owns `verify` and `bench`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,40 @@ def verify_command(
 
 
 @app.command("bench")
-def bench_command(as_json: JsonOpt = False) -> None:
-    """Measure speed beside a yardstick of the same run."""
+def bench_command(
+    as_json: JsonOpt = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="everything, which takes minutes and some 6 GB of memory")
+    ] = False,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="GROUP", help="one group of figures, such as churn")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="keep the figures here, for --against")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="print ratios to figures saved on this machine"),
+    ] = None,
+) -> None:
+    """Measure speed beside a yardstick of the same run; ends within 90 s unless --full is given."""
+    from spbfast.bench.compared import read_stored
     from spbfast.bench.suite import run_bench
 
-    raise typer.Exit(run_bench(as_json))
+    if save is not None and (save.is_dir() or not save.parent.is_dir()):
+        wrong = "is a directory" if save.is_dir() else f"the directory {save.parent} does not exist"
+        raise typer.BadParameter(wrong, param_hint="--save")
+    stored = read_stored(against) if against is not None else None
+    try:
+        code = run_bench(
+            as_json, only, full=full, save=_writer(save) if save is not None else None, against=stored
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--only") from None
+    raise typer.Exit(code)
+
+
+def _writer(path: Path) -> Callable[[str], None]:
+    from spbfast.sweep.store.atomic import write_text
+
+    return lambda text: write_text(path, text)

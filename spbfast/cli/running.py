@@ -90,6 +90,7 @@ def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, An
 
 
 def _tick_of(job: Any, at: str | None) -> int:
+    from spbfast.config.start import start_time
     from spbfast.config.units import format_duration, parse_duration
     from spbfast.constants import NS_PER_TICK
 
@@ -102,20 +103,11 @@ def _tick_of(job: Any, at: str | None) -> int:
     if time > job.scenario.duration:
         end = format_duration(job.scenario.duration)
         raise typer.BadParameter(f"{at} is after the end of the run, duration {end}", param_hint="--at")
-    first = _first_tick(job)
-    if time < first * NS_PER_TICK:
-        begin = format_duration(first * NS_PER_TICK)
+    first = start_time(job.scenario.start)
+    if time < first:
+        begin = format_duration(first)
         raise typer.BadParameter(f"{at} is before start.state, which is at {begin}", param_hint="--at")
     return int(time // NS_PER_TICK)
-
-
-def _first_tick(job: Any) -> int:
-    """The tick at which the run begins: 0, or that of the state it starts from."""
-    if job.scenario.start is None:
-        return 0
-    from spbfast.statefile import read_state_head
-
-    return int(read_state_head(Path(job.scenario.start.state)).about["tick"])
 
 
 def _save_state(state: Any, path: Path) -> None:

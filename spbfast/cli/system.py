@@ -20,11 +20,12 @@ EXIT_ENVIRONMENT = 5
 
 @app.command("warmup")
 def warmup_command() -> None:
-    """Compile all kernels into the cache, so that the next run starts at once."""
-    from spbfast.model.engine import warmup
+    """Compile all kernels into the cache, so that the next run of any kind starts at once."""
+    from spbfast.entries import compile_entries
 
     typer.echo("compiling kernels (once per version) ...", err=True)
-    typer.echo(f"ready after {format_seconds(warmup())}")
+    seconds = compile_entries(lambda text: typer.echo(f"  {text}", err=True))
+    typer.echo(f"ready after {format_seconds(seconds)}")
 
 
 @app.command("doctor")

@@ -65,7 +65,9 @@ def check_sweep(
     before = list(problems)
     if given and not one_point:
         _read_rows(parts, given[0], section.value[given[0]], confine, problems)
-    checker = _Checker(tree, problems, before, None if one_point else main)
+    # With a branch, what the file itself says is meant too: it holds until then.
+    twice = one_point or "branch_at" in section.value
+    checker = _Checker(tree, problems, before, None if twice else main)
     parts.swept |= checker.check_grid(_mapping(section, "grid"))
     if parts.rows is not None:
         checker.check_rows(parts.rows)

@@ -11,6 +11,7 @@ from typing import Any
 from spbfast.config.executor import Executor
 from spbfast.config.models import OutputSpec, Scenario, SweepSpec
 from spbfast.config.ranges import Range
+from spbfast.config.replicates import ReplicatesSpec
 from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.scalars import judged_with
 from spbfast.config.tree import Source, YamlNode, from_plain
@@ -36,6 +37,10 @@ class Job:
         The points of `zip`, `points` or `points_file`.
     ranges : dict
         The ranges of `design` by their dotted path.
+    replicates : int
+        Runs of a point, the most where a rule decides.
+    growing : ReplicatesSpec or None
+        The rule by which a point has enough replicates, if there is one.
     points_file : PointsFile or None
         The file of points as it was read.
     swept_nodes : dict of YamlNode
@@ -52,6 +57,7 @@ class Job:
     source_text: str
     path: Path
     base_text: str = ""
+    growing: ReplicatesSpec | None = None
     overrides: tuple[str, ...] = ()
     grid_overrides: tuple[str, ...] = ()
     rows: RowTable | None = field(default=None, repr=False, compare=False)
@@ -112,4 +118,4 @@ class Job:
         file = validate_tree(tree, problems)
         if problems or file is None:
             raise ConfigError(problems)
-        return file.scenario()
+        return file.scenario().model_copy(update={"branch": self.scenario.branch})

@@ -15,7 +15,7 @@ from pathlib import Path
 from spbfast.config import policy, readymade, userpresets
 from spbfast.config.checksweep import SweepParts, check_sweep
 from spbfast.config.job import Job
-from spbfast.config.start import check_start, with_state_found
+from spbfast.config.start import check_branch, check_start, check_until, with_state_found
 from spbfast.config.tree import Source, YamlNode, merge, parse, with_value
 from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
@@ -60,6 +60,9 @@ def load_config(
     file = validate_tree(tree, found)
     if file is not None:
         check_start(tree, file, found)
+        check_branch(tree, file, found)
+        if not one_point:
+            check_until(tree, file, found)
     if "presets" in tree.value:
         userpresets.check_own_presets(tree, found, validate_tree)
     parts = SweepParts()
@@ -70,13 +73,14 @@ def load_config(
     if problems or file is None:
         raise ConfigError(_by_place(problems, [str(path), *filter(None, [base_name])]))
     if one_point:
-        parts = SweepParts()
+        parts, file = SweepParts(), file.model_copy(update={"sweep": None})
     return Job(
         name=file.name,
         seed=file.seed,
-        replicates=file.replicates,
+        replicates=file.replicates.min if one_point else file.replicates.max,
+        growing=None if one_point or file.replicates.until is None else file.replicates,
         scenario=file.scenario(),
-        sweep=None if one_point else file.sweep,
+        sweep=file.sweep,
         output=file.output,
         executor=file.executor,
         source_text=text,

@@ -14,10 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from spbfast.config.actors import ActorList, check_boot_fits
 from spbfast.config.base import PAGE, Model
+from spbfast.config.branch import Branch
 from spbfast.config.caches import PageCacheSpec, SlabSpec
 from spbfast.config.executor import Executor
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, WorkersSpec
 from spbfast.config.policy import Policy
+from spbfast.config.replicates import Replicates, ReplicatesSpec
 from spbfast.config.units import Duration, format_duration, parse_duration
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
@@ -139,6 +141,15 @@ class SweepSpec(Model):
         description="common: replicate k meets the same random demand in every point, which comparisons "
         "need; independent: every point has its own draws",
     )
+    branch_at: Span | None = Field(
+        None,
+        description="simulate each replicate once up to this moment, under the file's own policy, and "
+        "continue every point from there under its own values",
+        examples=["300s"],
+    )
+    keep_states: bool = Field(
+        False, description="keep the machines at branch_at in the results directory when all points are done"
+    )
 
 
 def _section(model: type[Model], text: str) -> Any:
@@ -209,12 +220,14 @@ class Scenario(ScenarioFields):
 
     output_every: int = Field(description="nanoseconds between two samples (output.every)")
     start: StartSpec | None = None
+    branch: Branch | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Plain values; without `start` when there is none, so that identities are what they were before."""
+        """Plain values; without `start` and `branch` where there is none, so that identities stay."""
         values = super().canonical()
-        if self.start is None:
-            del values["start"]
+        for name in ("start", "branch"):
+            if getattr(self, name) is None:
+                del values[name]
         return values
 
 
@@ -224,8 +237,9 @@ class JobFile(ScenarioFields):
     name: Name = Field(description="name of the job; results go to results/NAME")
     extends: str | None = Field(None, description="a file, relative to this one, that this one builds on")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="root seed of all randomness")
-    replicates: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1, description="runs per point; replicate k meets the same demand in every point"
+    replicates: Replicates = Field(
+        ReplicatesSpec(min=1, max=1),
+        description="runs per point, or min, max and until; replicate k meets the same demand in every point",
     )
     presets: dict[str, Any] = Field(
         default_factory=dict, description="presets of your own: each NAME with what `policy` may hold"
@@ -238,4 +252,8 @@ class JobFile(ScenarioFields):
     def scenario(self) -> Scenario:
         """The part that decides results."""
         values = {name: getattr(self, name) for name in ScenarioFields.model_fields}
-        return Scenario.model_construct(**values, output_every=self.output.every, start=self.start)
+        at = self.sweep.branch_at if self.sweep is not None else None
+        branch = None if at is None else Branch(at=at, policy=self.policy)
+        return Scenario.model_construct(
+            **values, output_every=self.output.every, start=self.start, branch=branch
+        )

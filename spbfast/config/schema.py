@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from spbfast.config import messages, presets, series
 from spbfast.config.models import JobFile
+from spbfast.config.replicates import MOST
 from spbfast.config.units import format_duration, format_size
 from spbfast.errors import ConfigError
 from spbfast.text import suggest, text_table
@@ -33,6 +34,10 @@ def job_schema() -> dict[str, Any]:
     defs, keys = schema["$defs"], schema["properties"]
     for section in (schema, defs["Policy"], defs["ShrinkTriggers"]):
         section.pop("required", None)
+    either = {
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST}, {"$ref": "#/$defs/ReplicatesSpec"}]
+    }
+    keys["replicates"] = {**either, "default": 1, "description": keys["replicates"]["description"]}
     _allow_preset_names(keys, defs["Policy"]["properties"])
     about = keys["actors"].pop("description")
     changes = {"type": "object", "description": "changes to actors of the extended file, by their name"}

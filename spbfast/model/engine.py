@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spbfast.config.branch import shared_part
+from spbfast.config.models import StartSpec
 from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import SimulationError, strerror
 from spbfast.model.collect import Records, collect_records, collect_samples, collect_spbs, digest_of, ratios
@@ -21,12 +23,14 @@ from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
 from spbfast.model.lowering.lower_node import lowmem_reserve
+from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.saved import Origin, SavedState, restore
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.sample_layout import Samples, make_samples
 from spbfast.model.state.trace import start_records
 from spbfast.model.state.vmstat import V
+from spbfast.model.state.world import padded
 from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
@@ -94,10 +98,9 @@ def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] |
         zone = world.zone
         boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
     step, done = 0, False
+    worlds = padded(run.worlds)
     while not done:
-        code, done = boot_steps(
-            run.worlds, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS
-        )
+        code, done = boot_steps(worlds, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS)
         _check(code, run, seed)
         step += BOOT_STEPS
         if stop is not None and stop():
@@ -138,11 +141,12 @@ def simulate_ticks(
 ) -> bool:
     """Simulate up to a tick in quanta; False if stopped on the way."""
     quantum = 16
+    worlds, samples = padded(run.worlds), padded(samples)
     tick = int(run.world.node.now[Now.TICK])
     while tick < until_tick:
         start = time.perf_counter()
         target = min(tick + quantum, until_tick)
-        _check(run_steps(run.worlds, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
+        _check(run_steps(worlds, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
         wall = time.perf_counter() - start
         tick = target
         quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
@@ -195,7 +199,7 @@ def run_replicate(
     InvariantError
         With `check`: the first count that is wrong.
     ResultsError
-        The file of `start.state` cannot be continued by this scenario.
+        The state file that the scenario begins with cannot be continued by it.
     """
     start = time.perf_counter()
     mask = record_mask(records)
@@ -211,7 +215,7 @@ def run_replicate(
             save[1](SavedState(run, samples, scenario, origin))
     if not stopped:
         stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
-    finish_run(run.worlds, run.policy, samples)
+    finish_run(padded(run.worlds), run.policy, padded(samples))
     if check:
         _recount(run)
     data, coords = collect_samples(run, samples, scenario)
@@ -246,10 +250,12 @@ def _begin(
     origin: Origin,
     stop: Callable[[], bool] | None,
 ) -> bool:
-    """Boot, or bring the machine to the state that `start` names; False if stopped on the way."""
+    """Boot, or bring the machine to the moment of a state or a branch; False if stopped on the way."""
+    if scenario.branch is not None:
+        return _begin_at_branch(run, samples, scenario, origin, stop)
     if scenario.start is None:
         return boot(run, scenario, origin.seed, stop)
-    restore(run, samples, scenario, origin)
+    restore(run, samples, scenario, origin, scenario.start)
     return True
 
 
@@ -262,6 +268,28 @@ def _ask_for_contig(run: Lowered, scenario: Scenario) -> int:
             owner = int(size.argmax())
             obtained += int(ask_for_contig(world, run.policy, owner, 0, MORE_ASKED))
     return obtained
+
+
+def _begin_at_branch(
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    scenario: Scenario,
+    origin: Origin,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Read the part that the run shares with others, or simulate it under the policy that it had."""
+    branch = scenario.branch
+    assert branch is not None
+    if branch.state is not None:
+        restore(run, samples, scenario, origin, StartSpec(state=branch.state), recount=False)
+        return True
+    own = run.policy.copy()
+    run.policy[:] = policy_array(branch.policy)
+    done = _begin(run, samples, shared_part(scenario), origin, stop) and simulate_ticks(
+        run, samples, branch.at // NS_PER_TICK, origin.seed, stop
+    )
+    run.policy[:] = own
+    return done
 
 
 def _recount(run: Lowered) -> None:
@@ -315,13 +343,26 @@ def simulate(
     return dataset_of(runs, seed, MODEL_VERSION)
 
 
-def warmup() -> float:
-    """Compile or load every kernel that a run needs; seconds."""
+def has_several_zones(scenario: Scenario) -> bool:
+    """Whether a scenario's machine needs the kernels for several zones."""
+    return len(scenario.machine.zones()) > 1
+
+
+def warmup(*, several_zones: bool = False) -> float:
+    """Compile or load every kernel that a run needs, on one zone or on several; seconds."""
+    start = time.perf_counter()
+    run_replicate(smallest_scenario(several_zones=several_zones), 0, 0)
+    return time.perf_counter() - start
+
+
+def smallest_scenario(*, several_zones: bool = False) -> Scenario:
+    """A tick of a machine so small that booting it costs nothing."""
     from spbfast.config.models import Scenario
 
-    start = time.perf_counter()
     tiny = {"memory": "64MiB", "spb_size": "16MiB", "cpus": 1, "kernel_image": "1MiB", "min_free": "1MiB"}
-    scenario = Scenario.model_validate(
+    if several_zones:
+        tiny |= {"dma32": "16MiB"}
+    return Scenario.model_validate(
         {
             "duration": "1ms",
             "output_every": NS_PER_TICK,
@@ -330,8 +371,6 @@ def warmup() -> float:
             "slab": {"objects_max": 4096},
         }
     )
-    run_replicate(scenario, 0, 0)
-    return time.perf_counter() - start
 
 
 def _warmup_policy() -> Any:

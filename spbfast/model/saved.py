@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from spbfast.config.branch import SHAPING_SWITCHES
 from spbfast.config.units import format_duration
 from spbfast.constants import NS_PER_TICK
 from spbfast.errors import InvariantError, ResultsError
@@ -26,21 +27,11 @@ from spbfast.model.state.sample_layout import Samples
 from spbfast.statefile import StateHead, read_state_arrays, read_state_head, write_state_file
 
 if TYPE_CHECKING:
-    from spbfast.config.models import Scenario
+    from spbfast.config.models import Scenario, StartSpec
 
 # Fixed by the scenario; a profile; or a record that nothing depends on.
 NOT_SAVED = {"node.conf", "node.zonelist", "node.cycles", "zone.trace", "zone.slots.base", "zone.slots.size"}
 
-# Switches that shape lists, labels or timers: a state is continued under the values it was made with.
-# All other switches only decide what happens next.
-SHAPING_SWITCHES = {
-    "superpageblocks": "free lists are kept per superpageblock, or for the zone as a whole",
-    "pcp_owned_pageblocks": "CPUs have lists of pageblocks of their own, or none",
-    "sticky_content": "content bits are a history, or what is in use now",
-    "relabel_on_empty": "empty superpageblocks are labelled movable, or keep their labels",
-    "highatomic_reserve": "pageblocks are labelled as a reserve, or none is",
-    "compact_within_superpageblock": "its timer starts at the end of boot",
-}
 SHOWN = 5
 _checked: set[tuple[str, str]] = set()  # states that this process has recounted
 
@@ -86,9 +77,9 @@ def _leaves_below(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def shared_leaves(scenario: Scenario) -> dict[str, Any]:
-    """What two runs must agree on to share a state: all but policy and duration, by dotted path."""
+    """What two runs must agree on to share a state, by dotted path: all but policy, duration and begin."""
     tree = scenario.canonical()
-    for key in ("policy", "duration", "start"):
+    for key in ("policy", "duration", "start", "branch"):
         tree.pop(key, None)
     return dict(_leaves_below(tree, ""))
 
@@ -115,17 +106,33 @@ def state_arrays(
     return out
 
 
-def restore(run: Lowered, samples: tuple[Samples, ...], scenario: Scenario, origin: Origin) -> None:
-    """Bring an unbooted run to the moment that `scenario.start` names.
+def restore(
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    scenario: Scenario,
+    origin: Origin,
+    start: StartSpec,
+    *,
+    recount: bool = True,
+) -> None:
+    """Bring an unbooted run to the moment of a state file.
+
+    Parameters
+    ----------
+    start : StartSpec
+        The file, and the digest that it must have, if any.
+    recount : bool
+        Check the state against itself. Checksums find damage in any case; this finds states that were never
+        right, which a sweep need not suspect in files that it has written itself.
 
     Raises
     ------
     ResultsError
         The file is no state file or damaged, or belongs to another machine, seed or version.
     """
-    assert scenario.start is not None
-    path = Path(scenario.start.state)
+    path = Path(start.state)
     head = read_state_head(path)
+    _check_version(path, head, start, origin)
     _check_belongs(path, head, samples, scenario, origin)
     snapshots = samples[0].spb.shape[0] > 0
     into = state_arrays(run, samples, head.about["samples"], head.about["snapshots"])
@@ -134,7 +141,8 @@ def restore(run: Lowered, samples: tuple[Samples, ...], scenario: Scenario, orig
         room = {a["path"]: np.zeros(a["shape"], a["dtype"]) for a in head.arrays if _is_snapshot(a["path"])}
         into |= room
     read_state_arrays(path, head, into)
-    _recount_once(path, head, run, scenario)
+    if recount:
+        _recount_once(path, head, run)
 
 
 def _is_snapshot(name: str) -> bool:
@@ -145,7 +153,6 @@ def _check_belongs(
     path: Path, head: StateHead, samples: tuple[Samples, ...], scenario: Scenario, origin: Origin
 ) -> None:
     """Refuse what cannot be continued, by name."""
-    _check_version(path, head, scenario, origin)
     own = {"seed": origin.seed, "replicate": origin.replicate} | shared_leaves(scenario)
     held = {"seed": head.about["seed"], "replicate": head.about["replicate"]} | head.about["scenario"]
     hint = "; give the job the file's values, or save a state of this job"
@@ -166,7 +173,7 @@ def _check_belongs(
         )
 
 
-def _check_version(path: Path, head: StateHead, scenario: Scenario, origin: Origin) -> None:
+def _check_version(path: Path, head: StateHead, start: StartSpec, origin: Origin) -> None:
     version = head.about["model_version"]
     if version != origin.model_version:
         raise ResultsError(
@@ -174,9 +181,10 @@ def _check_version(path: Path, head: StateHead, scenario: Scenario, origin: Orig
             "save it again with this version of spbfast",
             path,
         )
-    wanted = scenario.start.digest if scenario.start is not None else None
-    if wanted not in (None, head.digest):
-        raise ResultsError(f"has digest {head.digest}, the job wants {wanted}; the file was replaced", path)
+    if start.digest not in (None, head.digest):
+        raise ResultsError(
+            f"has digest {head.digest}, the job wants {start.digest}; the file was replaced", path
+        )
 
 
 def _check_switches(path: Path, held: Mapping[str, int], own: Mapping[str, int]) -> None:
@@ -202,7 +210,7 @@ def _refuse(path: Path, held: Mapping[str, Any], own: Mapping[str, Any], hint: s
     raise ResultsError(f"{what}: {', '.join(named)}{more}{hint}", path)
 
 
-def _recount_once(path: Path, head: StateHead, run: Lowered, scenario: Scenario) -> None:
+def _recount_once(path: Path, head: StateHead, run: Lowered) -> None:
     """Recount the state, once in a process for a file: its content and the shaping switches are the same."""
     known = (head.digest, str(path))
     if known in _checked:

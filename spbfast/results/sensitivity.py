@@ -19,7 +19,7 @@ from spbfast.results.open import open_results
 from spbfast.sweep.points.design import salib_problem, sample_unit
 from spbfast.sweep.points.plan import make_plan
 from spbfast.sweep.store.inputs import load_stored
-from spbfast.sweep.store.shards import OK
+from spbfast.sweep.store.shards import OK, UNNEEDED
 
 SEED = 0
 # Ours and SALib's names of what an analysis finds.
@@ -95,7 +95,8 @@ def _values(
 ) -> np.ndarray:
     """The metric of every row of the design, in its order; equal rows share the runs of one point."""
     mean = np.nanmean(outcomes(ds, metric, at), axis=1)
-    ok = (ds["status"].values == OK).all(axis=1)
+    status = ds["status"].values
+    ok = ((status == OK) | (status == UNNEEDED)).all(axis=1)
     place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
     rows = [place.get(i) for i in ids]
     lacking = sum(r is None or not ok[r] for r in rows)

@@ -29,7 +29,7 @@ TARGET_OBJS = PB_PAGES * 4  # SPB_SLAB_SHRINK_TARGET_OBJS
 
 
 @entry_kernel
-def _replay(s, slab, st, events, results, throttle_ns):  # type: ignore[no-untyped-def]
+def run_shrink_events(s, slab, st, events, results, throttle_ns):  # type: ignore[no-untyped-def]
     """Execute all events; results per event as the trace defines them."""
     for row in range(events.shape[0]):
         op, time, node = events[row, 0], events[row, 1], events[row, 2]
@@ -78,7 +78,9 @@ def replay_shrink(golden: Golden) -> list[str]:
     shrink, standins = _make_state(golden)
     events = np.stack([golden[c] for c in EVENT_COLUMNS], axis=1)
     results = np.full(len(events), -2, np.int64)
-    _replay(shrink, no_slab(), standins, events, results, int(golden.meta["throttle_ms"]) * NS_PER_TICK)
+    run_shrink_events(
+        shrink, no_slab(), standins, events, results, int(golden.meta["throttle_ms"]) * NS_PER_TICK
+    )
     found = []
     wrong = np.flatnonzero(results != golden["result"])
     if wrong.size:

@@ -21,6 +21,7 @@ from spbfast.model.state.node import NEVER, Df, N, Now, Ph, Wk
 from spbfast.model.state.shrink_layout import W
 from spbfast.model.state.trace import TALLY_TAINT_BOOT
 from spbfast.model.state.vmstat import V
+from spbfast.model.state.world import nr_worlds
 from spbfast.model.workers.due import run_due_work
 
 
@@ -28,7 +29,7 @@ from spbfast.model.workers.due import run_due_work
 def nr_slab_cycles(worlds):
     """Cycles that slab rows took so far, in all worlds."""
     cycles = np.int64(0)
-    for i in range(len(worlds)):
+    for i in range(nr_worlds(worlds)):
         cycles += pick(worlds, i).node.cycles[Ph.SLAB]
     return cycles
 
@@ -37,7 +38,7 @@ def nr_slab_cycles(worlds):
 def run_refaults_in_zones(worlds, policy):
     """What was freed too early and is used again in this tick, world by world."""
     tick = pick(worlds, 0).node.now[Now.TICK]
-    for i in range(len(worlds)):
+    for i in range(nr_worlds(worlds)):
         if pick(worlds, i).node.refault.shape[0] > 0:
             run_refaults(pick(worlds, i), policy, tick)
 
@@ -74,7 +75,7 @@ def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
     node = pick(worlds, 0).node
     while node.now[Now.TICK] < until_tick:
         now_ns = node.now[Now.TICK] * NS_PER_TICK
-        for i in range(len(worlds)):
+        for i in range(nr_worlds(worlds)):
             run_work(pick(worlds, i), policy, now_ns)
             record_if_due(pick(worlds, i), pick(samples, i))
         err = run_tick(worlds, policy, actors, rows, key)
@@ -88,7 +89,7 @@ def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
 def finish_run(worlds, policy, samples):
     """Run what is due at the end and take the last sample."""
     end_ns = pick(worlds, 0).node.now[Now.TICK] * NS_PER_TICK
-    for i in range(len(worlds)):
+    for i in range(nr_worlds(worlds)):
         run_work(pick(worlds, i), policy, end_ns)
         record_sample(pick(worlds, i), pick(samples, i))
 

@@ -18,6 +18,7 @@ from spbfast.constants import PB_ORDER, C, Err, Op, Row
 from spbfast.jit.decorators import inline_kernel, kernel, pick
 from spbfast.model.loop.execute import put_page, run_free_row, run_row, run_rows
 from spbfast.model.state.node import N, Zl
+from spbfast.model.state.world import nr_worlds
 
 
 @inline_kernel
@@ -52,7 +53,7 @@ def choose_world(worlds, row):
 @kernel
 def put_everywhere(worlds, policy, row):
     """End the lifetime in a slot, in whichever zone it is."""
-    for i in range(len(worlds)):
+    for i in range(nr_worlds(worlds)):
         put_page(
             pick(worlds, i), policy, np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT]), np.int64(row[Row.CPU])
         )
@@ -63,7 +64,7 @@ def run_row_in_zones(worlds, policy, row):
     """Execute one row where its zonelist says; an error code."""
     op = np.int64(row[Row.OP])
     if op == Op.FREE:
-        for i in range(len(worlds)):
+        for i in range(nr_worlds(worlds)):
             err = run_free_row(pick(worlds, i), policy, row)
             if err != Err.OK:
                 return err

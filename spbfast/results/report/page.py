@@ -30,7 +30,7 @@ from spbfast.sweep.store.consolidate import results_digest
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.manifest import history_lines
 from spbfast.sweep.store.shards import OK, STATUS_NAMES
-from spbfast.text import format_ranges
+from spbfast.text import format_ranges, format_seconds
 
 MAX_LINES = 8
 MAX_FAILURES = 20
@@ -151,10 +151,10 @@ def _counts(ds: xr.Dataset) -> dict[str, int]:
     found = {name: int((status == code).sum()) for code, name in enumerate(STATUS_NAMES)}
     bad = found["failed"] + found["timeout"] + found["lost"]
     return {
-        "runs": int(status.size),
+        "runs": int(status.size) - found["unneeded"],
         "ok": found["ok"],
         "bad": bad,
-        "missing": int(status.size) - found["ok"] - bad,
+        "missing": int(status.size) - found["ok"] - found["unneeded"] - bad,
         "points": ds.sizes["point"],
         "replicates": ds.sizes["replicate"],
     }
@@ -223,6 +223,13 @@ def provenance(manifest: dict[str, Any], ds: xr.Dataset, store: Store) -> list[t
         ("seeds", "replicate k of every point uses the root seed and k: common random numbers"),
     ]
     rows += [("started again", line) for line in history_lines(manifest)[1:]]
+    if "replicates_rule" in ds.attrs:
+        reached = f"reached for {int(ds['is_narrow'].sum())} of {ds.sizes['point']} points"
+        rows.append(("replicates", f"{ds.attrs['replicates_rule']}; {reached}"))
+    if "branch_at_s" in manifest:
+        moment = format_seconds(manifest["branch_at_s"])
+        text = f"each replicate was aged once under the file's own policy; points differ from {moment} on"
+        rows.append(("branch", text))
     if store.results_path.is_file():
         rows.append(("digest of the results", results_digest(store.dir)))
     return rows

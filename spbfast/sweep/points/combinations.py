@@ -84,11 +84,11 @@ def _problems(resolver: Resolver, part: Mapping[str, Any], row: int) -> list[Pro
     try:
         resolver.resolved(part)
     except ConfigError as error:
-        return [_located(resolver.job, part, row, problem) for problem in error.problems]
+        return [located(resolver.job, part, row, problem) for problem in error.problems]
     return []
 
 
-def _located(job: Job, part: Mapping[str, Any], row: int, problem: Problem) -> Problem:
+def located(job: Job, part: Mapping[str, Any], row: int, problem: Problem) -> Problem:
     """A problem of values together, at the last of them in the grid or the ranges, else at the row."""
     what = f"{problem.path}: {problem.message}" if problem.path else problem.message
     owner = next((path for path in reversed(list(part)) if path in job.swept_nodes), None)

@@ -15,13 +15,16 @@ from functools import cached_property
 
 import numpy as np
 
+from spbfast.config.branch import Branch
 from spbfast.config.job import Job
 from spbfast.config.models import Scenario
 from spbfast.config.tree import split_path
+from spbfast.sweep.points.branching import judge_branch
 from spbfast.sweep.points.combinations import judge_combinations
 from spbfast.sweep.points.design import DesignPoint, build_design
 from spbfast.sweep.points.identity import MASK, PlannedPoint, Resolver, point_identity
 from spbfast.sweep.points.params import Param, describe_params
+from spbfast.sweep.points.stopping import StopRule
 
 AUTO_BATCH_S = 5.0
 AUTO_BATCH_MAX = 256
@@ -90,6 +93,29 @@ class Plan:
     level: str
 
     @property
+    def branch(self) -> Branch | None:
+        """Where the points leave the run that they share, if they share one."""
+        return self.resolver.job.scenario.branch
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether the machines at the branch stay when all points are done."""
+        sweep = self.resolver.job.sweep
+        return sweep is not None and sweep.keep_states
+
+    @property
+    def stop_rule(self) -> StopRule | None:
+        """When a point has enough replicates, if that is decided by results."""
+        spec = self.resolver.job.growing
+        return None if spec is None else StopRule(spec)
+
+    @property
+    def nr_least(self) -> int:
+        """Runs that the sweep has at least."""
+        spec = self.resolver.job.growing
+        return len(self.points) * (self.replicates if spec is None else spec.min)
+
+    @property
     def merged(self) -> int:
         """Points of the design that are equal to another one."""
         return len(self.row_ids) - len(self.points)
@@ -101,7 +127,7 @@ class Plan:
 
     @property
     def nr_cells(self) -> int:
-        """Runs of the whole sweep."""
+        """Runs of the whole sweep, the most where a rule decides."""
         return len(self.points) * self.replicates
 
     def cells(self, first: int = 0, step: int = 1) -> list[Cell]:
@@ -186,6 +212,7 @@ def make_plan(job: Job, model_version: int) -> Plan:
     design = build_design(job)
     resolver = Resolver(job)
     judge_combinations(resolver, design)
+    judge_branch(resolver, design)
     seeding = job.sweep.seeding if job.sweep is not None else "common"
     base_id = point_identity(job.scenario.canonical(), model_version, seeding)
     row_ids = [(base_id + resolver.change(p.values).delta) & MASK for p in design]

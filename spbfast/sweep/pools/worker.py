@@ -17,16 +17,24 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spbfast.errors import ResultsError, SetupError, SpbfastError
+from spbfast.config.models import Scenario
+from spbfast.errors import ResultsError, SetupError, SpbfastError, StorageError
 from spbfast.outputs.variables import VARIABLES, add_summaries, at_level, check_run
 from spbfast.sweep.points.plan import Batch, Task
+from spbfast.sweep.pools.ageing import (
+    RunTimeoutError,
+    begun_at_branch,
+    give_up_after,
+    snapshot_option,
+    too_long,
+)
 from spbfast.sweep.store.atomic import hostname, write_json
 from spbfast.sweep.store.directory import Store, quarantine
 from spbfast.sweep.store.notes import notebook
@@ -38,17 +46,15 @@ from spbfast.sweep.store.shards import (
     TIMEOUT,
     CellResult,
     read_shard,
+    scalars_of,
     write_shard,
 )
+from spbfast.sweep.store.states import remove_state
 
 TRACEBACK_CHARS = 8000
 SAID, SAID_CHARS = 3, 160
 _stops: dict[str, threading.Event] = {}
 _guard, _prepare_guard = threading.Lock(), threading.Lock()
-
-
-class RunTimeoutError(SpbfastError):
-    """A run that took longer than it was given."""
 
 
 class WorkerLostError(SpbfastError):
@@ -84,18 +90,23 @@ def fingerprint() -> str:
     return f"{spbfast.__version__} ({digest.hexdigest()})"
 
 
-def prepare(engine: str) -> Any:
+def prepare(engine: str, *, several_zones: bool = False) -> Any:
     """The engine, its kernels compiled or loaded once in this process."""
     module = importlib.import_module(engine)
     with _prepare_guard:
-        _warm_up(module)
+        _warm_up(module, several_zones)
     return module
 
 
 # By module, not by name: a name may come to mean another module, as in tests.
 @functools.cache
-def _warm_up(module: Any) -> None:
-    module.warmup()
+def _warm_up(module: Any, several_zones: bool) -> None:
+    module.warmup(**({"several_zones": True} if several_zones else {}))
+
+
+def kinds_of_machine(scenarios: Iterable[Scenario]) -> set[bool]:
+    """Whether scenarios have several zones: an engine may need other kernels then."""
+    return {len(scenario.machine.zones()) > 1 for scenario in scenarios}
 
 
 def pack(batch: Batch) -> bytes:
@@ -117,6 +128,7 @@ def run_batch(
     *,
     timeout_s: float | None = None,
     expected: str = "",
+    metric: str = "",
 ) -> dict[str, Any]:
     """Run the cells of a batch, write those that ended as one shard, return a receipt of less than 1 kB.
 
@@ -132,6 +144,8 @@ def run_batch(
         Longest time of one run.
     expected : str
         Fingerprint that this process must have, "" for any.
+    metric : str
+        A scalar output to put into the receipt as `values`, None where there is none; "" for none.
 
     Returns
     -------
@@ -154,24 +168,38 @@ def run_batch(
     if path.is_file():
         # A worker may have died after its last step.
         with suppress(ResultsError):
-            shard = read_shard(path, data=False)
+            shard = read_shard(path, data=bool(metric))
             codes = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
-            return _receipt(batch_id, [codes[t.cell] for t in batch.tasks])
+            values = dict(zip(shard.cells, scalars_of(shard, metric), strict=True)) if metric else {}
+            return {
+                **_receipt(batch_id, [codes[t.cell] for t in batch.tasks]),
+                **_valued(metric, [values.get(t.cell) for t in batch.tasks]),
+            }
         quarantine(path)
-    run = prepare(engine).run_replicate
+    for several in kinds_of_machine(task.scenario for task in batch.tasks):
+        module = prepare(engine, several_zones=several)
     flag = stop_flag(sweep)
+    run, version = module.run_replicate, int(module.MODEL_VERSION)
     start = time.perf_counter()
     notes = notebook(store.running)
     results = []
     for task in batch.tasks:
         notes.put(batch_id, task.cell)
-        results.append(run_cell(task, run, level, flag.is_set, timeout_s))
+        begin = functools.partial(
+            begun_at_branch, task, run, level, Path(directory), version, flag.is_set, timeout_s
+        )
+        results.append(run_cell(task, run, level, flag.is_set, timeout_s, begin))
     said = _say_failures(store, batch, results)
     shard_id = _write_ended(store, batch, results)
     notes.put(batch_id, None)
     events = int(sum(r.facts.get("events", 0) for r in results))
     receipt = _receipt(shard_id, [r.status for r in results], time.perf_counter() - start, events)
+    receipt |= _valued(metric, [float(r.data[metric]) if metric in r.data else None for r in results])
     return {**receipt, "said": said} if said else receipt
+
+
+def _valued(metric: str, values: list[float | None]) -> dict[str, Any]:
+    return {"metric": metric, "values": values} if metric else {}
 
 
 def _say_failures(store: Store, batch: Batch, results: list[CellResult]) -> dict[int, dict[str, str]]:
@@ -215,34 +243,54 @@ def run_cell(
     level: str,
     stop: Callable[[], bool],
     timeout_s: float | None = None,
+    begin: Callable[[], Scenario | None] | None = None,
 ) -> CellResult:
     """One replicate of one point; an exception becomes a status with its account.
 
     A simulation error is `failed`. Too little memory or time is no fault of the simulation: `lost` and
-    `timeout` leave no row in the shard, the driver tries them again.
+    `timeout` leave no row in the shard, the driver tries them again. `begin` gives the scenario to run, once
+    what it shares with others is there; None if it was stopped.
+
+    Raises
+    ------
+    StorageError
+        When what runs share cannot be written.
     """
     if stop():
         return CellResult(task.cell, INTERRUPTED)
     start = time.perf_counter()
-
-    def late() -> bool:
-        return timeout_s is not None and time.perf_counter() - start > timeout_s
-
+    scenario: Scenario | None = None
     try:
-        more = {"snapshots": True} if level == "spb" else {}
-        result = run(task.scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
+        scenario = task.scenario if begin is None else begin()
+        late = give_up_after(timeout_s)
+        if scenario is None:
+            return CellResult(task.cell, INTERRUPTED)
+        more = snapshot_option(level)
+        result = run(scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
         if result.stopped and stop():
             return CellResult(task.cell, INTERRUPTED)
         if result.stopped:
-            raise RunTimeoutError(f"the run took longer than executor.timeout ({timeout_s:g} s)")
+            raise too_long(timeout_s, "the run")
         problems = check_run(result.data, result.coords)
         if problems:
             raise ResultsError("the engine's output is malformed: " + "; ".join(problems))
         return _ok(task, result, level)
+    except StorageError:
+        raise
     except Exception as error:
         kind = {RunTimeoutError: TIMEOUT, MemoryError: LOST}.get(type(error), FAILED)
+        if isinstance(error, ResultsError) and _drops_state(scenario):
+            kind = LOST
         facts: dict[str, int | float] = {"seed": task.seed, "wall_time": time.perf_counter() - start}
         return CellResult(task.cell, kind, facts, account=failure_account(task, error))
+
+
+def _drops_state(scenario: Scenario | None) -> bool:
+    """Remove the state of a branch that cannot be read, so that it is made anew; False if there is none."""
+    if scenario is None or scenario.branch is None or scenario.branch.state is None:
+        return False
+    remove_state(Path(scenario.branch.state))
+    return True
 
 
 def _ok(task: Task, result: Any, level: str) -> CellResult:

@@ -13,8 +13,11 @@ from typing import Any
 from spbfast.errors import ResultsError, SetupError, StorageError
 from spbfast.sweep.points.plan import Batch, Cell, Plan, Task, auto_batch_size
 from spbfast.sweep.pools import worker
+from spbfast.sweep.pools.ageing import RunTimeoutError
 from spbfast.sweep.pools.contract import BatchOutcome, Pool
+from spbfast.sweep.run.branched import Branching
 from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Retries
+from spbfast.sweep.run.growth import Growth
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.progress import Progress
 from spbfast.sweep.run.signals import StopRequest
@@ -49,6 +52,8 @@ class Conductor:
     policy : FailurePolicy
     batch : "auto" or int
         Runs per batch.
+    growth : Growth, optional
+        Adds replicates as results come, where a rule decides how many there are.
     """
 
     def __init__(
@@ -61,17 +66,20 @@ class Conductor:
         stop: StopRequest,
         policy: FailurePolicy,
         batch: Any,
+        growth: Growth | None = None,
     ) -> None:
         self.plan, self.store, self.status, self.attempts = plan, store, status, attempts
         self.display, self.stop, self.policy, self.batch = display, stop, policy, batch
         self.deadline, self.deadline_name = float("inf"), ""
         self.usurped = False
+        self.branching = Branching(plan, store)
         self.todo: deque[Cell] = deque()
         self.alone: deque[Cell] = deque()
         self.losses = Losses()
         self.flying = 0
         self.suspects: set[int] = set()
-        self.counts = count(plan, status)
+        self.growth = growth
+        self.counts = count(growth.cells() if growth is not None else plan.cells(), status)
         self.n_new = self.events = self.n_losses = 0
         self.busy_s = 0.0
         self.started = time.monotonic()
@@ -90,7 +98,7 @@ class Conductor:
 
     def run(self, todo: list[Cell], pool: Pool, needs: Needs) -> None:
         """Run these cells, or as many as there is time for."""
-        self.todo = deque(todo)
+        self.todo = self.branching.ordered(todo, pool.threads)
         self.started = time.monotonic()
         end = None
         self._show(pool.threads)
@@ -130,7 +138,16 @@ class Conductor:
             size = auto_batch_size(mean, len(self.todo), pool.threads) if self.n_new else 1
         else:
             size = int(self.batch)
-        return self._made([self.todo.popleft() for _ in range(min(size, len(self.todo)))])
+        return self._made(self._taken(size))
+
+    def _taken(self, size: int) -> list[Cell]:
+        """The next cells, `size` at most; one that others wait for goes alone."""
+        cells = [self.todo.popleft()]
+        if self.branching.goes_alone(cells[0]):
+            return cells
+        while len(cells) < size and self.todo and not self.branching.goes_alone(self.todo[0]):
+            cells.append(self.todo.popleft())
+        return cells
 
     def _made(self, cells: list[Cell]) -> Batch:
         return Batch(tuple(self.plan.task(c, self.attempts.get(c, 0)) for c in cells))
@@ -152,12 +169,16 @@ class Conductor:
         if ended:
             self._see(str(receipt["batch"]))
             line = {**receipt, "statuses": "".join(str(c) for _, c in ended)}
+            if "values" in receipt:
+                pairs = zip(receipt["values"], codes, strict=True)
+                line["values"] = [value for value, code in pairs if code in (OK, FAILED)]
             self.store.append(line, [cell for cell, _ in ended])
         said = receipt.get("said", {})
+        values = receipt.get("values", [None] * len(found))
         for i, (task, code) in enumerate(found):
             what = said.get(i, {})
             if code in (OK, FAILED):
-                self._settle(task.cell, code)
+                self._settle(task.cell, code, values[i])
                 self.policy.take(code == OK, what.get("sign", ""), what.get("text", ""))
             elif code != INTERRUPTED and not self.stopped_by:
                 self._try_again(self.losses.retry([task], {task.cell}), code, str(what.get("text", "")))
@@ -172,14 +193,26 @@ class Conductor:
         retries = self.losses.explain(batch, read_notes(self.store.running))
         self._try_again(retries, LOST, str(error) or type(error).__name__)
 
-    def _settle(self, cell: Cell, code: int) -> None:
+    def _settle(self, cell: Cell, code: int, value: float | None = None) -> None:
         old = self.status.get(cell)
         self.status[cell] = code
         self.counts["ok"] += (code == OK) - (old == OK)
         self.counts["failed"] += (code != OK) - (old is not None and old != OK)
         self.counts["missing"] -= old is None
+        self.branching.settle(cell)
+        if self.growth is not None:
+            self._grow(self.growth.take(cell, float("nan") if value is None else value))
         if code == OK and old is not None:
             self.store.failure_path(cell).unlink(missing_ok=True)
+
+    def _grow(self, cells: list[Cell]) -> None:
+        """Add runs of which is known now that they are needed."""
+        new = [cell for cell in cells if self.status.get(cell) not in (OK, FAILED)]
+        held = count(cells, self.status)
+        for name in self.counts:
+            self.counts[name] += held[name]
+        if not self.stopped_by:
+            self.todo.extend(self.branching.more(new))
 
     def _see(self, batch_id: str) -> None:
         """Wait until the shard of a receipt is visible here too."""
@@ -212,7 +245,7 @@ class Conductor:
         shard = Batch(tuple(tasks))
         lost = [CellResult(t.cell, code, {"seed": t.seed}) for t in tasks]
         write_shard(self.store.shard_path(shard.batch_id), lost)
-        error = worker.RunTimeoutError(text) if code == TIMEOUT else worker.WorkerLostError(text)
+        error = RunTimeoutError(text) if code == TIMEOUT else worker.WorkerLostError(text)
         for task in tasks:
             account = worker.failure_account(task, error)
             account["rerun"] = worker.how_to_rerun(task, self.store.dir)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spbfast.config.units import format_duration
 from spbfast.errors import ConfigError, ResultsError
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.pools import worker
@@ -26,12 +27,14 @@ from spbfast.sweep.pools.pool import open_pool
 from spbfast.sweep.pools.security import remove_stale
 from spbfast.sweep.run.conduct import POLL_S, Conductor
 from spbfast.sweep.run.failures import FailurePolicy
+from spbfast.sweep.run.growth import Growth
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_words, make_outcome
 from spbfast.sweep.run.progress import Logged, Progress, make_progress
 from spbfast.sweep.run.signals import StopRequest
 from spbfast.sweep.run.sweepoptions import SweepOptions
 from spbfast.sweep.store.consolidate import consolidate
+from spbfast.sweep.store.decisions import known_values, write_decisions
 from spbfast.sweep.store.directory import Store, settled
 from spbfast.sweep.store.lock import DirectoryLock
 from spbfast.sweep.store.manifest import default_command
@@ -151,14 +154,24 @@ class _Sweep:
         if unused := executor.unused_keys:
             names = ", ".join(f"executor.{k}" for k in unused)
             display.message(f"no effect with kind {executor.kind}: {names}")
+        growth = self._growth(status)
         conductor = Conductor(
-            self.plan, store, status, attempts, display, self.stop, self.policy, executor.batch
+            self.plan, store, status, attempts, display, self.stop, self.policy, executor.batch, growth
         )
         limit_s, conductor.deadline_name = seconds_to_use(self.options.time_limit_s)
         if limit_s is not None:
             conductor.deadline = self.started + limit_s
+        conductor.branching.begin(retry_failed=self.options.retry_failed)
         self.conductor = conductor
         return conductor
+
+    def _growth(self, status: dict[Cell, int]) -> Growth | None:
+        """The runs that are known to be needed, where a rule decides."""
+        rule = self.plan.stop_rule
+        if rule is None:
+            return None
+        known = known_values(self.store, status, rule.metric)
+        return Growth(self.plan, rule, known, self.options.shard_of)
 
     def run(self, conductor: Conductor) -> None:
         """Run what is not done, and leave the directory valid whatever happens."""
@@ -179,7 +192,8 @@ class _Sweep:
 
     def _run(self, conductor: Conductor, done: set[Cell]) -> None:
         first, step = self.options.shard_of or (0, 1)
-        cells = self.plan.cells(first, step)
+        growth = conductor.growth
+        cells = self.plan.cells(first, step) if growth is None else growth.cells()
         todo = [c for c in cells if c not in done]
         self.display.message(self._plan_words(len(cells), len(todo)))
         if not todo:
@@ -207,9 +221,14 @@ class _Sweep:
         plan, share = self.plan, self.options.share
         before = f", {ours - todo} of them done before" if todo < ours else ""
         part = f" (part {share}: {ours} of them)" if share else ""
+        aged = f"; each replicate aged once up to {format_duration(plan.branch.at)}" if plan.branch else ""
+        replicates, runs = str(plan.replicates), str(plan.nr_cells)
+        if (rule := plan.stop_rule) is not None:
+            replicates = f"{rule.spec.min} to {replicates}"
+            runs = f"{plan.nr_least} to {runs}"
         return (
-            f"{plan.name}: {len(plan.points)} points x {plan.replicates} replicates = {plan.nr_cells} runs"
-            f"{part}{before}; executor {self.job.executor.kind}; results in {self.store.dir}"
+            f"{plan.name}: {len(plan.points)} points x {replicates} replicates = {runs} runs"
+            f"{part}{before}{aged}; executor {self.job.executor.kind}; results in {self.store.dir}"
         )
 
     def _runner(self) -> RunBatch:
@@ -219,6 +238,7 @@ class _Sweep:
             directory=str(self.store.dir.resolve()),
             engine=self.options.engine,
             level=self.plan.level,
+            metric=rule.metric if (rule := self.plan.stop_rule) is not None else "",
             sweep=self.key,
             timeout_s=None if timeout is None else timeout / 1e9,
             expected=worker.fingerprint(),
@@ -230,7 +250,8 @@ class _Sweep:
 
         def work() -> None:
             try:
-                worker.prepare(self.options.engine)
+                for several in worker.kinds_of_machine(self.plan.sizing_scenarios()):
+                    worker.prepare(self.options.engine, several_zones=several)
             except BaseException as error:
                 errors.append(error)
 
@@ -251,11 +272,15 @@ class _Sweep:
         """Write results.nc and status.json, and say how it went."""
         outcome = make_outcome(self.job, self.store, conductor, self.options.shard_of)
         hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
+        if conductor.growth is not None and not self.store.share:
+            write_decisions(self.store.dir, conductor.growth.decided())
+            self.display.message(f"replicates: {conductor.growth.summary()}")
         conductor.status.clear()
         conductor.attempts.clear()
         if not self.store.share and not hurry:
             consolidate(self.store.dir)
         conductor.write_status("stopped" if conductor.stopped_by else "finished")
+        conductor.branching.finish(outcome.n_missing)
         outcome = replace(outcome, wall_s=time.monotonic() - self.started)
         for line in closing_words(outcome, self.store, consolidated=not hurry):
             conductor.display.message(line)

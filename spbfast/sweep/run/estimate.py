@@ -1,17 +1,15 @@
 """What a sweep will cost, known before it runs.
 
-Owns `sweep --dry-run`: counts, the measured cost of a run, wall time, memory, files and bytes. It never
-writes into a results directory and starts no executor; the only runs it makes are short ones, in this
-thread, to learn what a run costs.
+Owns `sweep --dry-run`: counts, wall time, memory, files and bytes. It never writes into a results directory
+and starts no executor. What a run costs is measured in calibration.py.
 """
 
 from __future__ import annotations
 
 import importlib
 import shutil
-import time
 import warnings
-import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,45 +19,21 @@ import numpy as np
 
 from spbfast.config.units import format_duration
 from spbfast.errors import ResultsError
-from spbfast.outputs.variables import VARIABLES, add_summaries, at_level
-from spbfast.sweep.points.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Plan, make_plan
+from spbfast.sweep.points.plan import AUTO_BATCH_MAX, AUTO_BATCH_S, Cell, Plan, make_plan
 from spbfast.sweep.pools.limits import PROCESS_BYTES, local_workers, usable_memory, worker_budget
+from spbfast.sweep.run.calibration import VARIABLE_BYTES, RunCost, calibrate
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.store.directory import Store
-from spbfast.sweep.store.shards import FACTS, SETTLED, read_shard
+from spbfast.sweep.store.shards import SETTLED, read_shard
+from spbfast.sweep.store.states import state_path
 from spbfast.sweep.store.view import held_runs
 from spbfast.text import format_bytes, format_seconds
 
 POINTS_MANY = 100_000
 BYTES_MANY = 50 * 10**9
 SHOWN = 5
-CALIBRATION_S = 3.0
-SECOND = 10**9
 FILES_ALWAYS = 8
 BUSY_SHARE = 0.8
-# Measured: what a netCDF variable of a shard takes beside its compressed values.
-VARIABLE_BYTES = 3_300
-
-
-@dataclass(frozen=True)
-class RunCost:
-    """What one run costs.
-
-    Attributes
-    ----------
-    seconds, cpu_seconds : float
-        Wall time as it was; processor time, which is what it takes where nothing else runs.
-    nbytes, shard_nbytes : float
-        Bytes of its values in a shard, and of the shard around them.
-    source : str
-        How this is known.
-    """
-
-    seconds: float
-    cpu_seconds: float
-    nbytes: float
-    shard_nbytes: float
-    source: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +43,16 @@ class Estimate:
     Attributes
     ----------
     runs, done, new : int
-        Replicates of all points; those that a continued sweep would not repeat; the others.
+        Replicates of all points; those that a continued sweep would not repeat; the others. Where results
+        decide how many there are, these are the most.
+    runs_min : int
+        Runs that there are at least.
     run : RunCost or None
         None when it was not to be measured.
+    branch_at_s : float or None
+        Simulated seconds that all points of a replicate share.
+    aged : int
+        Replicates of which that part is still to be simulated.
     slots : int
         Runs at a time.
     wall_s, disk_bytes : float or None
@@ -83,6 +64,7 @@ class Estimate:
     points: int
     replicates: int
     runs: int
+    runs_min: int
     done: int
     new: int
     merged: int
@@ -90,12 +72,15 @@ class Estimate:
     executor: str
     slots: int
     wall_s: float | None
+    wall_min_s: float | None
     run_bytes: int
     memory_bytes: int
     memory_free: int
     files: int
     disk_bytes: float | None
     seeds: str
+    branch_at_s: float | None
+    aged: int
     first: list[dict[str, Any]]
     cautions: list[str] = field(default_factory=list)
 
@@ -128,32 +113,38 @@ def estimate(
         warnings.filterwarnings("ignore", message=".*are equal to another point")
         plan = make_plan(job, int(module.MODEL_VERSION))
     store, runs = Store(outdir), plan.nr_cells
-    done, run = _look_into(store, plan)
+    held, run = _look_into(store, plan)
+    done = len(held)
     if run is None and measure and done < runs:
         run = calibrate(module, plan, say)
     state = Needs(plan, module.state_bytes).largest
     kind, slots, processes, remark = _executor(job.executor, state, runs - done)
     files = _files(job.executor, run, runs - done, slots)
-    disk = None if run is None else 2 * runs * run.nbytes + (files - FILES_ALWAYS + 2) * run.shard_nbytes
+    aged = _to_age(store, plan, held)
+    least_aged = max(0, aged - plan.replicates + plan.nr_least // len(plan.points))
     found = Estimate(
         name=plan.name,
         directory=str(outdir),
         points=len(plan.points),
         replicates=plan.replicates,
         runs=runs,
+        runs_min=plan.nr_least,
         done=done,
         new=runs - done,
         merged=plan.merged,
         run=run,
         executor=kind,
         slots=slots,
-        wall_s=None if run is None else -(-(runs - done) // slots) * run.seconds,
+        wall_s=None if run is None else _wall(run, runs - done, aged, slots),
+        wall_min_s=None if run is None else _wall(run, max(0, plan.nr_least - done), least_aged, slots),
         run_bytes=state,
         memory_bytes=slots * state + processes * PROCESS_BYTES,
         memory_free=usable_memory(),
         files=files,
-        disk_bytes=disk,
+        disk_bytes=None if run is None else _disk(run, runs, files, aged if plan.keeps_states else slots),
         seeds=_seeds(plan),
+        branch_at_s=None if plan.branch is None else plan.branch.at / 1e9,
+        aged=aged,
         first=[{"point_id": f"{p.point_id:016x}", **p.values} for p in plan.points[:SHOWN]],
     )
     here = job.executor.kind in ("serial", "threads", "processes")
@@ -164,17 +155,15 @@ def estimate(
 # -- what is known -------------------------------------------------------------------------------------
 
 
-def _look_into(store: Store, plan: Plan) -> tuple[int, RunCost | None]:
+def _look_into(store: Store, plan: Plan) -> tuple[list[Cell], RunCost | None]:
     """Runs of the plan that a directory holds, and what a run cost there."""
     if not store.manifest_path.is_file():
-        return 0, None
+        return [], None
     store.refuse_identity(plan)
     held = held_runs(store)
-    settled = np.array(
-        [c.point_id for c, code in held.status.items() if code in SETTLED and c.replicate < plan.replicates],
-        np.uint64,
-    )
-    done = int(np.isin(settled, plan.ids).sum())
+    settled = [c for c, code in held.status.items() if code in SETTLED and c.replicate < plan.replicates]
+    ours = np.isin(np.array([c.point_id for c in settled], np.uint64), plan.ids)
+    done = [cell for cell, own in zip(settled, ours.tolist(), strict=True) if own]
     if not held.timed or held.sample is None:
         return done, None
     around = _around(held.sample)
@@ -182,6 +171,16 @@ def _look_into(store: Store, plan: Plan) -> tuple[int, RunCost | None]:
     source = f"mean of {held.timed} runs in {store.dir}"
     seconds = held.wall_s / held.timed
     return done, RunCost(seconds, seconds, nbytes, around, source)
+
+
+def _to_age(store: Store, plan: Plan, done: list[Cell]) -> int:
+    """Replicates of a branched sweep whose shared part is still to be simulated."""
+    if plan.branch is None:
+        return 0
+    complete = Counter(cell.replicate for cell in done)
+    todo = [r for r in range(plan.replicates) if complete[r] < len(plan.points)]
+    scenario, version = plan.scenario(0), plan.model_version
+    return sum(not state_path(store.dir, scenario, version, r).is_file() for r in todo)
 
 
 def _around(path: Path) -> float:
@@ -193,58 +192,17 @@ def _around(path: Path) -> float:
     return VARIABLE_BYTES * (2 + len(shard.facts) + len(shard.coords) + len(shard.data))
 
 
-def calibrate(module: Any, plan: Plan, say: Callable[[str], None]) -> RunCost:
-    """Measure a run of the first point over a short simulated time and extend it to the whole."""
-    scenario = plan.scenario(0)
-    say("measuring what a run costs (the kernels are compiled first if they are not) ...")
-    module.warmup()
-    result, simulated, cpu = _long_enough(module, plan)
-    scale = scenario.duration / simulated
-    seconds = result.boot_s + _after_boot(result) * scale
-    source = f"measured now on the first point, {format_duration(simulated)} of simulated time"
-    if scale > 1:
-        source += f", extended to {format_duration(scenario.duration)}"
-    names = at_level(add_summaries(result.data), plan.level)
-    nr_vars = 2 + len(FACTS) + len(names) + len({d for n in names for d in VARIABLES[n].dims})
-    share = min(1.0, max(cpu, 1e-9) / max(result.wall_s, 1e-9))
-    nbytes = _compressed(result, plan.level, scale)
-    return RunCost(seconds, seconds * share, nbytes, VARIABLE_BYTES * nr_vars, source)
-
-
-def _long_enough(module: Any, plan: Plan) -> tuple[Any, int, float]:
-    """Run the first point longer and longer; the last result, its simulated time, and its processor time."""
-    scenario, seed = plan.scenario(0), plan.seed_of(plan.points[0].point_id)
-    simulated = min(scenario.duration, max(SECOND, scenario.output_every))
-    begin = time.monotonic()
-    while True:
-        cpu = time.thread_time()
-        short = scenario.model_copy(update={"duration": simulated, "start": None})
-        result = module.run_replicate(short, seed, 0)
-        cpu = time.thread_time() - cpu
-        spent = _after_boot(result)
-        enough = spent >= CALIBRATION_S or time.monotonic() - begin > 4 * CALIBRATION_S
-        if simulated >= scenario.duration or enough:
-            return result, simulated, cpu
-        simulated = min(scenario.duration, simulated * max(2, min(16, int(CALIBRATION_S / spent))))
-
-
-def _after_boot(result: Any) -> float:
-    return float(max(1e-6, result.wall_s - result.boot_s))
-
-
-def _compressed(result: Any, level: str, scale: float) -> float:
-    """Bytes of a run's arrays as a shard packs them; samples over time grow with the duration."""
-    full = add_summaries(result.data)
-    total = 60.0 + 4 * len(FACTS)
-    for name in at_level(full, level):
-        values = np.ascontiguousarray(np.asarray(full[name]).astype(VARIABLES[name].dtype))
-        planes = values.reshape(-1).view(np.uint8).reshape(-1, values.itemsize).T  # HDF5's shuffle filter
-        packed = len(zlib.compress(planes.tobytes(), 1))
-        total += packed * (scale if "time" in VARIABLES[name].dims else 1.0)
-    return total
-
-
 # -- what follows --------------------------------------------------------------------------------------
+
+
+def _wall(run: RunCost, new: int, aged: int, slots: int) -> float:
+    """Seconds of all runs and of what they share."""
+    return -(-new // slots) * run.seconds + -(-aged // slots) * run.age_seconds
+
+
+def _disk(run: RunCost, runs: int, files: int, states: int) -> float:
+    """Bytes of shards, results.nc, and the states that lie there at a time."""
+    return 2 * runs * run.nbytes + (files - FILES_ALWAYS + 2) * run.shard_nbytes + states * run.state_nbytes
 
 
 def _executor(executor: Any, state: int, new: int) -> tuple[str, int, int, str]:
@@ -309,16 +267,32 @@ def _cautions(found: Estimate, outdir: Path, here: bool) -> list[str]:
     return out
 
 
+def _branch_line(found: Estimate) -> str:
+    cost = found.run.age_seconds if found.run is not None else 0.0
+    each = f", about {format_seconds(cost)} each" if cost else ""
+    at = format_duration(round((found.branch_at_s or 0) * 1e9))
+    return f"  branch      {found.aged} replicates to age once up to {at}{each}; points continue from there"
+
+
 def estimate_lines(found: Estimate) -> list[str]:
     """The estimate as lines for people."""
+    replicates, runs, new = str(found.replicates), str(found.runs), str(found.new)
+    if found.runs_min < found.runs:
+        replicates = f"{found.runs_min // found.points} to {replicates}"
+        runs = f"{found.runs_min} to {runs}"
+        new = f"{max(0, found.runs_min - found.done)} to {new}"
     lines = [
-        f"{found.name}: {found.points} points x {found.replicates} replicates = {found.runs} runs, "
-        f"{found.done} done, {found.new} new; into {found.directory}"
+        f"{found.name}: {found.points} points x {replicates} replicates = {runs} runs, "
+        f"{found.done} done, {new} new; into {found.directory}"
     ]
     if found.run is not None:
         lines.append(f"  one run     about {format_seconds(found.run.seconds)} ({found.run.source})")
+    if found.branch_at_s is not None:
+        lines.append(_branch_line(found))
     if found.wall_s is not None and found.new:
-        lines.append(f"  wall time   about {format_seconds(found.wall_s)} on {found.executor}")
+        least = found.wall_min_s if found.runs_min < found.runs and found.wall_min_s is not None else None
+        range_ = "" if least is None else f"{format_seconds(least)} to "
+        lines.append(f"  wall time   about {range_}{format_seconds(found.wall_s)} on {found.executor}")
     elif found.new:
         lines.append(f"  runs on     {found.executor}")
     size = "" if found.disk_bytes is None else f"about {format_bytes(found.disk_bytes)} in "

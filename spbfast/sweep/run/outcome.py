@@ -60,7 +60,9 @@ def make_outcome(
 ) -> SweepOutcome:
     """Sum up a sweep that has ended, for whatever reason."""
     plan = conductor.plan
-    n = count(plan, conductor.status, shard_of)
+    first, step = shard_of or (0, 1)
+    cells = plan.cells(first, step) if conductor.growth is None else conductor.growth.cells()
+    n = count(cells, conductor.status)
     reason = conductor.stopped_by if n["missing"] else ""
     return SweepOutcome(
         exit_code=_exit_code(conductor, reason, n["failed"]),

@@ -21,6 +21,7 @@ from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.decisions import Decisions, read_decisions
 from spbfast.sweep.store.directory import Store, quarantine
 from spbfast.sweep.store.manifest import history_lines
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
@@ -28,6 +29,7 @@ from spbfast.sweep.store.shards import (
     FACTS,
     OK,
     STATUS_NAMES,
+    UNNEEDED,
     VOLATILE_FACTS,
     place,
     put_labels,
@@ -47,6 +49,7 @@ class _Source:
 
     rows: dict[Cell, tuple[Path, int]]
     failed: set[Cell]
+    decisions: Decisions | None
     coords: dict[str, np.ndarray]
     names: list[str]
 
@@ -75,14 +78,15 @@ def consolidate(directory: str | Path, target: Path | None = None) -> Path:
     manifest = store.manifest()
     table = read_points(store.points_path)
     final = target or store.results_path
-    source = _find(store, table, int(manifest["replicates"]))
+    replicates = int(manifest["replicates"])
+    source = _find(store, table, replicates, int(manifest.get("replicates_min", replicates)))
     with atomic_file(final) as tmp, NETCDF_LOCK:
         with netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
             _write(nc, store, manifest, table, source)
     return final
 
 
-def _find(store: Store, table: PointTable, replicates: int) -> _Source:
+def _find(store: Store, table: PointTable, replicates: int, least: int) -> _Source:
     """Choose one row per cell: a success before anything else, then the latest try."""
     wanted = {int(p) for p in table.point_id}
     order = {r["batch"]: i for i, r in enumerate(store.receipts())}
@@ -103,19 +107,23 @@ def _find(store: Store, table: PointTable, replicates: int) -> _Source:
             if cell not in rows or cell in failed:
                 rows[cell] = (path, row)
                 (failed.discard if shard.facts["status"][row] == OK else failed.add)(cell)
+    decisions = read_decisions(store.dir, table.point_id, least)
     used = {path for path, _ in rows.values()}
     found = {n for p in used for n in names[p]}
     return _Source(
         rows,
         failed,
+        decisions,
         union_coords([labels[p] for p in paths if p in used and labels[p]]),
         [n for n in VARIABLES if n in found],
     )
 
 
 def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source) -> None:
-    replicates = int(manifest["replicates"])
+    replicates = _nr_replicates(manifest, source)
     put_points(nc, table)
+    if source.decisions is not None:
+        _put_decisions(nc, source.decisions)
     nc.createDimension("replicate", replicates)
     put_variable(
         nc, "replicate", ("replicate",), np.arange(replicates), attrs={"long_name": "replicate number"}
@@ -129,6 +137,25 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
     for start in range(0, len(table.point_id), step):
         _write_block(nc, table.point_id[start : start + step].tolist(), start, replicates, source)
     nc.setncatts(_global_attrs(store, manifest, table, source))
+
+
+def _nr_replicates(manifest: Mapping[str, Any], source: _Source) -> int:
+    """Length of the dimension: the replicates of every point, or the most that any point needs or has."""
+    if source.decisions is None:
+        return int(manifest["replicates"])
+    return max(source.decisions.needed.max(), *(cell.replicate + 1 for cell in source.rows), 1)
+
+
+def _put_decisions(nc: Any, found: Decisions) -> None:
+    """How many replicates each point needed, and the interval that decided it."""
+    units = VARIABLES[found.metric].units
+    columns = {
+        "replicates_needed": (found.needed, "replicates after which the point had enough", "1"),
+        "half_width": (found.half_width, f"half width of the interval of {found.metric}", units),
+        "is_narrow": (found.is_narrow, "whether the interval is as narrow as wanted", ""),
+    }
+    for name, (values, long_name, unit) in columns.items():
+        put_variable(nc, name, ("point",), values, attrs={"long_name": long_name, "units": unit})
 
 
 def _create_variables(nc: Any, source: _Source, replicates: int, n_points: int, coordinates: str) -> int:
@@ -175,6 +202,9 @@ def _write_block(nc: Any, ids: Sequence[int], start: int, replicates: int, sourc
         )
         for n in source.names
     }
+    if source.decisions is not None:
+        needed = source.decisions.needed[start : start + len(ids), None]
+        facts["status"][np.arange(replicates) >= needed] = UNNEEDED
     by_shard: dict[Path, list[tuple[int, int, int]]] = defaultdict(list)
     for i, point in enumerate(ids):
         for r in range(replicates):
@@ -199,7 +229,16 @@ def _global_attrs(
     versions = manifest["versions"]
     config = store.dir / "config.yaml"
     total = len(table.point_id) * int(manifest["replicates"])
+    rule: dict[str, Any] = {}
+    if source.decisions is not None:
+        total = int(source.decisions.needed.sum())
+        rule = {"replicates_rule": source.decisions.rule}
+    needed = sum(_is_needed(source, table, cell) for cell in source.rows)
+    # Where the points leave the run that they share.
+    branch = {"branch_at_s": manifest["branch_at_s"]} if "branch_at_s" in manifest else {}
     return {
+        **branch,
+        **rule,
         "Conventions": "CF-1.11",
         "title": f"spbfast sweep {manifest['name']}",
         "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
@@ -223,11 +262,19 @@ def _global_attrs(
         "output_level": manifest["output_level"],
         "page_size": 4096,
         "n_points": len(table.point_id),
-        "n_replicates": int(manifest["replicates"]),
+        "n_replicates": _nr_replicates(manifest, source),
         "n_failed": len(source.failed),
-        "n_missing": total - len(source.rows),
+        "n_missing": total - needed,
         "sweep_params": " ".join(p.name for p in table.params),
     }
+
+
+def _is_needed(source: _Source, table: PointTable, cell: Cell) -> bool:
+    """Whether a run counts as one of those that the sweep wants."""
+    if source.decisions is None:
+        return True
+    at = int(np.flatnonzero(table.point_id == np.uint64(cell.point_id))[0])
+    return bool(cell.replicate < source.decisions.needed[at])
 
 
 def results_digest(directory: str | Path) -> str:

@@ -308,10 +308,9 @@ def settled(status: Mapping[Cell, int], *, retry_failed: bool = False) -> set[Ce
     return {c for c, code in status.items() if code in keep}
 
 
-def count(plan: Plan, status: Mapping[Cell, int], shard_of: tuple[int, int] | None = None) -> dict[str, int]:
-    """Cells of the plan, or of one part of it, that are ok, failed and not there yet."""
-    first, step = shard_of or (0, 1)
-    codes = [status.get(c) for c in plan.cells(first, step)]
+def count(cells: Iterable[Cell], status: Mapping[Cell, int]) -> dict[str, int]:
+    """Cells that are ok, failed and not there yet."""
+    codes = [status.get(c) for c in cells]
     ok = sum(c == OK for c in codes)
     failed = sum(c is not None and c >= FAILED for c in codes)
     return {"total": len(codes), "ok": ok, "failed": failed, "missing": len(codes) - ok - failed}

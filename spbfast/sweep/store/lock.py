@@ -29,6 +29,10 @@ ALIVE, SILENT, DEAD = range(3)
 _held: set[str] = set()
 
 
+class InUseError(ResultsError):
+    """Somebody who lives holds the lock."""
+
+
 class DirectoryLock:
     """Context manager that holds the lock of a results directory.
 
@@ -87,7 +91,7 @@ class DirectoryLock:
                 _held.add(self.key)
                 return
             self._clear(self.path)
-        raise ResultsError("another driver keeps taking this directory; try again later", self.path.parent)
+        raise InUseError("another driver keeps taking this directory; try again later", self.path.parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -134,7 +138,7 @@ class DirectoryLock:
             return
         verdict = DEAD if self._steal else judge(holder, age)
         if verdict == ALIVE or (verdict == SILENT and _renewed(path)):
-            raise ResultsError(
+            raise InUseError(
                 f"is in use by process {holder.get('pid', '?')} on {holder.get('host', '?')}"
                 f"{_job_words(holder)}, which renewed its lock {max(0.0, age):.0f} s ago. Wait for it or "
                 f"stop it; if you are sure that it is gone, use --steal-lock.",

@@ -89,6 +89,8 @@ def make_manifest(plan: Plan, job: Any, command: str, old: Mapping[str, Any] | N
         "replicates": plan.replicates,
         "plan": plan_digest(plan),
         "patches_off": patches_left_off(plan),
+        **_branch(plan),
+        **({} if plan.stop_rule is None else {"replicates_min": plan.stop_rule.spec.min}),
         **_origin(job, command),
     }
     text = str(job.source_text or "")
@@ -146,6 +148,13 @@ def history_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Every start that did something, the first first: when and with which command."""
     past = manifest.get("history") or [_first_entry(manifest)]
     return [f"{entry.get('at', '')} {entry.get('command', '')}".strip() for entry in past]
+
+
+def _branch(plan: Plan) -> dict[str, Any]:
+    """Where the points leave the run that they share; nothing if they share none."""
+    if plan.branch is None:
+        return {}
+    return {"branch_at_s": plan.branch.at / 1e9, "keep_states": plan.keeps_states}
 
 
 def _version(name: str) -> str:

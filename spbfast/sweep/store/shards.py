@@ -20,8 +20,8 @@ from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
 
-OK, FAILED, TIMEOUT, LOST, INTERRUPTED, MISSING = range(6)
-STATUS_NAMES = ("ok", "failed", "timeout", "lost", "interrupted", "missing")
+OK, FAILED, TIMEOUT, LOST, INTERRUPTED, MISSING, UNNEEDED = range(7)
+STATUS_NAMES = ("ok", "failed", "timeout", "lost", "interrupted", "missing", "unneeded")
 SETTLED = (OK, FAILED, TIMEOUT)
 
 # Facts about a run that are not model output: name -> (dtype, fill, units, long_name).
@@ -58,6 +58,15 @@ class Shard:
     facts: dict[str, np.ndarray]
     data: dict[str, np.ndarray]
     coords: dict[str, np.ndarray]
+
+
+def scalars_of(shard: Shard, name: str) -> list[float | None]:
+    """A scalar output of every cell of a shard, None where there is none."""
+    if name not in shard.data:
+        return [None] * len(shard.cells)
+    ok = (shard.facts["status"] == OK).tolist()
+    values = shard.data[name].astype(float).tolist()
+    return [value if good else None for value, good in zip(values, ok, strict=True)]
 
 
 def union_coords(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

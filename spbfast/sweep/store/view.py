@@ -18,6 +18,7 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import read_json
+from spbfast.sweep.store.decisions import read_decisions
 from spbfast.sweep.store.directory import Store, take_better
 from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.shards import FAILED, OK, read_shard
@@ -127,6 +128,9 @@ def look(directory: str | Path) -> DirectoryState:
     held = held_runs(store)
     codes = held.codes_of(ids, replicates)
     runs = (len(ids) or int(manifest.get("n_points", 0))) * replicates
+    least = int(manifest.get("replicates_min", replicates))
+    if least < replicates:
+        runs = _runs_known(store, ids, least)
     ok, failed = int((codes == OK).sum()), int((codes >= FAILED).sum())
     missing = runs - ok - failed
     driver, silent = _driver(store.dir)
@@ -149,6 +153,14 @@ def look(directory: str | Path) -> DirectoryState:
         model_version=int(manifest.get("model_version", 0)),
         failures=[_failure(path) for path in store.failure_paths()[:FAILURES_SHOWN]],
     )
+
+
+def _runs_known(store: Store, ids: np.ndarray, least: int) -> int:
+    """Runs of a sweep whose results decide how many there are, as far as that is known."""
+    told = _read_mapping(store.status_path).get("total")
+    decisions = read_decisions(store.dir, ids, least)
+    decided = len(ids) * least if decisions is None else int(decisions.needed.sum())
+    return max(decided, int(told or 0))
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
