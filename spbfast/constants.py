@@ -277,6 +277,7 @@ class Ev(enum.IntEnum):
     CAUSE = 25  # what is at work (Cause in state/trace.py)
     NR_BOOSTS = 26  # partial claims that were tried: each raises the watermarks
     EVACUATE_ORDER = 27  # order of the request that asked for an evacuation
+    SPLIT_HUGE = 28  # huge pages that were split because they had to move and found no place
 
 
 NR_EV = len(Ev)

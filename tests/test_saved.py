@@ -63,6 +63,24 @@ def test_a_continued_run_is_the_uninterrupted_one(preset: str, machine: Any, tmp
         np.testing.assert_array_equal(values, again.data[name], name)
 
 
+CORRECTED = {
+    "reclaim__kswapd_wake": "high",
+    "reclaim__barred_free": "subtracted",
+    "reclaim__shrink_slab": "mglru",
+    "workers__split_folios": True,
+    "workers__pinned_share": 0.0,
+    "slab__dentries_per_directory": 10,
+    "actors__daemons__pinned": {"share": 0.2},
+}
+
+
+def test_a_corrected_machine_is_continued_to_the_same_bits(tmp_path: Path) -> None:
+    given = scenario(policy="v1@45", duration=SPAN, output__every="10ms", **CORRECTED)
+    whole = run_replicate(given, 1, 0)
+    assert facts(save(given, tmp_path / "a")) == facts(whole)
+    assert facts(run_replicate(started(given, tmp_path / "a"), 1, 0, check=True)) == facts(whole)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scenario, Path, engine.ReplicateResult]:
     """A small machine, its state at 10 ms, and its whole run."""

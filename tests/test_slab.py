@@ -178,7 +178,9 @@ class Machine:
 
     def digest(self):
         h = hashlib.blake2b(digest_size=8)
-        for array in (*self.slab[:7], self.slab.present, self.slab.stat):
+        # Columns that came later, for directories, stay at their first values here and are left out.
+        inst, stat = self.slab.inst[:, : Si.NR_DENTRIES], self.slab.stat[: St.DIRECTORY]
+        for array in (*self.slab[:4], inst, *self.slab[5:7], self.slab.present, stat):
             h.update(np.ascontiguousarray(array).astype(np.int64).tobytes())
         for q in range(len(self.slab.fifo.queue)):
             h.update(entries_of(self.slab.fifo, q).astype(np.int64).tobytes())

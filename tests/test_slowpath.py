@@ -16,9 +16,9 @@ QUIET = {"workers__busy_share": 0.0, "reclaim__compact_candidates": 0}
 
 
 @entry_kernel
-def above_min(w, order, cls):
-    """Whether a caller of this class may have a block."""
-    return is_above_min(w, order, cls, 0)
+def above_min(w, policy, order, cls):
+    """Whether a caller of this class may have an unmovable block."""
+    return is_above_min(w, policy, order, U, cls, 0)
 
 
 def fragmented(policy, hole=1, **values):
@@ -223,7 +223,7 @@ def test_how_far_down_each_class_may_go(cls, order, boost, reserved, mark):
     w.zone.count[C.FREE_HIGHATOMIC] = reserved
     for free, expected in ((mark + (1 << order), True), (mark + (1 << order) - 1, False)):
         w.zone.count[C.FREE_PAGES] = free
-        assert bool(above_min(w, order, cls)) is expected
+        assert bool(above_min(w, machine.policy, order, cls)) is expected
 
 
 def test_fragmenting_claims_boost_the_watermarks_and_kswapd_ends_it():

@@ -14,6 +14,7 @@ from experiments import (
     UNCHECKED,
     aging,
     burst,
+    corrected,
     golden_suites,
     mix,
     pollution,
@@ -22,6 +23,7 @@ from experiments import (
 from experiments import shrink_arithmetic as arithmetic
 from experiments.validation_page import EXPERIMENTS, page
 
+from spbfast.config import load_config
 from spbfast.jit.decorators import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,3 +167,24 @@ def test_page_is_what_its_numbers_say() -> None:
     assert set(raw) == {e.key for e in EXPERIMENTS}
     assert not any(part["quick"] for part in raw.values())
     assert re.search(r"^## Does not come out$", text, re.M)
+
+
+def burst_run(end: int, late: int, slab_mb: int) -> dict[str, object]:
+    """What scripts/corrected keeps of a run."""
+    tainted = [8, *([end - late] * 36), *([end] * 12)]
+    vm = dict.fromkeys(corrected.COUNTERS, 5)
+    return {"tainted": tainted, "slab_mb": slab_mb, "stranded_mb": 100, "vm": vm}
+
+
+def test_the_corrected_burst_is_judged_by_what_is_published() -> None:
+    name = "corrected, shrink off"
+    flat = {name: [burst_run(60, 0, 26_000), burst_run(90, 0, 27_000)]}
+    assert verdicts(corrected.EXPERIMENT, flat)[:4] == [COMES_OUT] * 4
+    climbing = {name: [burst_run(30, 4, 20_000), burst_run(31, 5, 20_000)]}
+    assert verdicts(corrected.EXPERIMENT, climbing)[:4] == [COMES_OUT, DIFFERS, DIFFERS, DIFFERS]
+    assert verdicts(corrected.EXPERIMENT, {}) == [UNCHECKED]
+
+
+def test_every_case_of_the_corrected_burst_is_a_valid_machine() -> None:
+    for machine, overrides, _ in corrected.cases().values():
+        assert load_config(corrected.configs() / machine, overrides, one_point=True).scenario.duration > 0

@@ -11,6 +11,7 @@ from typing import Any
 from experiments import (
     aging,
     burst,
+    corrected,
     golden_suites,
     mix,
     pollution,
@@ -24,6 +25,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     golden_suites.EXPERIMENT,
     aging.EXPERIMENT,
     burst.EXPERIMENT,
+    corrected.EXPERIMENT,
     tainted_pool.CLAIMS,
     tainted_pool.STRANDING,
     mix.EXPERIMENT,

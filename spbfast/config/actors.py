@@ -79,6 +79,39 @@ class ReclaimableStatics(Actor):
     memcg_skew: Skew = key(
         1.0, "0: all memcgs alike; 1: the k-th has a share of 1/k, root first", "assumed, 0..2"
     )
+    superblock_skew: Skew = key(
+        0.0, "0: all superblocks alike; 1: the k-th has a share of 1/k", "assumed, 0..2"
+    )
+
+
+class Pinned(Model):
+    """Long-term pins of an actor: whole clusters of its memory that no migration ever moves."""
+
+    share: Share = key(..., "share of its clusters that are pinned, for good", "assumed, 0..1")
+    cluster: Size = key(
+        REGION,
+        "size of a cluster, a power of two; a huge page is pinned if any cluster in it is",
+        "assumed: what vfio, RDMA or registered buffers pin are whole regions",
+        ge=PAGE,
+        le=1 << 40,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Pinned:
+        if self.cluster & (self.cluster - 1):
+            above = format_size(1 << self.cluster.bit_length())
+            raise ValueError(
+                f"cluster: must be a power of two, e.g. {above}; got {format_size(self.cluster)}"
+            )
+        return self
+
+
+_PINNED: Any = Field(
+    None,
+    description="long-term pins of this actor: {share: .., cluster: 2MiB}; without it workers.pinned_share "
+    "draws each block of its memory alone",
+    json_schema_extra={"source": "mainline: pin_user_pages(FOLL_LONGTERM)"},
+)
 
 
 class Daemons(Actor):
@@ -91,6 +124,7 @@ class Daemons(Actor):
     churn_per_second: PerSecond = key(
         0.001, "share of its memory per second that is freed and touched again", "assumed, 0..0.01"
     )
+    pinned: Pinned | None = _PINNED
 
 
 class Guests(Actor):
@@ -127,6 +161,7 @@ class Guests(Actor):
         le=8,
     )
     buffers: Size = key(40 * MB, "KVM, vhost and ring buffers per guest", "flagship: assumed 20MB..60MB")
+    pinned: Pinned | None = _PINNED
 
     @model_validator(mode="after")
     def _check(self) -> Guests:
@@ -180,6 +215,9 @@ class SlabGrowth(Actor):
     )
     memcg_skew: Skew = key(
         0.5, "0: all memcgs alike; 1: the k-th has a share of 1/k, root first", "assumed, 0..2"
+    )
+    superblock_skew: Skew = key(
+        0.0, "0: all superblocks alike; 1: the k-th has a share of 1/k", "assumed, 0..2"
     )
     burst: Burst | None = key(None, "not given: steady", "flagship: bursts while trees are walked")
 

@@ -80,6 +80,19 @@ class SlabSpec(Model):
     vfs_cache_pressure: int = key(
         100, "percent of the unused objects that a count reports", "mainline default", ge=0, le=1000
     )
+    first_attempt_wakes_kswapd: bool = key(
+        True,
+        "SLUB's first attempt, at the preferred order, wakes kswapd when it fails",
+        "mainline: false, allocate_slab clears __GFP_RECLAIM; true is what this model has had so far",
+    )
+    dentries_per_directory: int = key(
+        1,
+        "dentries made one after the other that are found referenced together, as those of a directory are; "
+        "1: each by itself",
+        "assumed, 1..1000; DCACHE_REFERENCED is set by lookups, which follow directories",
+        ge=1,
+        le=1_000_000,
+    )
     dentries_per_inode: float = key(1.25, "dentries of each inode", "assumed, 1..2", ge=0.0, le=8.0)
     inodes_held_by_page_cache: Share = key(
         0.3, "share of unused inodes that their page cache keeps off the LRU", "assumed, 0..0.9"

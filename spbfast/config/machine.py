@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
@@ -257,6 +257,25 @@ class ReclaimSpec(Model):
     watermark_scale: int = key(
         10, "distance between the watermarks, in parts of 10,000", "mainline default", ge=1, le=3000
     )
+    kswapd_wake: Literal["low", "high"] = key(
+        "low",
+        "the watermark below which a request in the slow path wakes kswapd",
+        "mainline: high, since wakeup_kswapd asks pgdat_balanced; low is what this model has had so far",
+    )
+    barred_free: Literal["counted", "subtracted"] = key(
+        "counted",
+        "what kswapd and the watermarks of movable requests make of free pages that no movable request may "
+        "use: those of tainted superpageblocks at or below their reserve",
+        "ours: the series is silent; mainline subtracts what a request cannot use "
+        "(__zone_watermark_unusable_free), vary both",
+    )
+    shrink_slab: Literal["none", "classic", "mglru"] = key(
+        "none",
+        "whether kswapd and direct reclaim shrink slab beside page cache, and by whose walk over the memcgs: "
+        "that of the classic LRU or of MGLRU",
+        "mainline: mglru where CONFIG_LRU_GEN_ENABLED is set, else classic; none keeps the effect of the "
+        "superpageblock triggers apart",
+    )
     kswapd_delay: Duration = key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
     kswapd_page_cost: Duration = key(
         500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0
@@ -274,6 +293,12 @@ class ReclaimSpec(Model):
         "assumed, 0..5000",
         ge=0,
         le=100_000,
+    )
+    compact_any_label: bool = key(
+        False,
+        "synchronous and background compaction empty pageblocks of movable pages whatever their label, not "
+        "only those labelled movable",
+        "mainline, suitable_migration_source; false is what this model has had so far",
     )
     kcompactd: bool = key(
         False,
@@ -306,6 +331,11 @@ class WorkersSpec(Model):
     )
     pinned_share: Share = key(0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1")
     busy_share: Share = key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
+    split_folios: bool = key(
+        False,
+        "split a huge page of guests or daemons that has to move and finds no place, and move its pages",
+        "mainline splits on ENOMEM (migrate_pages_batch); off: as this model has had it so far",
+    )
     defrag_cooldown: Duration = key(
         5 * 10**9, "least time between two defragmentations of a superpageblock", "v1 16"
     )

@@ -15,7 +15,7 @@ from spbfast.constants import NR_ORDERS, Mt, Tp
 from spbfast.model.lowering.lower_machine import Lowered
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb
-from spbfast.model.state.vmstat import NR_DIGESTED, VM_NAMES, V
+from spbfast.model.state.vmstat import NR_DIGESTED, VM_NAMES, VM_OPTIONAL, V
 from spbfast.outputs.tracepoints import columns_of
 
 if TYPE_CHECKING:
@@ -105,10 +105,16 @@ def ratios(run: Lowered) -> dict[str, np.ndarray]:
 
 
 def digest_of(data: dict[str, np.ndarray]) -> str:
-    """16 hex digits over what a run sampled, without the counters that are only reported."""
+    """16 hex digits over what a run sampled, without the counters that are only reported.
+
+    Counters of what is off by default count once one of them has moved.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(data):
-        values = np.asarray(data[name])[: NR_DIGESTED if name == "vmstat" else None]
+        values = np.asarray(data[name])
+        if name == "vmstat":
+            moved = values[VM_OPTIONAL:] if values[VM_OPTIONAL:].any() else values[:0]
+            values = np.concatenate([values[:NR_DIGESTED], moved])
         kind = np.float64 if values.dtype.kind == "f" else np.int64
         digest.update(name.encode() + np.ascontiguousarray(values, kind).tobytes())
     return digest.hexdigest()

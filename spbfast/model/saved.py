@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from spbfast.config.models import Scenario, StartSpec
 
 # Fixed by the scenario; a profile; or a record that nothing depends on.
-NOT_SAVED = {"node.conf", "node.zonelist", "node.cycles", "zone.trace", "zone.slots.base", "zone.slots.size"}
+NOT_SAVED = {
+    "node.conf",
+    "node.zonelist",
+    "node.pins",
+    "node.cycles",
+    "zone.trace",
+    "zone.slots.base",
+    "zone.slots.size",
+    "zone.slots.paged",
+}
 
 SHOWN = 5
 _checked: set[tuple[str, str]] = set()  # states that this process has recounted

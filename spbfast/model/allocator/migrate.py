@@ -21,6 +21,7 @@ from spbfast.model.allocator.record import record_move
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list, clear_content
+from spbfast.model.allocator.split import may_split, split_huge
 from spbfast.model.state.page_state import (
     CODE_MOVABLE,
     CODE_PINNED,
@@ -249,6 +250,9 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
         verdict = rate_block(z, code_of(state), stop_at_pinned) if is_used else STAYS
         if verdict == MOVES:
             new, last, least = find_new_place(z, policy, pfn, order, last, least)
+            if new < 0 and may_split(z, pfn, order):
+                split_huge(z, pfn)
+                continue
             if new >= 0:
                 give_new_place(z, pfn, order, new)
             else:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from spbfast.constants import NS_PER_TICK
+from spbfast.constants import MOVABLE, NS_PER_TICK
 from spbfast.model.state.demand_layout import MAX_PER_TICK, ONE, Actors, Ap, make_actors
 
 if TYPE_CHECKING:
-    from spbfast.config.actors import Actor, Burst
+    from spbfast.config.actors import Actor, Burst, Pinned
     from spbfast.config.models import Scenario
 
 SECOND = 10**9
@@ -29,8 +29,11 @@ class DemandPlan(NamedTuple):
     ----------
     actors : Actors
         At rest before boot.
-    owner_names, owner_slots, owner_mt : tuple
-        Of the owners `first_owner`, `first_owner` + 1, ..: name, slots, migratetype asked for.
+    owner_names, owner_slots, owner_mt, owner_pins : tuple
+        Of the owners `first_owner`, `first_owner` + 1, ..: name, slots, migratetype asked for, and what the
+        actor says of its pins.
+    owner_paged : tuple of int
+        Owners whose slots are pages of memory: a huge page takes the first of 512.
     rows_cap : int
         Rows that any tick or boot step can need.
     """
@@ -40,6 +43,8 @@ class DemandPlan(NamedTuple):
     owner_slots: tuple[int, ...]
     owner_mt: tuple[int, ...]
     rows_cap: int
+    owner_pins: tuple[Pinned | None, ...] = ()
+    owner_paged: tuple[int, ...] = ()
 
 
 class DemandBuilder:
@@ -61,6 +66,8 @@ class DemandBuilder:
         self._names: list[str] = []
         self._slots: list[int] = []
         self._mts: list[int] = []
+        self._pins: list[Pinned | None] = []
+        self._paged: list[int] = []
         self._next_cpu = 0
         self._rows = 16
         self._kind = 0
@@ -86,7 +93,15 @@ class DemandBuilder:
         self._names.append(name)
         self._slots.append(max(slots, 1))
         self._mts.append(mt)
+        self._pins.append(None)
         return self._first_owner + len(self._names) - 1
+
+    def memory_owner(self, name: str, pages: int, pinned: Pinned | None) -> int:
+        """A new owner of movable memory that has a slot for every page, with its long-term pins."""
+        number = self.owner(name, pages, MOVABLE)
+        self._pins[-1] = pinned
+        self._paged.append(number)
+        return number
 
     def take_cpus(self, tasks: int = 1) -> int:
         """The first of as many CPUs in turn."""
@@ -117,7 +132,8 @@ class DemandBuilder:
     def finish(self) -> DemandPlan:
         """All that was collected, as arrays."""
         actors = make_actors(self._kinds, self._params, self._table)
-        return DemandPlan(actors, tuple(self._names), tuple(self._slots), tuple(self._mts), self._rows)
+        names, slots, mts = tuple(self._names), tuple(self._slots), tuple(self._mts)
+        return DemandPlan(actors, names, slots, mts, self._rows, tuple(self._pins), tuple(self._paged))
 
 
 def ticks(ns: int) -> int:

@@ -32,10 +32,14 @@ if TYPE_CHECKING:
 WALKER_SHIFT = 12
 
 
-def _instance_table(plan: DemandBuilder, skew: float) -> dict[str, int]:
+def _instance_table(plan: DemandBuilder, actor: ReclaimableStatics | SlabGrowth) -> dict[str, int]:
     """Cumulative weights of the shrinker instances, in 2^-32."""
     slab = plan.scenario.slab
-    weights = [(memcg + 1) ** -skew for memcg in range(slab.memcgs) for _ in range(slab.superblocks)]
+    weights = [
+        (memcg + 1) ** -actor.memcg_skew * (superblock + 1) ** -actor.superblock_skew
+        for memcg in range(slab.memcgs)
+        for superblock in range(slab.superblocks)
+    ]
     total, sums = 0.0, []
     for weight in weights:
         total += weight
@@ -52,7 +56,7 @@ def lower_reclaimable_statics(plan: DemandBuilder, actor: ReclaimableStatics) ->
         cls=CLS_USER,
         boot_units=int(actor.total / per_inode),
         boot_chunk=max(int(plan.chunk / per_inode), 1),
-        **_instance_table(plan, actor.memcg_skew),
+        **_instance_table(plan, actor),
     )
 
 
@@ -68,7 +72,7 @@ def lower_slab_growth(plan: DemandBuilder, actor: SlabGrowth) -> None:
         walkers=actor.walkers,
         walk_ticks=ticks(actor.walk_time),
         **burst,
-        **_instance_table(plan, actor.memcg_skew),
+        **_instance_table(plan, actor),
     )
 
 

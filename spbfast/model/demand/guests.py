@@ -69,7 +69,7 @@ def lower_guests(plan: DemandBuilder, actor: Guests) -> None:
     side = regions * actor.page_tables_per_region + buffers
     for number in range(actor.count):
         name = f"{actor.label}[{number}]"
-        owner = plan.owner(name, regions * PB_PAGES, MOVABLE)
+        owner = plan.memory_owner(name, regions * PB_PAGES, actor.pinned)
         side_owner = plan.owner(f"{name}.host", side, UNMOVABLE)
         plan.entry(rows, owner=owner, side_owner=side_owner, number=number, **common)
 

@@ -42,7 +42,7 @@ def lower_daemons(plan: DemandBuilder, actor: Daemons) -> None:
     chunk = max(plan.chunk // REGION_BYTES, 1)
     plan.entry(
         max(2 * most_in_tick(rewrite), chunk),
-        owner=plan.owner(actor.label, regions * PB_PAGES, MOVABLE),
+        owner=plan.memory_owner(actor.label, regions * PB_PAGES, actor.pinned),
         units=regions,
         mt=MOVABLE,
         cls=CLS_USER,

@@ -40,6 +40,7 @@ from spbfast.model.state.slab_layout import (
 
 DONE = -1  # of a growth: everything asked for is there
 POOL_FULL = -2  # of a growth: the object pool is used up
+DIRECTORY_STREAM = 1  # of an instance's key: draws of directories, apart from those of objects
 
 
 @inline_kernel
@@ -48,13 +49,29 @@ def instance_queue(slab, inst, which):
     return inst * (ATTACHED0 + slab.attached.shape[0]) + which
 
 
+@kernel
+def draw_directory(slab, inst):
+    """The draw of the directory that the next dentry is in."""
+    si = slab.inst[inst]
+    directory = si[Si.NR_DENTRIES] // slab.stat[St.DIRECTORY]
+    si[Si.NR_DENTRIES] += 1
+    return draw(si[Si.KEY] + DIRECTORY_STREAM, directory)
+
+
+@inline_kernel
+def is_referenced(slab, inst, x):
+    """Whether a new dentry, whose own draw is x, will be found referenced by the first scan that meets it."""
+    y = x if slab.stat[St.DIRECTORY] == 1 else draw_directory(slab, inst)
+    return chance(y, slab.inst[inst, Si.REFERENCED_32])
+
+
 @inline_kernel
 def _push_new(slab, inst, which, slot):
     """A new object joins its queue, referenced and shuffled as its draw says."""
     x = draw(slab.inst[inst, Si.KEY], slab.inst[inst, Si.COUNTER])
     slab.inst[inst, Si.COUNTER] += 1
     entry = slot << SLOT_SHIFT
-    if which == DENTRIES and chance(x, slab.inst[inst, Si.REFERENCED_32]):
+    if which == DENTRIES and is_referenced(slab, inst, x):
         entry |= REFERENCED
     q = instance_queue(slab, inst, which)
     push_tail(slab.fifo, q, entry)

@@ -30,21 +30,47 @@ from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.loop.slab_rows import run_slab_row
 from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.requests.alloc_pages import request, request_thp
-from spbfast.model.state.node import N, Now, Ph
+from spbfast.model.state.node import N, Now, Ph, Pi
 from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 
 ROW_AHEAD = 12
+CLUSTER_STREAM = 2  # of the key of pins: draws of clusters, apart from those of blocks
+CLUSTER_BITS = 32
+
+
+@kernel
+def is_in_pinned_cluster(node, owner, slot, nr):
+    """Whether a pinned cluster has any of the owner's slots from `slot` on.
+
+    Which clusters are pinned is a matter of owner and place alone: they stay so when memory is given back and
+    touched again, and under every policy.
+    """
+    shift = node.pins[owner, Pi.SHIFT]
+    for cluster in range(slot >> shift, ((slot + nr - 1) >> shift) + 1):
+        x = draw(node.conf[N.PIN_KEY] + CLUSTER_STREAM, (owner << CLUSTER_BITS) + cluster)
+        if chance(x, node.pins[owner, Pi.SHARE_32]):
+            return True
+    return False
 
 
 @inline_kernel
-def draw_code(node, mt):
-    """Code of a block asked for as mt: a drawn share of movable memory is pinned.
+def has_own_pins(node, owner):
+    """Whether an owner's actor says itself what of its memory is pinned."""
+    return node.pins.shape[0] > 0 and node.pins[owner, Pi.SHARE_32] >= 0
 
-    The draw is consumed whether or not the request succeeds: pins are part of the demand.
+
+@inline_kernel
+def draw_code(node, mt, owner, slot, nr):
+    """Code of a block asked for as mt, into nr slots of an owner from `slot` on: pinned or not.
+
+    A drawn share of movable memory is pinned, unless the owner's actor has long-term pins of its own. The
+    draw is consumed whether or not the request succeeds: pins are part of the demand.
     """
+    if mt == MOVABLE and has_own_pins(node, owner):
+        return CODE_PINNED if is_in_pinned_cluster(node, owner, slot, nr) else mt
     if mt != MOVABLE or node.conf[N.PINNED_32] == 0:
         return mt
     node.now[Now.PIN_COUNTER] += 1
@@ -92,7 +118,7 @@ def get_page(w, policy, row, slot):
         if policy[P.extent_buffers_movable]:
             mt = np.int64(MOVABLE)
     # Tree pages can always be moved, and no pin is drawn for them: others' pins stay as they are.
-    code = mt if cls & CLS_EXTENT_BUFFER else draw_code(w.node, mt)
+    code = mt if cls & CLS_EXTENT_BUFFER else draw_code(w.node, mt, np.int64(row[Row.OWNER]), slot, 1)
     pfn = request(w, policy, order, mt, cls, cpu)
     if pfn < 0 and row[Row.ALT_ORDER] >= 0:
         order = np.int64(row[Row.ALT_ORDER])
@@ -131,7 +157,7 @@ def run_thp_row(w, policy, row):
     owner = np.int64(row[Row.OWNER])
     for i in range(row[Row.N]):
         first = np.int64(row[Row.SLOT]) + i * PB_PAGES
-        code = draw_code(w.node, MOVABLE)
+        code = draw_code(w.node, np.int64(MOVABLE), owner, first, PB_PAGES)
         pfn = request_thp(w, policy, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
         if pfn >= 0:
             hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
@@ -143,7 +169,12 @@ def run_thp_row(w, policy, row):
 
 @kernel
 def base_page_of(w, policy, row, code, owner, slot):
-    """One base page of a huge fault that fell back; pinned if the huge page would have been."""
+    """One base page of a huge fault that fell back; pinned if the huge page would have been.
+
+    With pins of the actor's own it is the page's cluster that counts.
+    """
+    if has_own_pins(w.node, owner):
+        code = draw_code(w.node, np.int64(MOVABLE), owner, slot, 1)
     pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
     if pfn >= 0:
         hand_out(w.zone, pfn, 0, code, owner, slot)

@@ -23,12 +23,13 @@ from spbfast.model.holders.inode_scan import drop_inodes
 from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_object
 from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
 from spbfast.model.requests.alloc_pages import request
+from spbfast.model.state.node import N
 from spbfast.model.state.slab_layout import Sc, Si, St
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 
-# SLUB's first attempt at the preferred order: no reclaim, no reserves, no retry.
-CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC | CLS_KSWAPD
+# SLUB's first attempt at the preferred order: no direct reclaim, no reserves, no retry.
+CLS_SLUB_FIRST = CLS_NORETRY | CLS_NOWARN | CLS_NOMEMALLOC
 
 
 @kernel
@@ -39,7 +40,8 @@ def get_slab(w, policy, c, cls, cpu):
     order = slab.cache[c, Sc.ORDER]
     pfn = np.int64(-1)
     if order > slab.cache[c, Sc.MIN_ORDER]:
-        pfn = request(w, policy, order, mt, CLS_SLUB_FIRST, cpu)
+        wakes = CLS_KSWAPD if w.node.conf[N.SLUB_WAKES] else 0
+        pfn = request(w, policy, order, mt, CLS_SLUB_FIRST | wakes, cpu)
         if pfn < 0:
             w.node.vm[V.SLAB_ORDER_FALLBACK] += 1
     if pfn < 0:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import CLS_BLOCKING, NS_PER_TICK, C, Err
+from spbfast.constants import CLS_BLOCKING, MOVABLE, NS_PER_TICK, C, Err
 from spbfast.jit.decorators import entry_kernel, kernel, pick, read_cycles
+from spbfast.model.allocator.barred import rate_barred
 from spbfast.model.demand.demand_rows import fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
 from spbfast.model.loop.cache_rows import add_to_cache
@@ -119,7 +120,7 @@ def boot_page_cache(w, policy, key, cumulative, nr, keep):
     """
     cpu = np.int64(0)
     for _ in range(nr):
-        if w.zone.count[C.FREE_PAGES] <= keep:
+        if w.zone.count[C.FREE_PAGES] - rate_barred(w, policy, np.int64(MOVABLE)) <= keep:
             return True
         x = below(draw(key, w.node.now[Now.BOOT_FOLIOS]), (1 << 31) - 1)
         w.node.now[Now.BOOT_FOLIOS] += 1

@@ -104,6 +104,7 @@ def spec_of_zone(
         reserved_pages=zone.nr_reserved,
         owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
         sharing=slab_owners,
+        paged=plan.owner_paged if scenario.workers.split_folios else (),
         trace_mask=trace_mask,
         trace_rows=trace_rows,
     )
@@ -128,7 +129,8 @@ def _world(
     shape = scenario.machine.zones()[number]
     zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
-    node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate)
+    first = first_demand_owner(scenario)
+    node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate, first, plan.owner_pins)
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number
     zone = zone._replace(trace=zone.trace._replace(clock=node.now))

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spbfast.config.actors import GiganticPages
-from spbfast.constants import NS_PER_TICK
+from spbfast.constants import NS_PER_TICK, PAGE_SIZE
 from spbfast.model.demand.demand_rows import DIGEST0
 from spbfast.model.primitives.draws import key_of, threshold_32
-from spbfast.model.state.node import REFAULT_BUCKETS, N, Node, Now, make_node
+from spbfast.model.state.node import REFAULT_BUCKETS, N, Node, Now, Pi, make_node
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spbfast.config.actors import Pinned
     from spbfast.config.machine import ZoneShape
     from spbfast.config.models import Scenario
 
@@ -95,6 +98,11 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.REFAULT_SLAB_TICKS: _bucket_ticks(scenario.slab.refault_delay),
         N.REFAULT_FILE_SHARE: round(cache.refault_share * (1 << 16)),
         N.REFAULT_FILE_TICKS: _bucket_ticks(cache.refault_delay),
+        N.WAKES_AT_HIGH: reclaim.kswapd_wake == "high",
+        N.SUBTRACTS_BARRED: reclaim.barred_free == "subtracted",
+        N.SLUB_WAKES: scenario.slab.first_attempt_wakes_kswapd,
+        N.COMPACT_ANY_LABEL: reclaim.compact_any_label,
+        N.SHRINK_SLAB: ("none", "classic", "mglru").index(reclaim.shrink_slab),
     }
     return {int(k): int(v) for k, v in conf.items()}
 
@@ -104,14 +112,35 @@ def _bucket_ticks(delay_ns: int) -> int:
     return max(1, -(-delay_ns // (REFAULT_BUCKETS * NS_PER_TICK)))
 
 
-def make_configured_node(scenario: Scenario, number: int, nr_spb: int, seed: int, replicate: int) -> Node:
-    """The node state of zone `number` at time 0, with the scenario's numbers."""
+def _fill_pins(node: Node, first_owner: int, owner_pins: Sequence[Pinned | None]) -> None:
+    """Long-term pins of the owners from `first_owner` on, where their actors have any."""
+    for owner, pinned in enumerate(owner_pins, first_owner):
+        if pinned is not None:
+            node.pins[owner, Pi.SHARE_32] = threshold_32(pinned.share)
+            node.pins[owner, Pi.SHIFT] = (pinned.cluster // PAGE_SIZE).bit_length() - 1
+
+
+def make_configured_node(
+    scenario: Scenario,
+    number: int,
+    nr_spb: int,
+    seed: int,
+    replicate: int,
+    first_owner: int = 0,
+    owner_pins: Sequence[Pinned | None] = (),
+) -> Node:
+    """The node state of zone `number` at time 0, with the scenario's numbers.
+
+    `owner_pins` are those of the owners from `first_owner` on.
+    """
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
     pool = scenario.workers.evacuation_descriptors
     refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
     lines = 1 + scenario.slab.nr_instances if refaults else 0
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines)
+    nr_pins = first_owner + len(owner_pins) if any(owner_pins) else 0
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins)
+    _fill_pins(node, first_owner, owner_pins)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value
     node.zonelist[:] = _zonelist(scenario, zones[number].node)

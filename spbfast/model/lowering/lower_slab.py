@@ -127,6 +127,7 @@ def lower_slab(
         max_objects=max_objects(config, nr_pages),
         vfs_cache_pressure=config.vfs_cache_pressure,
         held_pages=config.pages_per_held_inode,
+        directory=config.dentries_per_directory,
     )
     rows = _superblock_shrinkers(config)
     shrink = make_shrink(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, MOVABLE, PB_ORDER, P
+from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, CLS_KSWAPD, MOVABLE, PB_ORDER, P
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
 from spbfast.model.requests.nonblocking import request_atomic
@@ -24,14 +24,15 @@ from spbfast.model.workers.kswapd import wake_kswapd
 def request_slow(w, policy, order, mt, flags, cls, cpu):
     """What a request does when its first attempt failed."""
     vm = w.node.vm
-    if not policy[P.superpageblocks] and is_above(w, order, w.node.conf[N.WMARK_LOW]):
+    if not policy[P.superpageblocks] and is_above(w, policy, order, mt, w.node.conf[N.WMARK_LOW]):
         # Mainline drops NOFRAGMENT before it enters the slow path (get_page_from_freelist).
         vm[V.DROPPED_NOFRAGMENT] += 1
         pfn = take_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
         if pfn >= 0:
             return pfn
-    wake_kswapd(w)
-    wake_compaction(w.node, order)
+    if cls & CLS_KSWAPD:
+        wake_kswapd(w, policy)
+        wake_compaction(w.node, order)
     if cls & CLS_BLOCKING:
         vm[V.ALLOCSLOW_BLOCKING] += 1
         pfn = request_blocking(w, policy, order, mt, flags, cls, cpu)
@@ -48,7 +49,7 @@ def request(w, policy, order, mt, cls, cpu):
     """A block of 2**order pages for a caller of class `cls` on a CPU, or -1 (__alloc_pages)."""
     flags = fast_path_flags(policy, w.node, cls)
     pfn = np.int64(-1)
-    if is_above(w, order, w.node.conf[N.WMARK_LOW]):
+    if is_above(w, policy, order, mt, w.node.conf[N.WMARK_LOW]):
         pfn = take_page(w, policy, order, mt, flags, cls, cpu)
     if pfn < 0:
         pfn = request_slow(w, policy, order, mt, flags, cls, cpu)
@@ -65,7 +66,7 @@ def request_thp(w, policy, cls, cpu):
     flags = fast_path_flags(policy, node, CLS_BLOCKING)
     for attempt in range(2):
         pfn = np.int64(-1)
-        if is_above(w, PB_ORDER, node.conf[N.WMARK_LOW]):
+        if is_above(w, policy, PB_ORDER, np.int64(MOVABLE), node.conf[N.WMARK_LOW]):
             pfn = take_page(w, policy, PB_ORDER, MOVABLE, flags, cls, cpu)
         if pfn >= 0:
             node.vm[V.THP_FAULT_ALLOC] += 1
@@ -74,6 +75,6 @@ def request_thp(w, policy, cls, cpu):
             return pfn
         if attempt == 0 and not compact_for_thp(w, policy):
             break
-    wake_kswapd(w)
+    wake_kswapd(w, policy)
     node.vm[V.THP_FAULT_FALLBACK] += 1
     return np.int64(-1)

@@ -28,6 +28,7 @@ from spbfast.constants import (
     P,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.barred import rate_barred
 from spbfast.model.allocator.highatomic import reserve_highatomic, take_highatomic
 from spbfast.model.allocator.pcp import pcp_alloc
 from spbfast.model.allocator.pcplist import is_pcp_order
@@ -143,14 +144,16 @@ def take_page(w, policy, order, mt, flags, cls, cpu):
 
 
 @inline_kernel
-def is_above(w, order, mark):
+def is_above(w, policy, order, mt, mark):
     """Whether free pages stay above a boosted watermark with the request served.
 
-    Pages of the HIGHATOMIC reserve count for nobody here (zone_watermark_fast). Model: the kernel also
-    asks for one block that is large enough; here the lists say so.
+    Pages of the HIGHATOMIC reserve count for nobody here (zone_watermark_fast), barred ones not for movable
+    requests where that is the reading. Model: the kernel also asks for one block that is large enough; here
+    the lists say so.
     """
     count = w.zone.count
-    return count[C.FREE_PAGES] - count[C.FREE_HIGHATOMIC] - (1 << order) >= mark + count[C.WATERMARK_BOOST]
+    above = count[C.FREE_PAGES] - count[C.FREE_HIGHATOMIC] - (1 << order) - mark - count[C.WATERMARK_BOOST]
+    return above >= 0 and above >= rate_barred(w, policy, mt)
 
 
 @inline_kernel
@@ -165,7 +168,7 @@ def rate_min_mark(node, cls):
 
 
 @inline_kernel
-def is_above_min(w, order, cls, extra):
+def is_above_min(w, policy, order, mt, cls, extra):
     """Whether 2**order pages leave a caller above its min watermark, if `extra` pages more were free.
 
     The HIGHATOMIC reserve counts for callers with access to reserves only; a boost holds up all but single
@@ -178,12 +181,13 @@ def is_above_min(w, order, cls, extra):
     free = count[C.FREE_PAGES] + extra
     if not cls & CLS_HIGH and cls & (CLS_BLOCKING | CLS_NOMEMALLOC):
         free -= count[C.FREE_HIGHATOMIC]
-    return free - (1 << order) >= mark
+    above = free - (1 << order) - mark
+    return above >= 0 and above >= rate_barred(w, policy, mt)
 
 
 @inline_kernel
 def try_page(w, policy, order, mt, flags, cls, cpu):
     """An attempt in the slow path, above the caller's min watermark, or -1."""
-    if not is_above_min(w, order, cls, 0):
+    if not is_above_min(w, policy, order, mt, cls, 0):
         return np.int64(-1)
     return take_page(w, policy, order, mt, flags, cls, cpu)

@@ -12,7 +12,7 @@ from spbfast.constants import MOVABLE, P
 from spbfast.jit.decorators import kernel
 from spbfast.model.state.node import Now
 from spbfast.model.state.vmstat import V
-from spbfast.model.workers.compact import compact_for_thp
+from spbfast.model.workers.compact import compact_for_thp, compact_synchronously
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.evacuate import evacuate_accounted
 
@@ -64,12 +64,12 @@ def reset_deferral(node, order):
 
 
 @kernel
-def compact_now(w, policy, order, mt):
+def compact_now(w, policy, order, mt, priority):
     """One direct compaction for a request of type mt: SKIPPED, FAILED or SUCCEEDED."""
     if mt != MOVABLE and policy[P.evacuate]:
         return SUCCEEDED if evacuate_now(w, policy, order, mt) > 0 else FAILED
     stalls = w.node.vm[V.COMPACT_STALL]
-    if compact_for_thp(w, policy):
+    if compact_for_thp(w, policy) if priority == ASYNC else compact_synchronously(w, policy):
         return SUCCEEDED
     # Without a stall its rate did not allow a try.
     return SKIPPED if w.node.vm[V.COMPACT_STALL] == stalls else FAILED
@@ -83,7 +83,7 @@ def compact_direct(w, policy, order, mt, priority):
     if priority > FULL and is_deferred(w.node, order):
         w.node.vm[V.COMPACT_DEFERRED] += 1
         return SKIPPED
-    result = compact_now(w, policy, order, mt)
+    result = compact_now(w, policy, order, mt, priority)
     if result == FAILED and priority != ASYNC:
         defer_compaction(w.node, order)
     return result

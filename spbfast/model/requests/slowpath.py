@@ -140,10 +140,10 @@ def is_last_loop(order, cls):
 
 
 @kernel
-def should_reclaim_again(w, order, cls):
+def should_reclaim_again(w, policy, order, mt, cls):
     """Whether the watermark would be met if all page cache were reclaimed (should_reclaim_retry)."""
     cache = w.node.cache
-    if not is_above_min(w, order, cls, cache[Ca.COLD_PAGES] + cache[Ca.HOT_PAGES]):
+    if not is_above_min(w, policy, order, mt, cls, cache[Ca.COLD_PAGES] + cache[Ca.HOT_PAGES]):
         return False
     return order == 0 or has_free_block(w.zone, order)
 
@@ -200,7 +200,7 @@ def reclaim_and_compact(w, policy, order, mt, flags, cls, cpu, priority):
         if freed == 0 and result != SUCCEEDED:
             return pfn
         if rounds < w.node.conf[N.ROUNDS_MAX] and no_progress <= MAX_RECLAIM_RETRIES:
-            if should_reclaim_again(w, order, cls):
+            if should_reclaim_again(w, policy, order, mt, cls):
                 continue
         if freed == 0 or not should_compact_again(order, result, retries, priority):
             return pfn

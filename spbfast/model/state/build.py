@@ -61,7 +61,8 @@ class ZoneSpec:
 
     zone_pages and start_pfn are in 4 KiB pages; spb_pb is pageblocks per superpageblock (a power of
     two); owner_slots gives each owner's number of slots, and sharing names consecutive owners that have
-    one range in common, as long as the first's; nr_records bounds the golden files' records; trace_mask is
+    one range in common, as long as the first's; paged names owners with a slot for every page, whose huge
+    pages may be split; nr_records bounds the golden files' records; trace_mask is
     the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
     """
 
@@ -75,6 +76,7 @@ class ZoneSpec:
     reserved_pages: int = 0
     owner_slots: tuple[int, ...] = (0,)
     sharing: range = range(0)
+    paged: tuple[int, ...] = ()
     nr_records: int = 0
     trace_mask: int = 0
     trace_rows: int = 0
@@ -237,6 +239,7 @@ def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     zone.slots.base[1:] = np.cumsum(own)[:-1]
     zone.slots.base[spec.sharing] = zone.slots.base[spec.sharing[:1]]
     zone.slots.size[:] = spec.owner_slots
+    zone.slots.paged[list(spec.paged)] = 1
     if spec.pcp is not None:
         zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags
         zone.pcp.cpu[:, Pc.HIGH] = spec.pcp.high_min

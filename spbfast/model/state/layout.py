@@ -132,6 +132,7 @@ class Slots(NamedTuple):
     link: np.ndarray
     base: np.ndarray
     size: np.ndarray
+    paged: np.ndarray
 
 
 @by_reference(inner={"records": (RECORD_FIELDS,), "walks": (NR_OUTCOMES,)})
@@ -227,6 +228,9 @@ FIELDS = (
     ),
     ArrayField("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
     ArrayField("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
+    ArrayField(
+        "slots.paged", "int8", ("owners",), "bool", "a slot for every page: its huge pages may split", False
+    ),
     ArrayField("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
     ArrayField("ev", "int64", ("ev",), "mixed", "what the running event did", False),
     ArrayField("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),

@@ -15,6 +15,7 @@ from spbfast.jit.decorators import by_reference
 from spbfast.model.state.vmstat import NR_VM
 
 NEVER = 1 << 62
+SHRINK_NONE, SHRINK_CLASSIC, SHRINK_MGLRU = range(3)  # N.SHRINK_SLAB: whose walk over memcgs
 
 
 class N(enum.IntEnum):
@@ -61,6 +62,18 @@ class N(enum.IntEnum):
     REFAULT_SLAB_TICKS = 38
     REFAULT_FILE_SHARE = 39
     REFAULT_FILE_TICKS = 40
+    WAKES_AT_HIGH = 41
+    SUBTRACTS_BARRED = 42
+    SHRINK_SLAB = 43
+    SLUB_WAKES = 44
+    COMPACT_ANY_LABEL = 45
+
+
+class Pi(enum.IntEnum):
+    """Columns of `Node.pins`, one row an owner: the long-term pins of its actor."""
+
+    SHARE_32 = 0  # chance that a cluster is pinned; -1: each block draws alone, by N.PINNED_32
+    SHIFT = 1  # slots of a cluster, as a shift
 
 
 class Zl(enum.IntEnum):
@@ -98,6 +111,10 @@ class Now(enum.IntEnum):
     COMPACT_CONSIDERED = 22  # requests since compaction last failed (defer_compaction)
     COMPACT_DEFER_SHIFT = 23
     COMPACT_ORDER_FAILED = 24
+    KSWAPD_PRIO = 25  # of its current pass, and what that has reclaimed and visited so far
+    PASS_PAGES = 26
+    PASS_MEMCGS = 27
+    SHRINK_MEMCG = 28  # whose slab reclaim shrinks next
 
 
 class Wk(enum.IntEnum):
@@ -172,7 +189,15 @@ class Df(enum.IntEnum):
     READY = 1  # not to be started before: running until then, or cooling down
 
 
-@by_reference(inner={"defrag": (len(Df),), "evac": (len(Eq),), "contig": (len(Gi),), "zonelist": (len(Zl),)})
+@by_reference(
+    inner={
+        "defrag": (len(Df),),
+        "evac": (len(Eq),),
+        "contig": (len(Gi),),
+        "zonelist": (len(Zl),),
+        "pins": (len(Pi),),
+    }
+)
 class Node(NamedTuple):
     """State of one node besides its zone and its slab caches."""
 
@@ -189,10 +214,16 @@ class Node(NamedTuple):
     cycles: np.ndarray  # int64 (Ph,)
     zonelist: np.ndarray  # int64 (zones, Zl)
     refault: np.ndarray  # int64 (lines, Rf): none if nothing refaults
+    pins: np.ndarray  # int64 (owners, Pi): none if no actor has pins of its own
 
 
 def make_node(
-    nr_spb: int, evac_pool: int, nr_zones: int = 1, nr_gigantic: int = 1, refault_lines: int = 0
+    nr_spb: int,
+    evac_pool: int,
+    nr_zones: int = 1,
+    nr_gigantic: int = 1,
+    refault_lines: int = 0,
+    pin_owners: int = 0,
 ) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
@@ -209,6 +240,7 @@ def make_node(
         cycles=np.zeros(len(Ph), np.int64),
         zonelist=np.zeros((nr_zones, len(Zl)), np.int64),
         refault=np.zeros((refault_lines, Rf.FIRST + REFAULT_BUCKETS), np.int64),
+        pins=np.full((pin_owners, len(Pi)), -1, np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1

@@ -80,6 +80,7 @@ class Si(enum.IntEnum):
     LEFT = 14  # dentries that the inode still gets
     NR_INODES = 15
     SCANNED_OUT = 16  # inodes freed by scans, cumulative
+    NR_DENTRIES = 17  # made, cumulative; counted if directories have several
 
 
 class At(enum.IntEnum):
@@ -111,6 +112,7 @@ class St(enum.IntEnum):
     NR_HELD = 13  # inodes that page cache holds
     FREE_SLOTS = 14  # slots given back, as links
     USED_SLOTS = 15  # slots ever used
+    DIRECTORY = 16  # dentries that are found referenced together
 
 
 @by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)}, strides={"next": 2, "prev": 2})
@@ -180,10 +182,10 @@ def _fill_instance(row: np.ndarray, spec: InstanceSpec) -> None:
     row[Si.HELD_SHARE] = round(spec.held_share * ONE)
 
 
-def _first_stat(max_objects: int, vfs_cache_pressure: int, held_pages: int) -> np.ndarray:
+def _first_stat(max_objects: int, vfs_cache_pressure: int, held_pages: int, directory: int) -> np.ndarray:
     stat = np.zeros(len(St), np.int64)
     stat[St.MAX_OBJECTS], stat[St.VFS_CACHE_PRESSURE] = max_objects, vfs_cache_pressure
-    stat[St.HELD_PAGES] = held_pages
+    stat[St.HELD_PAGES], stat[St.DIRECTORY] = held_pages, directory
     stat[[St.EMPTIED_HEAD, St.EMPTIED_TAIL, St.FREE_SLOTS]] = END
     return stat
 
@@ -196,6 +198,7 @@ def make_slab(
     max_objects: int = 0,
     vfs_cache_pressure: int = 100,
     held_pages: int = 16,
+    directory: int = 1,
 ) -> Slab:
     """Empty caches.
 
@@ -213,6 +216,8 @@ def make_slab(
         Percent of the unused objects that a count reports.
     held_pages : int
         Page-cache pages whose reclaim lets go of one inode.
+    directory : int
+        Dentries in a row that are found referenced together.
 
     Raises
     ------
@@ -241,7 +246,7 @@ def make_slab(
         att=np.zeros((len(instances), len(attached), 3), np.int64),
         fifo=make_fifo(max_objects, max(1, len(instances) * (ATTACHED0 + len(attached))), largest),
         present=np.zeros(len(instances), np.int8),
-        stat=_first_stat(max_objects, vfs_cache_pressure, held_pages),
+        stat=_first_stat(max_objects, vfs_cache_pressure, held_pages, directory),
     )
 
 

@@ -146,12 +146,28 @@ class ContigFail(enum.IntEnum):
     BUSY = 3  # a page that stayed busy
 
 
-VM_NAMES = (
+_FIRST_NAMES = (
     *(v.name.lower() for v in V),
     *(_TRIGGER_NAMES + _OUTCOME_NAMES + _TAINT_NAMES + _WALK_NAMES),
     *TALLY_NAMES,
     *(f"contig_fail_{reason.name.lower()}" for reason in ContigFail),
 )
+VM_OPTIONAL = len(_FIRST_NAMES)
+
+
+class Vo(enum.IntEnum):
+    """Index into `Node.vm`, behind all others: counters of what is off by default.
+
+    As long as none of them moves, a run's digest is what it was before they were there.
+    """
+
+    THP_MIGRATION_SPLIT = VM_OPTIONAL
+    RECLAIM_SLAB_MEMCGS = VM_OPTIONAL + 1  # visits; then the objects freed and the pages that came back
+    RECLAIM_SLAB_FREED = VM_OPTIONAL + 2
+    RECLAIM_SLAB_PAGES = VM_OPTIONAL + 3
+
+
+VM_NAMES = (*_FIRST_NAMES, *(v.name.lower() for v in Vo))
 NR_VM = len(VM_NAMES)
 VM_ASKED = VM_NAMES.index(_TRIGGER_NAMES[0])
 VM_QUEUED = VM_ASKED + len(Trigger)

@@ -39,10 +39,13 @@ PASSES = 3  # over a pageblock, for pages that were busy; migrate_pages makes up
 
 
 @inline_kernel
-def is_compactable(z, pb):
-    """Whether emptying a pageblock by migration may be possible and of use: movable and in use."""
+def is_compactable(z, pb, any_label):
+    """Whether emptying a pageblock by migration may be possible and of use: movable and in use.
+
+    Asynchronous direct compaction looks at pageblocks of its type only (suitable_migration_source).
+    """
     lst = np.int64(z.spb.list[pb >> (z.geo.spb_shift - PB_ORDER)])
-    if lst < 0 or z.pb.label[pb] != MOVABLE:
+    if lst < 0 or (z.pb.label[pb] != MOVABLE and not any_label):
         return False
     if z.geo.set_mask != 0 and category_of_list(lst) != CLEAN:
         return False
@@ -69,13 +72,13 @@ def skip_immovable(w, pb):
 
 
 @kernel
-def scan_next(w, policy, pb):
+def scan_next(w, policy, pb, any_label):
     """The pageblock after `pb`, in a circle, that the scanner comes to; counted if it looks inside."""
     z = w.zone
     pb = pb + 1 if pb + 1 < z.geo.nr_pb else np.int64(0)
     if policy[P.compaction_skips_immovable]:
         pb = skip_immovable(w, pb)
-    if z.pb.label[pb] == MOVABLE:
+    if z.pb.label[pb] == MOVABLE or any_label:
         w.node.vm[V.COMPACT_MIGRATE_SCANNED] += PB_PAGES
     return pb
 
@@ -100,8 +103,8 @@ def compact_pageblock(w, policy, pb):
 
 
 @kernel
-def compact_for_thp(w, policy):
-    """Make a free pageblock for a THP fault; 1 if there is one."""
+def compact_candidates(w, policy, any_label):
+    """Empty a pageblock, trying as many as the allowance lets; 1 if one is free now."""
     z, node = w.zone, w.node
     wake_compaction(node, PB_ORDER)
     interval = node.conf[N.COMPACT_INTERVAL]
@@ -117,8 +120,8 @@ def compact_for_thp(w, policy):
     tried = 0
     pb = node.now[Now.COMPACT_CURSOR]
     for _ in range(min(SCAN_MOST, z.geo.nr_pb)):
-        pb = scan_next(w, policy, pb)
-        if not is_compactable(z, pb):
+        pb = scan_next(w, policy, pb, any_label)
+        if not is_compactable(z, pb, any_label):
             continue
         node.now[Now.COMPACT_CURSOR] = pb
         node.now[Now.COMPACT_READY] += interval
@@ -131,6 +134,18 @@ def compact_for_thp(w, policy):
             return 0
     node.now[Now.COMPACT_CURSOR] = pb
     return 0
+
+
+@kernel
+def compact_for_thp(w, policy):
+    """Make a free pageblock for a THP fault, asynchronously; 1 if there is one."""
+    return compact_candidates(w, policy, False)
+
+
+@kernel
+def compact_synchronously(w, policy):
+    """As `compact_for_thp`, for a request that may wait."""
+    return compact_candidates(w, policy, w.node.conf[N.COMPACT_ANY_LABEL] != 0)
 
 
 # --- in the background ----------------------------------------------------------------------------
@@ -172,6 +187,7 @@ def run_kcompactd(w, policy):
     order = node.now[Now.KCOMPACTD_ORDER]
     if node.now[Now.KCOMPACTD_LEFT] < 0:
         node.now[Now.KCOMPACTD_LEFT] = z.geo.nr_pb
+    any_label = node.conf[N.COMPACT_ANY_LABEL] != 0
     cost, tried = np.int64(0), 0
     pb = node.now[Now.COMPACT_CURSOR]
     while tried < node.conf[N.KCOMPACTD_PAGEBLOCKS]:
@@ -183,11 +199,11 @@ def run_kcompactd(w, policy):
             node.now[Now.KCOMPACTD_READY] = node.now[Now.NS] + node.conf[N.KCOMPACTD_PAUSE]
             return
         before = pb
-        pb = scan_next(w, policy, pb)
+        pb = scan_next(w, policy, pb, any_label)
         # Stepping over superpageblocks covers ground too.
         node.now[Now.KCOMPACTD_LEFT] -= pb - before if pb > before else pb + z.geo.nr_pb - before
         node.now[Now.COMPACT_CURSOR] = pb
-        if is_compactable(z, pb):
+        if is_compactable(z, pb, any_label):
             tried += 1
             free, spent = compact_pageblock(w, policy, pb)
             cost += spent

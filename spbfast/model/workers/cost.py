@@ -5,7 +5,7 @@ from __future__ import annotations
 from spbfast.constants import PB_PAGES, Ev
 from spbfast.jit.decorators import kernel
 from spbfast.model.state.node import N
-from spbfast.model.state.vmstat import V
+from spbfast.model.state.vmstat import V, Vo
 
 
 @kernel
@@ -19,4 +19,5 @@ def account_moves(w):
     node.vm[V.PGMIGRATE_FAIL] += z.ev[Ev.FAILED_MOVES] + z.ev[Ev.PINNED_MOVES] + z.ev[Ev.BUSY_MOVES]
     node.vm[V.PAGE_EVENTS] += 2 * z.ev[Ev.MOVED_BLOCKS]
     node.vm[V.MIGRATE_NS] += cost
+    node.vm[Vo.THP_MIGRATION_SPLIT] += z.ev[Ev.SPLIT_HUGE]
     return cost

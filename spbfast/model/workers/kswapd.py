@@ -1,27 +1,41 @@
-"""kswapd: reclaims page cache to the boosted high watermark, at a bounded rate; watermark boosts.
+"""kswapd: reclaims to the boosted high watermark, at a bounded rate; direct reclaim; watermark boosts.
 
 Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. The page
-cache decides what is reclaimed; only the superpageblock triggers shrink slab (docs/model.md says why).
+cache decides what of it is reclaimed, shrink_slab.py what becomes of slab meanwhile.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from spbfast.constants import NS_PER_TICK, PB_PAGES, C, Ev
 from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.barred import nr_free_for_kswapd
 from spbfast.model.holders.inode_scan import page_cache_reclaimed
 from spbfast.model.holders.pagecache import reclaim_pages
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.vmstat import V
+from spbfast.model.workers.shrink_slab import (
+    begin_passes,
+    shrink_beside_cache,
+    shrink_direct,
+    shrink_without_cache,
+)
 
 BOOST_PERCENT = 150  # watermark_boost_factor: of the high watermark
 
 
 @inline_kernel
-def wake_kswapd(w):
-    """Start kswapd if usable free pages are below the boosted low watermark and it sleeps."""
+def wake_kswapd(w, policy):
+    """Start kswapd if it sleeps and usable free pages are below its boosted mark (wakeup_kswapd).
+
+    The kernel's mark is high: it asks pgdat_balanced. Model: nobody asks if a block of the order is free.
+    """
     z, node = w.zone, w.node
-    free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
-    if node.due[Wk.KSWAPD] == NEVER and free < node.conf[N.WMARK_LOW] + z.count[C.WATERMARK_BOOST]:
+    if node.due[Wk.KSWAPD] != NEVER:
+        return
+    mark = node.conf[N.WMARK_HIGH if node.conf[N.WAKES_AT_HIGH] else N.WMARK_LOW]
+    if nr_free_for_kswapd(w, policy) < mark + z.count[C.WATERMARK_BOOST]:
         node.due[Wk.KSWAPD] = node.now[Now.NS] + node.conf[N.KSWAPD_DELAY]
         node.vm[V.PAGEOUTRUN] += 1
 
@@ -56,11 +70,23 @@ def end_reclaim(w):
 
 
 @inline_kernel
-def nr_wanted(w):
+def nr_wanted(w, policy):
     """Pages that kswapd must free until the boosted high watermark is reached."""
-    z = w.zone
-    free = z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC]
-    return w.node.conf[N.WMARK_HIGH] + z.count[C.WATERMARK_BOOST] - free
+    mark = w.node.conf[N.WMARK_HIGH] + w.zone.count[C.WATERMARK_BOOST]
+    return mark - nr_free_for_kswapd(w, policy)
+
+
+@kernel
+def balance_for_a_tick(w, policy, want):
+    """Reclaim what one tick allows of the pages wanted; the time it took in ns, -1: nothing is left."""
+    node = w.node
+    page_cost = node.conf[N.KSWAPD_PAGE_COST]
+    freed = reclaim_pages(w.zone, policy, node, min(want, max(NS_PER_TICK // page_cost, 1)))
+    page_cache_reclaimed(w.slab, freed)
+    node.vm[V.PGSTEAL_KSWAPD] += freed
+    if freed == 0:
+        return shrink_without_cache(w, policy)
+    return freed * page_cost + shrink_beside_cache(w, policy, freed, nr_wanted(w, policy))
 
 
 @kernel
@@ -68,22 +94,19 @@ def run_kswapd(w, policy):
     """Reclaim what one tick allows; go on later until the boosted high watermark is reached."""
     z, node = w.zone, w.node
     node.due[Wk.KSWAPD] = NEVER
-    want = nr_wanted(w)
+    want = nr_wanted(w, policy)
     if want <= 0:
         end_reclaim(w)
         return
+    cost = np.int64(0) if z.count[C.RECLAIM_ACTIVE] else begin_passes(w, policy)
     z.count[C.RECLAIM_ACTIVE] = 1
-    cost = node.conf[N.KSWAPD_PAGE_COST]
-    freed = reclaim_pages(z, policy, node, min(want, max(NS_PER_TICK // cost, 1)))
-    page_cache_reclaimed(w.slab, freed)
-    node.vm[V.PGSTEAL_KSWAPD] += freed
-    if freed == 0:
+    spent = balance_for_a_tick(w, policy, want)
+    if spent < 0:
         node.vm[V.RECLAIM_FAILED] += 1
-        end_reclaim(w)
-    elif nr_wanted(w) > 0:
-        node.due[Wk.KSWAPD] = node.now[Now.NS] + freed * cost
-    else:
-        end_reclaim(w)
+    elif nr_wanted(w, policy) > 0:
+        node.due[Wk.KSWAPD] = node.now[Now.NS] + max(cost + spent, 1)
+        return
+    end_reclaim(w)
 
 
 @kernel
@@ -94,4 +117,4 @@ def reclaim_direct(w, policy):
     page_cache_reclaimed(w.slab, freed)
     node.vm[V.PGSTEAL_DIRECT] += freed
     node.vm[V.DIRECT_RECLAIM_ROUNDS] += 1
-    return freed
+    return freed + shrink_direct(w, policy, freed)

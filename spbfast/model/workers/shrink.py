@@ -141,7 +141,7 @@ def _shrink_one(s, slab, st, shr, memcg, node, prio):
 
 
 @kernel
-def _shrink_memcg(s, slab, st, memcg, node, prio):
+def shrink_memcg(s, slab, st, memcg, node, prio):
     """shrink_slab of one memcg: objects freed. SHRINK_EMPTY clears the present bit after a second look."""
     total = np.int64(0)
     if memcg > 0 and s.online[memcg] == 0:
@@ -182,7 +182,7 @@ def begin_shrink(s, slab, st, node, target_objs, start_prio, event):
         s.run[R.LAST_PRIO] = prio
         got = np.int64(0)
         for memcg in range(s.online.size):
-            got += _shrink_memcg(s, slab, st, memcg, node, prio)
+            got += shrink_memcg(s, slab, st, memcg, node, prio)
         if got == 0:
             break
         freed += got
