@@ -204,7 +204,7 @@ EXPERIMENT = Experiment(
     "V3c",
     "V3c: the burst on the corrected machine",
     "480 simulated seconds of the burst on the 247 GB machine: as the model was "
-    "(`configs/base/devvm.yaml`), with single corrections, and with all of them (`configs/devvm- "
+    "(`configs/base/devvm.yaml`), with single corrections, and with all of them (`configs/devvm-"
     "corrected.yaml`: kswapd woken at high, slab shrunk as MGLRU does, huge pages that split, pins in "
     "regions of the daemons alone). Runs are those of `scripts/corrected`. Published: the changelog of "
     "the patch. Barred pages are free pages that no movable request may use: those of tainted "
