@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast.jit import decorators
-from spbfast.jit.decorators import INTERPRETED, bit_length, ctz, kernel_sources, popcount, source_hash
+from spbfast.jit import decorators, kernelcache
+from spbfast.jit.decorators import INTERPRETED, bit_length, ctz, popcount, source_hash
+from spbfast.jit.sources import kernel_sources
 from spbfast.model.loop.replay import run_events
 
 PACKAGE = Path(decorators.__file__).parents[1]
@@ -218,7 +219,7 @@ def source_hash_without_settings() -> str:
 
 
 def test_no_cache_when_nothing_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decorators, "_cache_candidates", lambda: [Path("/dev/null/nowhere")])
+    monkeypatch.setattr(kernelcache, "cache_candidates", lambda: [Path("/dev/null/nowhere")])
     assert decorators.cache_dir() is None
 
 

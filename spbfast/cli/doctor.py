@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast import __version__
-from spbfast.text import format_bytes
+from spbfast.text import format_bytes, format_seconds
 
 GOOD, CAUTION, BAD = "ok", "warning", "problem"
 SPACE_MIN = 100 << 20
@@ -82,19 +82,27 @@ def _packages() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     from spbfast.jit import decorators
+    from spbfast.jit.kernelcache import VARIABLE, damaged_entries, why_not_kept
+    from spbfast.model.engine import warmup
 
     if decorators.INTERPRETED:
         yield Finding("kernel cache", CAUTION, "kernels are interpreted", "unset NUMBA_DISABLE_JIT for speed")
         return
     if decorators.CACHE_DIR is None:
-        advice = "set SPBFAST_CACHE_DIR to a directory of your own that can be written"
-        yield Finding("kernel cache", CAUTION, "no place can be written, so every start compiles", advice)
+        advice = f"set {VARIABLE} to a directory of your own that can be written"
+        why = why_not_kept()
+        text = f"every start compiles, because nothing can be kept: {why}"
+        yield Finding("kernel cache", CAUTION, text, advice)
         return
     probe = decorators.CACHE_DIR / f".probe.{uuid.uuid4().hex}.tmp"
     probe.write_bytes(b"x")
     probe.unlink()
     size = sum(p.stat().st_size for p in decorators.CACHE_DIR.rglob("*") if p.is_file())
-    filled = "compiled" if size else "empty; `spbfast warmup` fills it"
+    damaged = damaged_entries(decorators.CACHE_DIR)
+    filled = f"loaded in {format_seconds(warmup())}" if size else "empty; `spbfast warmup` fills it"
+    if damaged:
+        text = f"{len(damaged)} entries were damaged and have been compiled anew, such as {damaged[0]}"
+        yield Finding("kernel cache", CAUTION, text, "is the disk sound?")
     free = shutil.disk_usage(decorators.CACHE_DIR).free
     level = GOOD if free > SPACE_MIN else CAUTION
     sizes = f"{format_bytes(size)} ({filled}), {format_bytes(free)} free"

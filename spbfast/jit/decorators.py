@@ -14,9 +14,7 @@ directory is named after a hash of all sources, the versions and the settings th
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +27,9 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from spbfast.jit import byref as _byref
+from spbfast.jit.kernelcache import cache_of, find_cache_dir
 from spbfast.jit.linking import EntryCompiler, InnerCompiler
+from spbfast.jit.sources import PACKAGE, hash_sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,48 +37,18 @@ INTERPRETED = bool(config.DISABLE_JIT)
 _CODE_VARIABLES = ("BOUNDSCHECK", "OPT", "DEBUGINFO", "CPU_NAME", "CPU_FEATURES", "LOOP_VECTORIZE")
 
 
-def kernel_sources(root: Path) -> list[Path]:
-    """Files whose text can change compiled code: the decorators, the model and what it imports."""
-    files = [root / "constants.py"]
-    for folder in ("jit", "model"):
-        files.extend((root / folder).rglob("*.py"))
-    return sorted(path for path in files if path.is_file())
-
-
 def source_hash(root: Path | None = None) -> str:
     """Hash of everything that decides what the compiled kernels are: 16 hex digits."""
-    root = Path(__file__).parents[1] if root is None else root
-    digest = hashlib.blake2b(digest_size=8)
-    for path in kernel_sources(root):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    digest = hash_sources(PACKAGE if root is None else root)
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     for name in _CODE_VARIABLES:
         digest.update(f"{name}={os.environ.get('NUMBA_' + name)}".encode())
     return digest.hexdigest()
 
 
-def _cache_candidates() -> list[Path]:
-    given = os.environ.get("SPBFAST_CACHE_DIR")
-    if given:
-        return [Path(given)]
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    home = Path(xdg) if xdg else Path(os.path.expanduser("~")) / ".cache"
-    uid = os.getuid() if hasattr(os, "getuid") else 0
-    return [home / "spbfast", Path(tempfile.gettempdir()) / f"spbfast-{uid}"]
-
-
 def cache_dir() -> Path | None:
-    """The first writable cache directory for this source tree, or None (then nothing is cached)."""
-    for base in _cache_candidates():
-        path = base / source_hash()
-        try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        # Another user's directory in a shared temporary folder must not feed us machine code.
-        if os.access(path, os.W_OK) and (not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()):
-            return path
-    return None
+    """The cache directory for this source tree, or None (then nothing is cached)."""
+    return find_cache_dir(source_hash())
 
 
 CACHE_DIR = None if INTERPRETED else cache_dir()
@@ -128,20 +98,26 @@ def _refuse_python(dispatcher: Any) -> Any:
     return dispatcher
 
 
+def _kept_on_disk(dispatcher: Any) -> Any:
+    """Keep what is compiled of an entry on disk; its code holds its callees."""
+    if not INTERPRETED:
+        dispatcher._cache = cache_of(dispatcher.py_func, CACHE_DIR)
+    return dispatcher
+
+
 def _jit(*, entry: bool, forceinline: bool = False) -> Callable[[F], F]:
     decorate = numba.njit(
         nogil=True,
         _nrt=False,
         error_model="numpy",
         forceinline=forceinline,
-        # Only what Python calls needs wrappers and a place on disk: its code holds its callees.
-        cache=entry and CACHE_DIR is not None,
+        # Only what Python calls needs wrappers.
         no_cpython_wrapper=not entry,
         no_cfunc_wrapper=True,
         pipeline_class=EntryCompiler if entry else InnerCompiler,
     )
-    guard = _one_specialisation if entry else lambda d: _refuse_python(_one_specialisation(d))
-    return lambda function: guard(decorate(function))
+    guard = _kept_on_disk if entry else _refuse_python
+    return lambda function: guard(_one_specialisation(decorate(function)))
 
 
 kernel = _jit(entry=False)
