@@ -8,7 +8,6 @@ bug of ours and says so.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 
@@ -29,6 +28,7 @@ from spbfast.cli import (  # isort: skip
     system,
 )
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
+from spbfast.cli.streams import LostOutputError, exit_code_for_lost_output, flush_code, guard_streams
 from spbfast.errors import SpbfastError
 
 VERBS = (
@@ -49,19 +49,27 @@ VERBS = (
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `spbfast` command; always ends in SystemExit."""
+    guard_streams()
+    sys.exit(flush_code(_exit_code(args)))
+
+
+def _exit_code(args: list[str] | None) -> int:
+    """Run a command; its exit code."""
     try:
         app(args=args, prog_name="spbfast")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else EXIT_BUG
     except SpbfastError as error:
         text = str(error)
         print(text if ": error: " in text else f"spbfast: error: {text}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except LostOutputError as lost:
+        return exit_code_for_lost_output(lost)
     except KeyboardInterrupt:
         print("spbfast: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return EXIT_INTERRUPTED
     except Exception:
         traceback.print_exc()
         print(f"spbfast {__version__}: internal error; please report it with the text above", file=sys.stderr)
-        sys.exit(EXIT_BUG)
+        return EXIT_BUG
+    return 0

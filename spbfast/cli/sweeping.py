@@ -24,6 +24,7 @@ from spbfast.cli.options import (
     build_report_page,
 )
 from spbfast.cli.running import tell_caveats
+from spbfast.cli.streams import results_elsewhere
 
 OutputOpt = Annotated[
     Path | None,
@@ -143,10 +144,12 @@ def run_and_tell(job: Any, outdir: Path, options: Any, *, report: bool) -> int:
     if outcome.exit_code in (0, EXIT_SOME_FAILED) and options.shard_of is None:
         results = _opened(outdir)
         tell_caveats(results)
-        if report:
-            _tell_report(outdir)
+        with results_elsewhere():
+            if report:
+                _tell_report(outdir)
+            if not options.quiet:
+                typer.echo("\n  ".join(["In Python:", *snippet(results, outdir)]))
         if not options.quiet:
-            typer.echo("\n  ".join(["In Python:", *snippet(results, outdir)]))
             typer.echo(finding(results), err=True)
     return outcome.exit_code
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -139,37 +140,50 @@ class JsonLines(Progress):
 
 @dataclass
 class Logged(Progress):
-    """Another display, its messages kept in a file with their time as well."""
+    """Another display, its messages kept in a file with their time as well.
+
+    A display or a log that cannot be written is no reason to stop: a terminal that is gone, a dead `tee`.
+    """
 
     inner: Progress
     path: Path
 
     def message(self, text: str) -> None:
-        """Show a line and keep it; a log that cannot be written is no reason to stop."""
-        self.inner.message(text)
+        """Show a line and keep it."""
+        self._show(lambda display: display.message(text))
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as f:
+            with open(self.path, "a", encoding="utf-8", errors="surrogateescape") as f:
                 f.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
 
     def update(self, done: int, total: int, failed: int, eta_s: float | None, events_per_s: float) -> None:
         """Show the counts."""
-        self.inner.update(done, total, failed, eta_s, events_per_s)
+        self._show(lambda display: display.update(done, total, failed, eta_s, events_per_s))
+
+    def _show(self, call: Callable[[Progress], object]) -> None:
+        try:
+            call(self.inner)
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed, or lacks a character
+            self.inner = Progress()
+            self._keep(f"progress cannot be shown any more: {error}")
 
     def __enter__(self) -> Progress:
-        self.inner.__enter__()
+        self._show(lambda display: display.__enter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.inner.__exit__(kind, error, trace)
+        self._show(lambda display: display.__exit__(kind, error, trace))
 
 
 def make_progress(quiet: bool, stream: TextIO | None = None, *, json_lines: bool = False) -> Progress:
     """The display that suits the stream (standard error by default)."""
     stream = stream or sys.stderr
-    if quiet:
+    if quiet or stream is None:
         return Progress()
     if json_lines:
         return JsonLines(stream)
