@@ -130,25 +130,26 @@ def _memory() -> Iterator[Finding]:
 
 def check_netcdf(directory: Path) -> Iterator[Finding]:
     """Write and read a small file the way workers do."""
-    import netCDF4
     import numpy as np
 
-    from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+    from spbfast.sweep.store.atomic import atomic_file
+    from spbfast.sweep.store.netcdf import NETCDF_LOCK, library_versions, open_netcdf
 
     path = directory / f"spbfast-probe-{uuid.uuid4().hex}.nc"
     values = np.arange(1000, dtype="i8")
     try:
-        with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+        with atomic_file(path) as tmp, NETCDF_LOCK, open_netcdf(tmp, "w") as nc:
             nc.createDimension("x", len(values))
             nc.createVariable("v", "i8", ("x",), compression="zlib")[:] = values
-        with NETCDF_LOCK, netCDF4.Dataset(str(path), "r") as nc:
+        with NETCDF_LOCK, open_netcdf(path) as nc:
             same = bool((nc["v"][:] == values).all())
     finally:
         path.unlink(missing_ok=True)
-    libraries = f"netCDF {netCDF4.__netcdf4libversion__}, HDF5 {netCDF4.__hdf5libversion__}"
     level = GOOD if same else BAD
     yield Finding(
-        "netCDF", level, f"{libraries}: a file {'came' if same else 'did not come'} back as it was written"
+        "netCDF",
+        level,
+        f"{library_versions()}: a file {'came' if same else 'did not come'} back as it was written",
     )
 
 

@@ -56,6 +56,8 @@ def _file_system(directory: Path) -> Iterator[Finding]:
 
 def _exclusive(directory: Path) -> Iterator[Finding]:
     """What the lock of a directory rests on: exclusive creation and rename."""
+    from spbfast.sweep.store.netcdf import why_no_locks
+
     probe = directory / "lock"
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     try:
@@ -63,7 +65,9 @@ def _exclusive(directory: Path) -> Iterator[Finding]:
     except FileExistsError:
         os.rename(probe, directory / "grave")
         if not probe.exists():
-            yield Finding("locks", GOOD, "exclusive creation and rename work")
+            why = why_no_locks(directory)
+            more = f"; files cannot be locked ({why}), which nothing here needs" if why else ""
+            yield Finding("locks", GOOD, f"exclusive creation and rename work{more}")
             return
     yield Finding(
         "locks", BAD, "exclusive creation does not work here", "use another file system for results"

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
-from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.shards import put_variable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
         if any(runs):
             zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
             zone = RecordField("zone", "i1", "zone", names=tuple(zones))
-            with NETCDF_LOCK, netCDF4.Dataset(str(tmp), "a") as nc:
+            with NETCDF_LOCK, open_netcdf(tmp, "a") as nc:
                 _put_records(nc.createGroup(GROUP), runs, zone)
 
 
@@ -116,7 +116,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
     except ValueError as err:
         raise ResultsError(str(err)) from err
     try:
-        with NETCDF_LOCK, netCDF4.Dataset(str(path), "r") as nc:
+        with NETCDF_LOCK, open_netcdf(path) as nc:
             nc.set_auto_maskandscale(False)
             groups = nc.groups[GROUP].groups if GROUP in nc.groups else {}
             found = {name: _columns(groups[name]) for name in KINDS if name in groups}

@@ -38,6 +38,7 @@ from spbfast.sweep.store.decisions import known_values, write_decisions
 from spbfast.sweep.store.directory import Store, settled
 from spbfast.sweep.store.lock import DirectoryLock
 from spbfast.sweep.store.manifest import default_command
+from spbfast.sweep.store.netcdf import remarks_on_locks
 from spbfast.sweep.store.notes import clear_notes, read_notes
 from spbfast.text import format_seconds
 
@@ -145,6 +146,8 @@ class _Sweep:
         status, attempts = store.open_for(
             self.plan, self.job, default_command(), retry_failed=self.options.retry_failed
         )
+        for remark in remarks_on_locks(store.dir):
+            display.message(remark)
         if not store.share:
             remove_stale(store.dir)
             if lock.predecessor and (notes := read_notes(store.running)):

@@ -1,7 +1,6 @@
 """Files that are either whole or absent.
 
-Owns atomic writing (private temporary name, fsync, rename, fsync of the directory) and the one lock under
-which this process uses the netCDF library. Knows nothing of sweeps.
+Owns atomic writing: private temporary name, fsync, rename, fsync of the directory. Knows nothing of sweeps.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import re
 import shutil
 import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,18 +19,6 @@ from typing import Any
 
 from spbfast.errors import ResultsError, StorageError
 
-
-def _netcdf_lock() -> Any:
-    # netCDF4 in threads without a lock crashes the process, even on different files. A user may read an
-    # open dataset while a sweep writes in the same process, so the lock has to be the one xarray uses.
-    try:
-        from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
-    except ImportError:
-        return threading.Lock()
-    return NETCDF4_PYTHON_LOCK
-
-
-NETCDF_LOCK = _netcdf_lock()
 FULL_BYTES = 1 << 18
 _FULL = "no space left on the disk"
 _AGAIN = "and give the same command again, what is done is kept"

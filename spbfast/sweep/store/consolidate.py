@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
-from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.decisions import Decisions, read_decisions
 from spbfast.sweep.store.directory import Store, quarantine
 from spbfast.sweep.store.manifest import history_lines
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
 from spbfast.sweep.store.shards import (
     FACTS,
@@ -81,7 +81,7 @@ def consolidate(directory: str | Path, target: Path | None = None) -> Path:
     replicates = int(manifest["replicates"])
     source = _find(store, table, replicates, int(manifest.get("replicates_min", replicates)))
     with atomic_file(final) as tmp, NETCDF_LOCK:
-        with netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+        with open_netcdf(tmp, "w") as nc:
             _write(nc, store, manifest, table, source)
     return final
 
@@ -293,7 +293,7 @@ def results_digest(directory: str | Path) -> str:
     hasher = hashlib.blake2b(digest_size=8)
     with NETCDF_LOCK:
         try:
-            with netCDF4.Dataset(str(path), "r") as nc:
+            with open_netcdf(path) as nc:
                 nc.set_auto_maskandscale(False)
                 for piece in _digest_pieces(nc):
                     hasher.update(piece)

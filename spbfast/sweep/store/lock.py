@@ -25,6 +25,7 @@ from spbfast.sweep.store.atomic import hostname, temporary_name, write_failed
 
 HEARTBEAT_S = 30.0
 STALE_S = 120.0
+WRITING_TRIES, WRITING_S = 5, 0.1
 ALIVE, SILENT, DEAD = range(3)
 _held: set[str] = set()
 
@@ -115,24 +116,35 @@ class DirectoryLock:
         return sorted(self.path.parent.glob("lock.*-of-*"))
 
     def _create(self) -> bool:
+        """Create the lock with its content at once, so that nobody reads an empty one."""
+        text = json.dumps({**_own_traits(), "key": self.key})
+        own = temporary_name(self.path)
         try:
-            fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            own.write_text(text)
+            return _linked(own, self.path) or self._create_exclusively(text)
         except FileExistsError:
             return False
         except OSError as err:
             raise write_failed(err, self.path) from err
+        finally:
+            with contextlib.suppress(OSError):
+                own.unlink()
+
+    def _create_exclusively(self, text: str) -> bool:
+        """The same where a file can have one name only."""
+        fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         try:
             with os.fdopen(fd, "w") as f:
-                json.dump({**_own_traits(), "key": self.key}, f)
-        except OSError as err:
+                f.write(text)
+        except OSError:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-            raise write_failed(err, self.path) from err
+            raise
         return True
 
     def _clear(self, path: Path) -> None:
         """Remove a dead lock; moving it first means that only one of two rivals does."""
-        holder = _read(path)
+        holder = _read_patiently(path)
         age = _age(path)
         if age is None:
             return
@@ -162,6 +174,28 @@ class DirectoryLock:
                 return
 
 
+def _linked(own: Path, path: Path) -> bool:
+    """Give a file a second name; False where that cannot be done, FileExistsError where the name is taken."""
+    try:
+        os.link(own, path)
+    except OSError as error:
+        if os.stat(own).st_nlink == 2:  # done, but the file server's answer was lost
+            return True
+        if isinstance(error, FileExistsError):
+            raise
+        return False
+    return True
+
+
+def _read_patiently(path: Path) -> dict[str, Any]:
+    """Who holds a lock; one that is empty may be just being written."""
+    for _ in range(WRITING_TRIES):
+        if (holder := _read(path)) or not path.exists():
+            return holder
+        time.sleep(WRITING_S)
+    return {}
+
+
 def _job_words(holder: dict[str, Any]) -> str:
     return f" (batch job {holder['job']})" if holder.get("job") else ""
 
@@ -169,7 +203,7 @@ def _job_words(holder: dict[str, Any]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
-    except (ValueError, FileNotFoundError):
+    except (ValueError, TypeError, OSError):
         return {}
 
 

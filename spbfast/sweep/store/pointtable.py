@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.params import Param
 from spbfast.sweep.points.plan import Plan
-from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.shards import put_variable
 
 
@@ -34,7 +34,7 @@ def write_points(path: Path, plan: Plan) -> None:
     baseline = np.array([p.baseline for p in plan.points], bool)
     in_grid = np.array([p.in_grid for p in plan.points], bool)
     table = PointTable(plan.ids, baseline, in_grid, tuple(plan.params))
-    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+    with atomic_file(path) as tmp, NETCDF_LOCK, open_netcdf(tmp, "w") as nc:
         put_points(nc, table)
 
 
@@ -48,7 +48,7 @@ def read_points(path: Path) -> PointTable:
     """
     with NETCDF_LOCK:
         try:
-            with netCDF4.Dataset(str(path), "r") as nc:
+            with open_netcdf(path) as nc:
                 nc.set_auto_maskandscale(False)
                 params = [
                     Param(n, v.config_path, getattr(v, "units", ""), _values(v))

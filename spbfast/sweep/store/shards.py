@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
-from spbfast.sweep.store.atomic import NETCDF_LOCK, atomic_file
+from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 
 OK, FAILED, TIMEOUT, LOST, INTERRUPTED, MISSING, UNNEEDED = range(7)
 STATUS_NAMES = ("ok", "failed", "timeout", "lost", "interrupted", "missing", "unneeded")
@@ -156,7 +156,7 @@ def write_shard(path: Path, results: Sequence[CellResult]) -> None:
     """
     coords = union_coords([r.coords for r in results if r.status == OK])
     names = list(dict.fromkeys(n for r in results for n in r.data))
-    with atomic_file(path) as tmp, NETCDF_LOCK, netCDF4.Dataset(str(tmp), "w", format="NETCDF4") as nc:
+    with atomic_file(path) as tmp, NETCDF_LOCK, open_netcdf(tmp, "w") as nc:
         _fill_shard(nc, results, coords, names)
 
 
@@ -194,7 +194,7 @@ def read_shard(path: Path, *, data: bool = True) -> Shard:
 def read_shard_locked(path: Path, *, data: bool = True) -> Shard:
     """The same for callers that hold NETCDF_LOCK, which is not reentrant."""
     try:
-        with netCDF4.Dataset(str(path), "r") as nc:
+        with open_netcdf(path) as nc:
             nc.set_auto_maskandscale(False)
             ids = nc["point_id"][:].tolist()
             reps = nc["replicate"][:].tolist()
