@@ -247,7 +247,7 @@ def test_doctor_reports_a_cache_that_does_not_load(
     assert (finding.level, finding.text) == ("problem", "RuntimeError: no such symbol")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_runs_whatever_became_of_its_cache(tmp_path: Path) -> None:
     """The whole product, with all its entries emptied."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
