@@ -27,7 +27,9 @@ BROUGHT = {
 }
 POINTS = "policy.slab_shrink_throttle,policy.slab_shrink_target_objs\n10ms,512\n100ms,2048\n"
 # What needs a cluster, a new environment or the network, and what then holds of it instead.
-ELSEWHERE = ("scripts/", "pip ", ". .venv", "sbatch ", "id=$(sbatch ")
+# What records a running kernel needs root; test_capture_live.py and test_live_judge.py record and replay.
+RECORDINGS = ("sudo ", "spbfast read build.spbcap", "spbfast replay build.spbcap")
+ELSEWHERE = ("scripts/", "pip ", ". .venv", "sbatch ", "id=$(sbatch ", *RECORDINGS)
 NEEDS_CLUSTER = "kind: slurm"
 UNITS = {"ms", "s", "min", "h", "B", "KiB", "MiB", "GiB"}
 
