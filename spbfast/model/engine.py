@@ -209,24 +209,14 @@ def run_replicate(
     stopped = not _begin(run, samples, scenario, origin, stop)
     boot_s = time.perf_counter() - start
     start_records(run.world.zone.trace, mask)
-    if save is not None and not stopped:
-        stopped = not simulate_ticks(run, samples, save[0], seed, stop)
-        if not stopped:
-            save[1](SavedState(run, samples, scenario, origin))
-    if not stopped:
-        stopped = not simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, seed, stop)
+    stopped = stopped or not _go_on(run, samples, scenario, origin, stop, save)
     finish_run(padded(run.worlds), run.policy, padded(samples))
     if check:
         _recount(run)
-    data, coords = collect_samples(run, samples, scenario)
-    digest = digest_of(data)
-    if snapshots:
-        data |= collect_spbs(run, samples)
-        coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
+    data, coords, digest = _collect(run, samples, scenario, snapshots=snapshots)
     shown = {name: collect_records(run, name) for name in records}
     events = sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds)
     phases = _phases(run, time.perf_counter() - start - boot_s)
-    data |= ratios(run)
     if not stopped:
         data["contig_1g_obtainable"] = np.array(_ask_for_contig(run, scenario))
     return ReplicateResult(
@@ -241,6 +231,34 @@ def run_replicate(
         phases=phases,
         records=shown,
     )
+
+
+def _go_on(
+    run: Lowered,
+    samples: tuple[Samples, ...],
+    scenario: Scenario,
+    origin: Origin,
+    stop: Callable[[], bool] | None,
+    save: tuple[int, Callable[[SavedState], object]] | None,
+) -> bool:
+    """Simulate to the end, handing out the state on the way where asked; False if stopped."""
+    if save is not None:
+        if not simulate_ticks(run, samples, save[0], origin.seed, stop):
+            return False
+        save[1](SavedState(run, samples, scenario, origin))
+    return simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, origin.seed, stop)
+
+
+def _collect(
+    run: Lowered, samples: tuple[Samples, ...], scenario: Scenario, *, snapshots: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]:
+    """Data, coordinates and the digest of what every run samples."""
+    data, coords = collect_samples(run, samples, scenario)
+    digest = digest_of(data)
+    if snapshots:
+        data |= collect_spbs(run, samples)
+        coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
+    return data | ratios(run), coords, digest
 
 
 def _begin(

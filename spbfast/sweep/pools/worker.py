@@ -164,18 +164,8 @@ def run_batch(
         raise SetupError(f"the worker on {hostname()} has spbfast {fingerprint()}, the driver has {expected}")
     store = Store(directory)
     batch_id = batch.batch_id
-    path = store.shard_path(batch_id)
-    if path.is_file():
-        # A worker may have died after its last step.
-        with suppress(ResultsError):
-            shard = read_shard(path, data=bool(metric))
-            codes = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
-            values = dict(zip(shard.cells, scalars_of(shard, metric), strict=True)) if metric else {}
-            return {
-                **_receipt(batch_id, [codes[t.cell] for t in batch.tasks]),
-                **_valued(metric, [values.get(t.cell) for t in batch.tasks]),
-            }
-        quarantine(path)
+    if (receipt := _receipt_of_shard(store, batch, metric)) is not None:
+        return receipt
     for several in kinds_of_machine(task.scenario for task in batch.tasks):
         module = prepare(engine, several_zones=several)
     flag = stop_flag(sweep)
@@ -196,6 +186,23 @@ def run_batch(
     receipt = _receipt(shard_id, [r.status for r in results], time.perf_counter() - start, events)
     receipt |= _valued(metric, [float(r.data[metric]) if metric in r.data else None for r in results])
     return {**receipt, "said": said} if said else receipt
+
+
+def _receipt_of_shard(store: Store, batch: Batch, metric: str) -> dict[str, Any] | None:
+    """The receipt of a batch whose shard is there: a worker may have died after its last step."""
+    path = store.shard_path(batch.batch_id)
+    if not path.is_file():
+        return None
+    with suppress(ResultsError):
+        shard = read_shard(path, data=bool(metric))
+        codes = dict(zip(shard.cells, shard.facts["status"].tolist(), strict=True))
+        values = dict(zip(shard.cells, scalars_of(shard, metric), strict=True)) if metric else {}
+        return {
+            **_receipt(batch.batch_id, [codes[t.cell] for t in batch.tasks]),
+            **_valued(metric, [values.get(t.cell) for t in batch.tasks]),
+        }
+    quarantine(path)
+    return None
 
 
 def _valued(metric: str, values: list[float | None]) -> dict[str, Any]:
