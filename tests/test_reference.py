@@ -17,6 +17,9 @@ from tests.reference.replay import RESULT_COLUMNS, Difference, replay
 from tests.reference.words import CLEAN, EMPTY, MAX_ORDER, MOVABLE, PB_PAGES, TAINTED, UNMOVABLE, list_hash
 from tests.strategies import drive, mainline_geometries, operations, policies, spb_geometries
 
+# The twin is plain Python in both passes.
+pytestmark = pytest.mark.shell
+
 GOLDEN = Path(__file__).parent / "golden"
 FAST_BYTES = 52_000
 LARGE_FILES = (
