@@ -146,7 +146,7 @@ class _Sweep:
         status, attempts = store.open_for(
             self.plan, self.job, default_command(), retry_failed=self.options.retry_failed
         )
-        for remark in remarks_on_locks(store.dir):
+        for remark in (*store.remarks, *remarks_on_locks(store.dir)):
             display.message(remark)
         if not store.share:
             remove_stale(store.dir)

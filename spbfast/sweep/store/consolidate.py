@@ -22,7 +22,7 @@ from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.decisions import Decisions, read_decisions
 from spbfast.sweep.store.directory import Store, quarantine
-from spbfast.sweep.store.manifest import history_lines
+from spbfast.sweep.store.manifest import history_lines, kept_replicates
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
 from spbfast.sweep.store.shards import (
@@ -45,11 +45,15 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class _Source:
-    """Which row of which shard holds each cell, and the labels of all of them together."""
+    """Which row of which shard holds each cell, and the labels of all of them together.
+
+    `needed` are the replicates that each point has to have; it may have more.
+    """
 
     rows: dict[Cell, tuple[Path, int]]
     failed: set[Cell]
     decisions: Decisions | None
+    needed: np.ndarray
     coords: dict[str, np.ndarray]
     names: list[str]
 
@@ -78,16 +82,16 @@ def consolidate(directory: str | Path, target: Path | None = None) -> Path:
     manifest = store.manifest()
     table = read_points(store.points_path)
     final = target or store.results_path
-    replicates = int(manifest["replicates"])
-    source = _find(store, table, replicates, int(manifest.get("replicates_min", replicates)))
+    source = _find(store, manifest, table)
     with atomic_file(final) as tmp, NETCDF_LOCK:
         with open_netcdf(tmp, "w") as nc:
             _write(nc, store, manifest, table, source)
     return final
 
 
-def _find(store: Store, table: PointTable, replicates: int, least: int) -> _Source:
+def _find(store: Store, manifest: Mapping[str, Any], table: PointTable) -> _Source:
     """Choose one row per cell: a success before anything else, then the latest try."""
+    replicates = kept_replicates(manifest)
     wanted = {int(p) for p in table.point_id}
     order = {r["batch"]: i for i, r in enumerate(store.receipts())}
     paths = sorted(store.shard_paths(), key=lambda p: (order.get(p.stem, len(order)), p.name))
@@ -107,16 +111,25 @@ def _find(store: Store, table: PointTable, replicates: int, least: int) -> _Sour
             if cell not in rows or cell in failed:
                 rows[cell] = (path, row)
                 (failed.discard if shard.facts["status"][row] == OK else failed.add)(cell)
-    decisions = read_decisions(store.dir, table.point_id, least)
+    decisions = _decisions(store, manifest, table)
+    everywhere = np.full(len(table.point_id), int(manifest["replicates"]))
     used = {path for path, _ in rows.values()}
     found = {n for p in used for n in names[p]}
     return _Source(
         rows,
         failed,
         decisions,
+        everywhere if decisions is None else decisions.needed,
         union_coords([labels[p] for p in paths if p in used and labels[p]]),
         [n for n in VARIABLES if n in found],
     )
+
+
+def _decisions(store: Store, manifest: Mapping[str, Any], table: PointTable) -> Decisions | None:
+    """What a rule decided, if the job has one; a job before it may have left a file."""
+    if "replicates_min" not in manifest:
+        return None
+    return read_decisions(store.dir, table.point_id, int(manifest["replicates_min"]))
 
 
 def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source) -> None:
@@ -142,7 +155,7 @@ def _write(nc: Any, store: Store, manifest: Mapping[str, Any], table: PointTable
 def _nr_replicates(manifest: Mapping[str, Any], source: _Source) -> int:
     """Length of the dimension: the replicates of every point, or the most that any point needs or has."""
     if source.decisions is None:
-        return int(manifest["replicates"])
+        return kept_replicates(manifest)
     return max(source.decisions.needed.max(), *(cell.replicate + 1 for cell in source.rows), 1)
 
 
@@ -202,9 +215,8 @@ def _write_block(nc: Any, ids: Sequence[int], start: int, replicates: int, sourc
         )
         for n in source.names
     }
-    if source.decisions is not None:
-        needed = source.decisions.needed[start : start + len(ids), None]
-        facts["status"][np.arange(replicates) >= needed] = UNNEEDED
+    needed = source.needed[start : start + len(ids), None]
+    facts["status"][np.arange(replicates) >= needed] = UNNEEDED
     by_shard: dict[Path, list[tuple[int, int, int]]] = defaultdict(list)
     for i, point in enumerate(ids):
         for r in range(replicates):
@@ -228,12 +240,9 @@ def _global_attrs(
 ) -> dict[str, Any]:
     versions = manifest["versions"]
     config = store.dir / "config.yaml"
-    total = len(table.point_id) * int(manifest["replicates"])
-    rule: dict[str, Any] = {}
-    if source.decisions is not None:
-        total = int(source.decisions.needed.sum())
-        rule = {"replicates_rule": source.decisions.rule}
-    needed = sum(_is_needed(source, table, cell) for cell in source.rows)
+    rule = {} if source.decisions is None else {"replicates_rule": source.decisions.rule}
+    needed = dict(zip(table.point_id.tolist(), source.needed.tolist(), strict=True))
+    present = sum(cell.replicate < needed[cell.point_id] for cell in source.rows)
     # Where the points leave the run that they share.
     branch = {"branch_at_s": manifest["branch_at_s"]} if "branch_at_s" in manifest else {}
     return {
@@ -264,17 +273,9 @@ def _global_attrs(
         "n_points": len(table.point_id),
         "n_replicates": _nr_replicates(manifest, source),
         "n_failed": len(source.failed),
-        "n_missing": total - needed,
+        "n_missing": int(source.needed.sum()) - present,
         "sweep_params": " ".join(p.name for p in table.params),
     }
-
-
-def _is_needed(source: _Source, table: PointTable, cell: Cell) -> bool:
-    """Whether a run counts as one of those that the sweep wants."""
-    if source.decisions is None:
-        return True
-    at = int(np.flatnonzero(table.point_id == np.uint64(cell.point_id))[0])
-    return bool(cell.replicate < source.decisions.needed[at])
 
 
 def results_digest(directory: str | Path) -> str:

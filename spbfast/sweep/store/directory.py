@@ -69,6 +69,7 @@ class Store:
         self.failures = self.dir / "failures"
         self.running = self.dir / "running"
         self.log_path = self.dir / "logs" / f"sweep{mark}.log"
+        self.remarks: list[str] = []
 
     def shard_path(self, batch_id: str) -> Path:
         """Where the shard of a batch lies (two-digit fan-out keeps directories small)."""
@@ -164,7 +165,8 @@ class Store:
     ) -> tuple[dict[Cell, int], dict[Cell, int]]:
         """Make the directory ready for `plan` and say what it already holds, as `scan` does.
 
-        Where nothing is left to do, every file stays as it is.
+        Where nothing is left to do, every file stays as it is. What a user should know of what is here is
+        then in `remarks`.
 
         Raises
         ------
@@ -187,6 +189,7 @@ class Store:
         if not self.share:
             remove_leftovers(self.dir)
         manifest = make_manifest(plan, job, command, old)
+        manifest["replicates_kept"] = self._remark_on_more(plan, status)
         # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
         # goes again at the end, when its mark of the plan is true.
         write_json(self.manifest_path, manifest | {"plan": ""})
@@ -195,6 +198,24 @@ class Store:
         write_points(self.points_path, plan)
         write_json(self.manifest_path, manifest)
         return status, attempts
+
+    def _remark_on_more(self, plan: Plan, status: Mapping[Cell, int]) -> int:
+        """Note which finished runs the job leaves out; how many replicates results.nc keeps."""
+        ids = set(plan.ids.tolist())
+        further = [c.replicate for c in status if c.point_id in ids and c.replicate >= plan.replicates]
+        if further:
+            self.remarks.append(
+                f"the job has {plan.replicates} replicates; {len(further)} finished runs of further "
+                f"replicates are here and stay in {self.results_path.name}"
+            )
+        gone = [c.point_id for c in status if c.point_id not in ids]
+        if gone:
+            self.remarks.append(
+                f"{len(gone)} finished runs belong to {len(set(gone))} points that this job does not have: "
+                f"they stay in {self.shards}, and {self.results_path.name} leaves them out; a job with these "
+                "points has them again"
+            )
+        return 1 + max(further, default=plan.replicates - 1)
 
     def is_current(self, path: Path) -> bool:
         """Whether a file was written after everything that these results consist of."""

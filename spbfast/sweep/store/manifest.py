@@ -150,6 +150,11 @@ def history_lines(manifest: Mapping[str, Any]) -> list[str]:
     return [f"{entry.get('at', '')} {entry.get('command', '')}".strip() for entry in past]
 
 
+def kept_replicates(manifest: Mapping[str, Any]) -> int:
+    """Replicates that results.nc has: those of the job, or more where more were finished before."""
+    return max(int(manifest["replicates"]), int(manifest.get("replicates_kept", 0)))
+
+
 def _branch(plan: Plan) -> dict[str, Any]:
     """Where the points leave the run that they share; nothing if they share none."""
     if plan.branch is None:
