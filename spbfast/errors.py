@@ -22,6 +22,9 @@ _ERR_TEXT = {
 }
 
 
+SHOWN_LINE = 200  # characters of a source line that an error repeats
+
+
 def strerror(code: int) -> str:
     """What a kernel's Err code means, in words."""
     try:
@@ -58,13 +61,25 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.col}" if self.line else self.file
-        what = f"{self.path}: {self.message}" if self.path else self.message
+        path = self.path if len(self.path) <= SHOWN_LINE else f"{self.path[:SHOWN_LINE]}..."
+        what = f"{path}: {self.message}" if path else self.message
         head = f"{place}: error: {what}"
         if not self.source_line:
             return head
-        caret = "".join("\t" if c == "\t" else " " for c in self.source_line[: self.col - 1]) + "^"
+        line, col = self._excerpt()
+        caret = "".join("\t" if c == "\t" else " " for c in line[: col - 1]) + "^"
         number = str(self.line)
-        return f"{head}\n {number} | {self.source_line}\n {' ' * len(number)} | {caret}"
+        return f"{head}\n {number} | {line}\n {' ' * len(number)} | {caret}"
+
+    def _excerpt(self) -> tuple[str, int]:
+        """The line to show and the column in it: the whole line, or what surrounds the place."""
+        line, col = self.source_line, self.col
+        if len(line) <= SHOWN_LINE:
+            return line, col
+        first = max(0, min(col - 1 - SHOWN_LINE // 2, len(line) - SHOWN_LINE))
+        cut = line[first : first + SHOWN_LINE]
+        before, after = "..." if first else "", "..." if first + SHOWN_LINE < len(line) else ""
+        return f"{before}{cut}{after}", col - first + len(before)
 
 
 class ConfigError(SpbfastError):
@@ -85,6 +100,10 @@ class ConfigError(SpbfastError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problems,)
+
+
+class ArgumentError(ConfigError, TypeError):
+    """A call of the Python interface with arguments that make no sense."""
 
 
 class InvariantError(SpbfastError):
@@ -209,6 +228,12 @@ class ResultsError(SpbfastError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.path)
+
+
+class QuestionError(ResultsError, ValueError):
+    """A question that results cannot answer as it was put: an unknown metric, a time past the end."""
+
+    exit_code = 2
 
 
 class StorageError(ResultsError):

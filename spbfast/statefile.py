@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from spbfast.errors import ResultsError
+from spbfast.places import open_to_read
 
 MAGIC = b"spbfast state\r\n\x1a"
 FORMAT = 1
@@ -158,7 +159,7 @@ def read_state_head(path: Path) -> StateHead:
         When there is no such file, or it is no state file, of another format, cut short or damaged.
     """
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             return _read_head(file, path)
     except OSError as error:
         raise ResultsError(f"cannot be read: {error.strerror}; {_RIGHT}", path) from None
@@ -213,7 +214,7 @@ def read_state_arrays(path: Path, head: StateHead, into: Mapping[str, np.ndarray
         for nbytes, part in zip(array["parts"], _parts(into[array["path"]]), strict=True):
             jobs.append((offset, nbytes, part))
             offset += nbytes
-    with path.open("rb") as file, ThreadPoolExecutor(_threads()) as pool:
+    with open_to_read(path) as file, ThreadPoolExecutor(_threads()) as pool:
 
         def fill(job: tuple[int, int, np.ndarray]) -> None:
             data = os.pread(file.fileno(), job[1], job[0]) if job[1] else b""

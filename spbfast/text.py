@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LONGEST_VALUE = 60
+LONGEST_BITS = 256
+MANY_NAMES = 20
+LONGEST_NAME = 200
 UNWRAPPED = 10_000  # columns; no table of this program is wider
 _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _TIMES = ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
@@ -101,19 +104,33 @@ def quote_value(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = repr(value)
+    if isinstance(value, str | bytes) and len(value) > LONGEST_VALUE:
+        value = value[:LONGEST_VALUE]  # its repr is cut below, without writing out the rest
+    if (
+        isinstance(value, int) and value.bit_length() > LONGEST_BITS
+    ):  # writing it out takes long, or is refused
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # somebody else's type; what is wrong with it is not our message
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
 def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """``; did you mean 'x'?`` or nothing."""
+    if len(word) > LONGEST_NAME:  # nothing is near, and finding that out takes long
+        return ""
     near = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def suggest_or_list(word: str, known: Sequence[str]) -> str:
-    """The nearest of the known names, or all of them."""
-    return suggest(word, known) or f"; there are {', '.join(known)}"
+    """The nearest of the known names, or all of them, or those of many that are least far off."""
+    if (near := suggest(word, known)) or len(known) <= MANY_NAMES:
+        return near or f"; there are {', '.join(known)}"
+    some = difflib.get_close_matches(word[:LONGEST_NAME], known, n=5, cutoff=0.0)
+    return f"; there are {len(known)}, such as {', '.join(some)}"
 
 
 def text_table(

@@ -7,8 +7,10 @@ model/engine.py: here a request that finds no block returns -1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,11 +34,13 @@ from spbfast.model.loop import replay
 from spbfast.model.lowering.arguments import (
     FIRST_SLOTS,
     checked_flags,
-    checked_integer,
     checked_mt,
+    checked_number,
     checked_order,
+    checked_range,
     spec_of_arguments,
 )
+from spbfast.model.lowering.duplicate import packed_state, unpacked_state, with_slots
 from spbfast.model.lowering.handles import FreeSlots
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.painting import mixing_policy, paint
@@ -52,6 +56,22 @@ if TYPE_CHECKING:
     from spbfast.model.lowering.lower_policy import PolicyLike
 
 _CHUNK = 1 << 18  # rows per call of the event loop
+_ROW_MAX = 2**31 - 1
+Args = ParamSpec("Args")
+Answer = TypeVar("Answer")
+
+
+def _alone(
+    method: Callable[Concatenate[Zone, Args], Answer],
+) -> Callable[Concatenate[Zone, Args], Answer]:
+    """A method that has the zone to itself: kernels run without the interpreter's lock."""
+
+    @functools.wraps(method)
+    def one_at_a_time(zone: Zone, *args: Args.args, **keywords: Args.kwargs) -> Answer:
+        with zone._lock:
+            return method(zone, *args, **keywords)
+
+    return one_at_a_time
 
 
 class Event(NamedTuple):
@@ -71,6 +91,9 @@ class Event(NamedTuple):
 
 class Zone:
     """One zone of memory with its free lists, superpageblocks and, if asked for, per-CPU lists.
+
+    Threads may share a zone: its methods run one at a time. `copy.copy`, `copy.deepcopy` and `pickle` make a
+    second zone in the same state, which goes its own way.
 
     Parameters
     ----------
@@ -113,16 +136,19 @@ class Zone:
         pcp: PcpConf | Mapping[str, int] | None = None,
         cpus: int = 1,
     ) -> None:
+        self._lock = threading.RLock()
         self._set_policy(policy_array(policy))
         spec = spec_of_arguments(size, spb_size, start_pfn, self.policy, pcp, cpus)
         try:
-            self.state, base = build_zone(spec)
+            self.state, self._base = build_zone(spec)
         except ValueError as error:
             raise ZoneError(str(error)) from None
+        except (MemoryError, OSError) as error:
+            raise ZoneError(f"a zone of {spec.zone_pages} pages does not fit into memory: {error}") from None
+        self._spec = spec
         self.start_pfn = spec.start_pfn
         self.nr_pages = spec.zone_pages
         self.nr_cpus = spec.nr_cpus or 1
-        self._base = base
         self._free = FreeSlots(FIRST_SLOTS)
         self._last = np.zeros(replay.NR_RESULT_FIELDS, np.int64)
         self._pins = np.zeros(2, np.int64)
@@ -166,12 +192,36 @@ class Zone:
             # What works on superpageblocks has nothing to work on.
             self.policy[[P.evacuate, P.defrag, P.contig]] = 0
 
+    # -- copies ------------------------------------------------------------------------------------
+
+    @_alone
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, the arrays as copies; not the lock."""
+        values = {k: v for k, v in vars(self).items() if k not in ("_lock", "state")}
+        own = {k: v.copy() for k, v in values.items() if isinstance(v, np.ndarray)}
+        return {**values, **own, "_free": self._free.copy(), "contents": packed_state(self.state)}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        contents = values.pop("contents")
+        vars(self).update(values)
+        self._lock = threading.RLock()
+        self.state = unpacked_state(self._spec, contents)
+
+    def __copy__(self) -> Zone:
+        other = type(self).__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Zone:
+        return self.__copy__()
+
     # -- requests ----------------------------------------------------------------------------------
 
     def alloc(self, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0, cpu: int = 0) -> int:
         """Allocate 2**order pages on a CPU; the first page frame number, or -1 if there is no block."""
         return int(self.alloc_many(1, order, mt, flags, cpu)[0])
 
+    @_alone
     def alloc_many(
         self, n: int, order: int = 0, mt: int = Mt.MOVABLE, flags: int = 0, cpu: int = 0
     ) -> np.ndarray:
@@ -185,10 +235,10 @@ class Zone:
         Raises
         ------
         ZoneError
-            A negative number, an order outside 0..10, a migratetype that can't be asked for, unknown flags,
-            a CPU that the zone does not have.
+            A number below 0 or far above the zone's pages, an order outside 0..10, a migratetype that can't
+            be asked for, unknown flags, a CPU that the zone does not have.
         """
-        n = checked_integer(n, "n")
+        n = checked_number(n, self.nr_pages)
         row = _event(
             replay.ALLOC,
             order=checked_order(order),
@@ -196,8 +246,6 @@ class Zone:
             flags=checked_flags(flags),
             arg=self._cpu_of(cpu),
         )
-        if n < 0:
-            raise ZoneError(f"n must not be negative, got {n}")
         pfns = np.empty(n, np.int64)
         for first in range(0, n, _CHUNK):
             part = pfns[first : first + _CHUNK]
@@ -225,10 +273,16 @@ class Zone:
         """
         self.free_many([pfn], cpu)
 
+    @_alone
     def free_many(self, pfns: Any, cpu: int = 0) -> None:
         """Free blocks on a CPU, one after the other; all are looked at before the first is freed."""
         of_cpu = self._cpu_of(cpu)
-        given = np.asarray(pfns)
+        try:
+            given = np.asarray(pfns)
+        except ValueError:
+            raise ZoneError(
+                "page frame numbers are a flat list of integers, got lists of several lengths"
+            ) from None
         if given.size and given.dtype.kind not in "iu":
             raise ZoneError(f"page frame numbers are integers, got {given.dtype}")
         index = given.astype(np.int64).reshape(-1) - self._base
@@ -243,6 +297,7 @@ class Zone:
 
     # -- workers -----------------------------------------------------------------------------------
 
+    @_alone
     def evacuate(self, order: int = 0, mt: int = Mt.UNMOVABLE) -> int:
         """Move movable pages out of the fullest tainted superpageblocks; number of pages moved."""
         row = _event(replay.EVACUATE, order=checked_order(order), mt=checked_mt(mt))
@@ -250,10 +305,12 @@ class Zone:
             raise ZoneError("evacuation is for unmovable or reclaimable requests, got mt 1 (movable)")
         return int(self._run(row)[0, replay.R_MOVED])
 
+    @_alone
     def defrag(self, spb: int) -> int:
         """Make room in one tainted superpageblock by moving pages out of it; number of pages moved."""
         return int(self._run(_event(replay.DEFRAG, arg=self._spb_of(spb)))[0, replay.R_MOVED])
 
+    @_alone
     def compact(self, spb: int, pageblocks: int = 16, free_pageblocks: int = 1, fragments: int = 1) -> int:
         """Compact inside one clean superpageblock, with `compact_within_superpageblock`; pageblocks freed.
 
@@ -276,20 +333,23 @@ class Zone:
         row = _event(
             replay.COMPACT,
             arg=self._spb_of(spb),
-            order=checked_integer(pageblocks, "pageblocks"),
-            mt=checked_integer(free_pageblocks, "free_pageblocks"),
-            flags=checked_integer(fragments, "fragments"),
+            order=checked_range(pageblocks, "pageblocks", 0, _ROW_MAX),
+            mt=checked_range(free_pageblocks, "free_pageblocks", 0, _ROW_MAX),
+            flags=checked_range(fragments, "fragments", 0, _ROW_MAX),
         )
         return int(self._run(row)[0, replay.R_OUTCOME])
 
+    @_alone
     def contig(self) -> int:
         """Allocate one whole superpageblock; its first page frame number or -1. `free` returns it."""
         return int(self._request(_event(replay.CONTIG, mt=Mt.HIGHATOMIC), 1)[0])
 
+    @_alone
     def drain(self, cpu: int | None = None) -> None:
         """Return all pages on the per-CPU lists, of one CPU or of all, to the free lists."""
         self._on_cpus(replay.DRAIN, cpu)
 
+    @_alone
     def decay(self, cpu: int | None = None) -> None:
         """Let the limit of the per-CPU lists, of one CPU or of all, decay as the vmstat tick does."""
         self._on_cpus(replay.DECAY, cpu)
@@ -300,57 +360,53 @@ class Zone:
             self._run(np.stack([_event(op, arg=one) for one in cpus]))
 
     def _cpu_of(self, cpu: int) -> int:
-        number = checked_integer(cpu, "cpu")
-        if not 0 <= number < self.nr_cpus:
-            raise ZoneError(f"cpu must be 0..{self.nr_cpus - 1}, got {number}")
-        return number
+        return checked_range(cpu, "cpu", 0, self.nr_cpus - 1)
 
     def _spb_of(self, spb: int) -> int:
-        number = checked_integer(spb, "spb")
-        if not 0 <= number < self.state.geo.nr_spb:
-            raise ZoneError(f"spb must be 0..{self.state.geo.nr_spb - 1}, got {number}")
-        return number
+        return checked_range(spb, "spb", 0, self.state.geo.nr_spb - 1)
 
     # -- looking at it -----------------------------------------------------------------------------
 
     @property
+    @_alone
     def last(self) -> Event:
         """What the last single operation, or the last of many, did."""
         _, outcome, visited, visited_fallback, tainted, requests, _, moved, _, _ = self._last.tolist()
         rung = outcome if outcome < len(Outcome) else 0  # pageblocks freed, of a compaction
         return Event(Outcome(rung), visited, visited_fallback, tainted, Req(requests), moved)
 
+    @_alone
     def nr_free_pages(self) -> int:
         """Pages on the free lists; those on per-CPU lists are not among them."""
         return int(self.state.count[C.FREE_PAGES])
 
+    @_alone
     def nr_free_blocks(self) -> np.ndarray:
         """Number of free blocks: int64 [order, migratetype], over all superpageblocks."""
         nr = self.state.area.nr.reshape(-1, NR_ORDERS, NR_MT)
         return nr.sum(axis=0, dtype=np.int64)[:, : self.state.geo.nr_mt]
 
+    @_alone
     def free_list(self, order: int, mt: int, spb: int | None = None) -> np.ndarray:
         """Page frame numbers on a free list, head first: int64.
 
         With superpageblocks every one has its own list: `spb` names one; without it they follow each other.
         """
-        kind = checked_integer(mt, "mt")
-        if not 0 <= kind < self.state.geo.nr_mt:
-            raise ZoneError(f"mt must be 0..{self.state.geo.nr_mt - 1}, got {kind}")
+        kind = checked_range(mt, "mt", 0, self.state.geo.nr_mt - 1)
         nr_sets = self.state.area.mask.size // NR_MT
-        if spb is not None and not 0 <= checked_integer(spb, "spb") < nr_sets:
-            raise ZoneError(f"spb must be 0..{nr_sets - 1}, got {spb}")
         parts = []
-        for set_ in range(nr_sets) if spb is None else (spb,):
+        for set_ in range(nr_sets) if spb is None else (checked_range(spb, "spb", 0, nr_sets - 1),):
             head = self.state.geo.list0 + (set_ * NR_ORDERS + checked_order(order)) * NR_MT + kind
             parts.append(read_lists(self.state, head, 1)[2])
         return np.concatenate(parts) + self.start_pfn
 
+    @_alone
     def pageblock_types(self) -> np.ndarray:
         """Migratetype of every pageblock: int8, first the one that holds the zone's first page."""
         geo = self.state.geo
         return self.state.pb.label[geo.lo // PB_PAGES : -(-geo.hi // PB_PAGES)].copy()
 
+    @_alone
     def superpageblocks(self) -> pd.DataFrame:
         """One row a superpageblock: where it is listed, what is free in it, what lives in it.
 
@@ -379,18 +435,22 @@ class Zone:
             columns[f"used_{Mt(mt).name.lower()}"] = used[:, mt]
         return pd.DataFrame(columns, index=pd.RangeIndex(z.geo.nr_spb, name="spb"))
 
+    @_alone
     def tainted(self) -> int:
         """Number of tainted superpageblocks."""
         return int(self.state.count[C.TAINTED_SPBS])
 
+    @_alone
     def picture(self) -> str:
         """One letter a pageblock, superpageblocks apart; letters: `spbfast.model.state.picture`."""
         return pictures.picture(self.state)
 
+    @_alone
     def check(self) -> None:
         """Raise InvariantError if the state contradicts itself."""
         check_zone(self.state, self.policy)
 
+    @_alone
     def __repr__(self) -> str:
         free = self.nr_free_pages() * PAGE_SIZE / 2**20
         size = self.nr_pages * PAGE_SIZE / 2**20
@@ -411,12 +471,10 @@ class Zone:
         """Have at least `n` free slots: a larger pool takes over what the old one holds."""
         if self._free.nr >= n:
             return
-        old = self.state.slots
-        size = max(2 * old.link.size, old.link.size + n)
-        link = np.zeros(size, np.int32)
-        link[: old.link.size] = old.link
-        self.state = self.state._replace(slots=old._replace(link=link, size=np.array([size])))
-        self._free.grow(old.link.size, size)
+        old = self.state.slots.link.size
+        size = max(2 * old, old + n)
+        self.state = with_slots(self.state, size)
+        self._free.grow(old, size)
 
 
 def _event(op: int, *, order: int = 0, mt: int = 0, flags: int = 0, arg: int = 0) -> np.ndarray:

@@ -20,10 +20,12 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from spbfast.config import load_config
+from spbfast.config import Job, load_config
 from spbfast.config.messages import all_paths
 from spbfast.config.models import JobFile, ScenarioFields
 from spbfast.errors import ConfigError, Problem
+from spbfast.model.lowering.lower_machine import state_nbytes
+from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.sweep.points.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +40,7 @@ WORDS = [
     *PATHS,
     *"kind name preset grid zip points points_file design ranges min max scale step samples lhs".split(),
     *"guests churn 10ms 100 1GiB 5s auto true false null v1@30 mainline nan .inf -0 1e400 0x10".split(),
+    *f"{2**31} {2**63} {2**64} {2**63}ns {2**64}B 1000000h 100TiB 10\u03bcs {'9' * 300} !!bool".split(),
     *(
         "points.csv",
         "base.yaml",
@@ -56,6 +59,7 @@ scalars = st.one_of(
     st.booleans(),
     st.integers(-(2**70), 2**70),
     st.integers(-2, 300),
+    st.sampled_from([2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -1, True]),
     st.floats(),
     st.text(max_size=12),
     st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,3})?(ns|us|ms|s|min|h|B|kB|MiB|GiB|GB|MB/s|%)?\Z"),
@@ -118,6 +122,12 @@ def check_error(error: ConfigError) -> None:
     str(error).encode("utf-8", "surrogatepass")
 
 
+def check_lowers(job: Job) -> None:
+    """What is valid can be simulated: its numbers fit where kernels keep them."""
+    policy_array(job.scenario.policy)
+    assert sum(state_nbytes(job.scenario).values()) > 0
+
+
 def check(content: str, table: bytes, overrides: list[str]) -> None:
     """Load a configuration with a file of points beside it, and plan it if it is a small sweep."""
     with tempfile.TemporaryDirectory() as name:
@@ -130,6 +140,7 @@ def check(content: str, table: bytes, overrides: list[str]) -> None:
             warnings.simplefilter("ignore")
             try:
                 job = load_config(home / "job.yaml", overrides)
+                check_lowers(job)
                 if job.nr_points <= POINTS_PLANNED:
                     plan = make_plan(job, 1)
                     assert len(plan.points) + plan.merged == job.nr_points

@@ -44,7 +44,7 @@ def test_a_batch_system_by_yaml() -> None:
         ({"kind": "address"}, "exactly one of the keys address and scheduler_file"),
         ({"kind": "address", "address": "pickle://x"}, "must be an address such as tls://"),
         ({"kind": "slurm", "memory": "1GiB", "adapt": {"min": 3, "max": 2}}, "min: must be at most max"),
-        ({"workers": 0}, "must be 'auto' or a whole number >= 1"),
+        ({"workers": 0}, "must be 'auto' or a whole number, 1 to 1000000"),
         ({"max_failures": "120%"}, "a share such as 5%"),
         ({"max_failures": -1}, "a number of runs such as 20"),
     ],

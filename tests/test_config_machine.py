@@ -52,7 +52,7 @@ def test_given_values_replace_the_formulas():
     [
         ({"memory": "512MiB"}, "memory: must hold at least one superpageblock of 1GiB, got 512MiB"),
         ({"spb_size": "3MiB"}, "spb_size: must be a power of two of at least 4MiB"),
-        ({"memory": "1GiB", "kernel_image": "2GiB"}, "no larger than what is reserved at boot"),
+        ({"memory": "1GiB", "kernel_image": "2GiB"}, "no more than the 2064MiB that boot reserves there"),
         ({"min_free": "lots"}, "or 'auto': the mainline formula"),
     ],
 )

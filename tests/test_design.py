@@ -340,7 +340,7 @@ def test_one_old_value_is_byte_equal_in_a_grown_design(tmp_path: Path) -> None:
         job = job_of(tmp_path, sweep)
         assert run_sweep(job, tmp_path / "out", engine=ENGINE, quiet=True).n_new == 2 * new
         ds = spbfast.open_results(tmp_path / "out")
-        now = {int(i): ds.spb_tainted.values[k].tobytes() for k, i in enumerate(ds.point_id.values)}
+        now = {int(i, 16): ds.spb_tainted.values[k].tobytes() for k, i in enumerate(ds.point_id.values)}
         assert {i: now[i] for i in before} == before
         before = now
     assert len(before) == 48

@@ -70,7 +70,8 @@ def test_counters_and_costs_are_quantities_too(ds: xr.Dataset) -> None:
     effect = effects.steps(ds, [counter], "previous")[1].effects[0]
     series = ds.vmstat.sel(counter=counter).isel(time=-1)
     assert effect.difference == pytest.approx(float((series[1] - series[0]).mean()))
-    assert effects.costs(ds)[0] == "wall_time"
+    assert "wall_time" in ds
+    assert "wall_time" not in effects.costs(ds)
 
 
 def test_failed_runs_leave_their_pair_out(ds: xr.Dataset) -> None:
@@ -117,16 +118,79 @@ def test_compare_on_the_command_line(directory: Path, capsys: pytest.CaptureFixt
 
     code, out, _ = call("--against", "previous")
     assert code == 0
-    head, columns, *rows, star = out.splitlines()
+    head, columns, *rows, star, few = out.splitlines()
     assert head == "spb_tainted at end, each point against the one before it"
     assert columns.split()[:2] == ["spb_tainted", "difference"]
-    assert "wall_time" in columns
+    assert "wall_time" not in columns  # how long the simulator took is no result
     assert [row.split()[0] for row in rows] == ["v1", "mainline", "v1@30", "mine"]
     assert star.startswith("*")
+    assert few.startswith("(*) the same from fewer than 10 pairs")
+    assert not any("* " in row.replace("(*)", "") for row in rows)
     code, out, _ = call("--json", "--metric", "spb_clean")
     assert json.loads(out)["against"] == "baseline"
     assert json.loads(out)["steps"][1]["effects"][0]["metric"] == "spb_clean"
     code, out, _ = call("--by", "policy", "--json")
     assert len(json.loads(out)["metrics"]["spb_tainted"]) == 2
     assert call("--by", "policy", "--against", "previous")[0] == 2
-    assert call("--against", "sideways")[0] == 4
+    assert call("--against", "sideways")[0] == 2
+    code, _, err = call("--metric", "spb_tinted")
+    assert (code, "did you mean 'spb_tainted'" in err) == (2, True)
+    code, _, err = call("--metric", "qqqqqqqq")
+    assert code == 2
+    assert ", such as " in err
+    assert len(err) < 300
+    code, out, _ = call("--by", "policy")
+    assert "control_name" in out
+    assert "fewer than 10 pairs" in out
+
+
+@pytest.mark.parametrize("at", ["nan", "inf", "-1", "99999", "12.6", "1e400", "noon"])
+def test_a_time_that_nobody_simulated(directory: Path, at: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in ((), ("--by", "policy")):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["compare", str(directory), f"--at={at}", *more])
+        assert caught.value.code == 2
+        err = capsys.readouterr().err
+        assert "seconds such as 60" in err or "there are no samples; they go from 0 to 12 s" in err
+
+
+def test_the_control_of_each_point_is_named(ds: xr.Dataset) -> None:
+    table = effects.compare(ds, by="policy")
+    assert table.few_pairs.values.all()
+    # The baseline's value is not in the grid, so the smallest one is the control: who would have thought?
+    assert set(table.control_name.values.tolist()) == {"mainline"}
+    assert set(table.control_id.values.tolist()) == {ds.point_id.values[1]}
+    assert set(effects.compare(ds).control_name.values.tolist()) == {"v1"}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"metric": 5},
+        {"metric": "qq"},
+        {"by": 5},
+        {"by": "nothing"},
+        {"at": float("nan")},
+        {"at": float("inf")},
+        {"at": -1},
+        {"at": 10**400},
+        {"at": None},
+        {"at": True},
+        {"at": "noon"},
+        {"metric": "wall_time", "at": "noon"},
+        {"sel": 5},
+        {"sel": {"nothing": 1}},
+        {"confidence": 0},
+        {"confidence": 1.0},
+        {"confidence": float("nan")},
+        {"confidence": "95"},
+    ],
+    ids=str,
+)
+def test_questions_that_make_no_sense(ds: xr.Dataset, question: dict) -> None:
+    with pytest.raises(ResultsError) as caught:
+        effects.compare(ds, **question)
+    assert caught.value.exit_code == 2
+    for wrong in (5, None, xr.Dataset(), ds.isel(point=0)):
+        with pytest.raises(ResultsError, match="needs the results of a sweep"):
+            effects.compare(wrong)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.shell
 
 # From the ground up. Rooms of one storey know nothing of each other.
 STOREYS: list[tuple[str, ...]] = [
-    ("constants", "jit", "text", "freeindex"),
+    ("constants", "jit", "text", "freeindex", "places"),
     ("errors", "model.primitives"),
     ("outputs", "model.state", "observed", "statefile"),
     ("config", "live", "model.allocator", "model.demand"),

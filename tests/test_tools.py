@@ -123,10 +123,18 @@ def test_status_while_a_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     finally:
         driver.kill()
         driver.wait()
+    found = look(tmp_path / "run")  # at once: the process is known to be gone
+    assert found.state == "stopped"
+    assert f"process {driver.pid}" in found.driver
+    assert "died without a word" in found.driver
+    assert found.eta_s is None
+    lock = next((tmp_path / "run").glob("lock*"))
+    elsewhere = {**json.loads(lock.read_text()), "world": "another machine", "host": "elsewhere"}
+    lock.write_text(json.dumps(elsewhere))
+    assert look(tmp_path / "run").state == "running"
     old = time.time() - 1000
-    for path in (tmp_path / "run").glob("lock*"):
-        os.utime(path, (old, old))
-    assert look(tmp_path / "run").state in ("silent", "stopped")
+    os.utime(lock, (old, old))
+    assert look(tmp_path / "run").state == "silent"
 
 
 def test_ls_finds_directories(
@@ -174,13 +182,13 @@ def test_every_stored_run_gives_the_same_bits_again(finished: Path) -> None:
     before = tree(finished)
     for point in open_results(finished).point_id.values:
         for replicate in range(3):
-            found = rerun(finished, f"{int(point):016x}", replicate, engine=ENGINE)
+            found = rerun(finished, str(point), replicate, engine=ENGINE)
             assert found.same is True, found.differences
     assert tree(finished) == before
 
 
 def test_a_difference_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = f"{int(open_results(out).point_id.values[1]):016x}"
+    point = str(open_results(out).point_id.values[1])
     original = fake_engine.run_replicate
 
     def other(*args: Any, **kwargs: Any) -> Any:
@@ -210,7 +218,7 @@ def test_a_difference_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_points_that_are_not_there(finished: Path, point: str, message: str) -> None:
-    first = f"{int(open_results(finished).point_id.values[0]):016x}"
+    first = str(open_results(finished).point_id.values[0])
     with pytest.raises(ResultsError, match=message):
         rerun(finished, point.format(id=first), engine=ENGINE)
 
@@ -275,7 +283,7 @@ def test_tables(finished: Path, tmp_path: Path) -> None:
     frame = pandas.read_csv(export_results(finished, "csv", tmp_path / "r.csv"), dtype={"point_id": str})
     assert len(frame) == 15
     np.testing.assert_array_equal(frame.tainted_end, ds.tainted_end.values.ravel())
-    assert frame.point_id[0] == f"{int(ds.point_id.values[0]):016x}"
+    assert frame.point_id[0] == ds.point_id.values[0]
     assert frame.policy_slab_shrink_throttle[3] == 0.05
     long = table(ds, ["free_pages"])
     assert len(long) == 15 * 3 * 13

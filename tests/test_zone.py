@@ -188,7 +188,7 @@ def test_mainline_has_no_workers() -> None:
         ({"size": 4.5}, "size must be an integer, got 4.5"),
         ({"size": "64MiB", "spb_size": "3MiB"}, "spb_size must be a power of two of at least 4 MiB"),
         ({"size": "64MiB", "start_pfn": 333}, "start_pfn must be a multiple of 1024, got 333"),
-        ({"size": 1 << 43}, r"zone_pages must be 1\.\."),
+        ({"size": 1 << 43}, "size must be at most 4TiB"),
         ({"size": "64MiB", "pcp": {"batch": 8}}, "pcp needs batch, and high or high_min and high_max"),
         ({"size": "64MiB", "pcp": {"batch": 8, "hihg": 8}}, "pcp has no 'hihg'; it has batch, flags, high"),
         ({"size": "64MiB", "pcp": {"batch": 0, "high": 8}}, "pcp needs batch >= 1"),
@@ -290,7 +290,7 @@ def test_policy_forms_mean_the_same() -> None:
     whole = Policy.model_validate({**preset_values("v1@30"), "preset": "v1@30"})
     array = policy_array("v1_30")
     assert np.array_equal(policy_array(whole), array)
-    assert np.array_equal(policy_array({"preset": "v1@30", "slab_shrink_throttle": 100_000_000}), array)
+    assert np.array_equal(policy_array({"preset": "v1@30", "slab_shrink_throttle": "100ms"}), array)
     assert policy_array({"slab_shrink": False})[P.shrink_requests] == 0
     changed = policy_array({"slab_shrink_triggers": {"would_taint": False}})
     assert np.flatnonzero(changed != array).tolist() == [37]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 
 from spbfast import __version__
 
@@ -29,7 +30,7 @@ from spbfast.cli import (  # isort: skip
 )
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.cli.streams import LostOutputError, exit_code_for_lost_output, flush_code, guard_streams
-from spbfast.errors import SpbfastError
+from spbfast.errors import SpbfastError, StorageError
 
 VERBS = (
     running,
@@ -47,6 +48,12 @@ VERBS = (
 )
 
 
+def _tell_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    """A warning for users is a line like any other; those of libraries for their callers are not for them."""
+    if issubclass(category, UserWarning):
+        print(f"spbfast: warning: {message}", file=sys.stderr)
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `spbfast` command; always ends in SystemExit."""
     guard_streams()
@@ -56,7 +63,9 @@ def main(args: list[str] | None = None) -> None:
 def _exit_code(args: list[str] | None) -> int:
     """Run a command; its exit code."""
     try:
-        app(args=args, prog_name="spbfast")
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell_warning
+            app(args=args, prog_name="spbfast")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else EXIT_BUG
     except SpbfastError as error:
@@ -68,7 +77,11 @@ def _exit_code(args: list[str] | None) -> int:
     except KeyboardInterrupt:
         print("spbfast: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            # A path of the user's: too long a name, no permission, links in a circle.
+            print(f"spbfast: error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return StorageError.exit_code
         traceback.print_exc()
         print(f"spbfast {__version__}: internal error; please report it with the text above", file=sys.stderr)
         return EXIT_BUG

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spbfast.cli.options import JsonOpt, SetOpt, app
+from spbfast.cli.options import JsonOpt, SetOpt, app, tell_remarks
 from spbfast.text import text_table
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ def validate_command(
 ) -> None:
     """Check configurations; print every error with file, line and column."""
     from spbfast.config import load_config
+    from spbfast.config.units import format_size
     from spbfast.errors import ConfigError
 
     failed = False
     for path in configs:
         try:
             job = load_config(path, set_ or ())
+            tell_remarks(job)
             if job.has_combinations or job.scenario.branch is not None:
                 _validate_combinations(job)
         except ConfigError as error:
@@ -42,7 +44,7 @@ def validate_command(
         else:
             points = job.nr_points
             memory = job.scenario.machine.memory
-            shown = f"memory {memory} bytes = {memory / 2**30:.6g} GiB"
+            shown = f"memory {format_size(memory)} = {memory / 2**30:.6g} GiB"
             least = f"{job.growing.min} to " if job.growing is not None else ""
             typer.echo(f"{path}: ok ({points} points, {least}{job.replicates} replicates, {shown})")
     raise typer.Exit(ConfigError.exit_code if failed else 0)

@@ -6,7 +6,7 @@ Owns no verb. Every other module of the package takes `app` from here and regist
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,6 +38,12 @@ QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="print only the re
 RetryFailedOpt = Annotated[bool, typer.Option("--retry-failed", help="run failed points again")]
 NoReportOpt = Annotated[bool, typer.Option("--no-report", help="do not build report.html")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+
+
+def tell_remarks(job: Any) -> None:
+    """Say what a job allows and hardly means."""
+    for text in job.remarks:
+        typer.echo(f"warning: {text}", err=True)
 
 
 def build_report_page(directory: Path, prefix: str = "") -> None:

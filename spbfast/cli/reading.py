@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page
+from spbfast.text import quote_value
 
 
 @app.command("report")
@@ -39,7 +40,7 @@ def compare_command(
     """Paired differences with confidence intervals, and what each point costs.
 
     With --by, points that differ in that swept key alone are compared. Otherwise every point is compared with
-    the baseline, or with the point before it, and the table also shows its time and page migrations.
+    the baseline, or with the point before it, and the table also shows its page migrations and reclaim.
     """
     from spbfast.results.open import open_results
 
@@ -61,23 +62,29 @@ def compare_command(
         return
     shown = "the one before it" if control == effects.PREVIOUS else repr(table[0].name)
     typer.echo(f"{metrics[0]} at {at}, each point against {shown}\n{effects.steps_text(table)}")
+    for name in filter(effects.NO_RESULTS.__contains__, metrics):
+        typer.echo(f"{name}: how long the simulator took, not a property of the machine", err=True)
 
 
 def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
     """Points that differ in one swept key, a table for each metric."""
-    from spbfast.results.effects import compare
+    from spbfast.results.effects import FEW_PAIRS, compare
 
     parts: dict[str, Any] = {}
     for metric in metrics:
         table = compare(ds, by=by.replace(".", "_"), metric=metric, at=at).to_dataframe()
-        hidden = [name for name in ("point_id", "is_baseline", "in_grid") if name in table]
+        hidden = [name for name in ("point_id", "is_baseline", "in_grid", "control_id") if name in table]
         parts[metric] = table.drop(columns=hidden)
     if as_json:
         data = {name: json.loads(table.to_json(orient="records")) for name, table in parts.items()}
         return json.dumps({"at": str(at), "by": by, "metrics": data}, indent=1)
-    return "\n".join(
-        f"{name} at {at}\n{table.to_string(float_format='{:.6g}'.format)}" for name, table in parts.items()
-    )
+    lines: list[str] = []
+    for name, table in parts.items():
+        shown = table.drop(columns="few_pairs").to_string(float_format="{:.6g}".format)
+        lines += [f"{name} at {at}, each point against its control", shown]
+        if table["few_pairs"].any():
+            lines.append(f"fewer than {FEW_PAIRS} pairs: such an interval is too narrow; raise replicates")
+    return "\n".join(lines)
 
 
 def moment(text: str) -> str | float:
@@ -85,7 +92,10 @@ def moment(text: str) -> str | float:
     if text in ("end", "peak", "mean"):
         return text
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        message = f"must be end, peak, mean, or a time in seconds such as 60; got {text!r}"
-        raise typer.BadParameter(message, param_hint="--at") from None
+        seconds = -1.0
+    if 0 <= seconds < float("inf"):
+        return seconds
+    message = f"must be end, peak, mean, or a time in seconds such as 60; got {quote_value(text)}"
+    raise typer.BadParameter(message, param_hint="--at")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.events import wanted_records
-from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app
+from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app, tell_remarks
 from spbfast.text import text_table
 
 
@@ -41,13 +41,15 @@ def run_command(
     from spbfast.config import load_config
 
     job = load_config(config, set_ or (), one_point=True)
+    tell_remarks(job)
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
     kinds = wanted_records(job, records, output)
     save = _state_to_save(job, save_state, at)
-    from spbfast.model.engine import MODEL_VERSION, run_replicate
+    from spbfast.model.engine import MODEL_VERSION, check_memory, run_replicate
     from spbfast.outputs.rundata import dataset_of
 
+    check_memory(job.scenario)
     runs = [
         run_replicate(
             job.scenario,

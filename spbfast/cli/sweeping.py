@@ -22,6 +22,7 @@ from spbfast.cli.options import (
     SetOpt,
     app,
     build_report_page,
+    tell_remarks,
 )
 from spbfast.cli.running import tell_caveats
 from spbfast.cli.streams import results_elsewhere
@@ -93,9 +94,11 @@ def sweep_command(
 ) -> None:
     """Run every point of a sweep; the same command continues what was interrupted."""
     from spbfast.config import load_config
+    from spbfast.sweep.run.driver import place_of
 
     job = load_config(config, set_ or (), grid=grid or ())
-    outdir = output if output is not None else Path("results") / job.name
+    tell_remarks(job)
+    outdir = place_of(output if output is not None else Path("results") / job.name)
     if dry_run:
         _print_dry_run(job, outdir, as_json=as_json, measure=measure)
         return

@@ -8,17 +8,21 @@ demand is a function of seed, replicate, actor and tick alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from spbfast.config.base import PAGE, Model, OrderWeights, Share, TenWeights, Weights, key
 from spbfast.config.units import ByteRate, Duration, Size, format_duration, format_size
+from spbfast.text import format_value
 
 REGION = 2 << 20  # what a huge page covers
 MB = 10**6
 MS = 10**6
 SECOND = 10**9
+# Demand is counted in fixed point per tick (MAX_PER_TICK of model/state/demand_layout.py).
+MOST_PER_SECOND = (1 << 16) * 1000
+MOST_PLACES = 1 << 30  # pages and blocks that actors can name, in 32 bits
 PerSecond = Annotated[float, Field(ge=0.0, le=1.0)]
 Skew = Annotated[float, Field(ge=0.0, le=4.0)]
 
@@ -45,6 +49,22 @@ class Actor(Model):
         """Memory that the actor holds at t = 0."""
         return getattr(self, self.boot_key) if self.boot_key else 0
 
+    @property
+    def places(self) -> float:
+        """Pages and blocks that the actor may hold at once, each of which has a name."""
+        return 0
+
+    def fastest(self) -> dict[str, float]:
+        """Units a second that the actor asks for while it is active, by the key that decides."""
+        return {}
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        for key_, per_second in self.fastest().items():
+            if per_second >= MOST_PER_SECOND:
+                raise ValueError(f"{key_}: {_too_fast(per_second)}")
+        return self
+
 
 class Burst(Model):
     """Demand that comes and goes; the mean stays the given rate."""
@@ -58,6 +78,11 @@ class Burst(Model):
             raise ValueError(f"on: must be at least 1ms, got {format_duration(self.on)}")
         return self
 
+    @property
+    def factor(self) -> float:
+        """By how much the rate is higher while active."""
+        return (self.on + self.off) / self.on
+
 
 class KernelStatics(Actor):
     """Unmovable memory that boot leaves behind: early slab, per-CPU data, page tables, stacks."""
@@ -68,6 +93,11 @@ class KernelStatics(Actor):
     order_weights: OrderWeights = key(
         (0.6, 0.1, 0.1, 0.2), "shares of its bytes in blocks of order 0, 1, 2, ..; any scale", "assumed"
     )
+
+    @property
+    def places(self) -> float:
+        """Its pages."""
+        return self.total / PAGE
 
 
 class ReclaimableStatics(Actor):
@@ -126,6 +156,15 @@ class Daemons(Actor):
     )
     pinned: Pinned | None = _PINNED
 
+    @property
+    def places(self) -> float:
+        """Its pages."""
+        return self.memory / PAGE
+
+    def fastest(self) -> dict[str, float]:
+        """Regions that are touched again."""
+        return {"churn_per_second": self.churn_per_second * self.memory / REGION}
+
 
 class Guests(Actor):
     """Virtual machines: touched memory, rewriting, ballooning, restarts, and host memory held for them."""
@@ -179,6 +218,21 @@ class Guests(Actor):
             )
         return self
 
+    @property
+    def places(self) -> float:
+        """Pages of all guests, and of the host for them."""
+        tables = self.memory / REGION * self.page_tables_per_region
+        return self.count * (self.memory / PAGE + tables + self.buffers / PAGE)
+
+    def fastest(self) -> dict[str, float]:
+        """Pages that a guest touches, and regions that it rewrites or gives back."""
+        regions = self.memory / REGION
+        return {
+            "touch_rate": self.touch_rate / PAGE,
+            "rewrite_per_second": self.rewrite_per_second * regions,
+            "balloon_per_second": self.balloon_per_second * regions,
+        }
+
 
 class PageCacheLoad(Actor):
     """Files read and written through the page cache."""
@@ -195,6 +249,10 @@ class PageCacheLoad(Actor):
         "assumed",
     )
     burst: Burst | None = key(None, "not given: steady", "assumed")
+
+    def fastest(self) -> dict[str, float]:
+        """Pages that enter."""
+        return {"rate": self.rate / PAGE * (self.burst.factor if self.burst else 1.0)}
 
 
 class SlabGrowth(Actor):
@@ -232,6 +290,15 @@ class Network(Actor):
     lifetime: Duration = key(20 * MS, "mean lifetime, exponential", "flagship: 1ms..50ms", ge=MS)
     tasks: int = key(4, "CPUs that issue the requests in turn", "assumed, 1..cpus", ge=1, le=1024)
 
+    @property
+    def places(self) -> float:
+        """Buffers that live at once."""
+        return self.rate * (1 + self.order0_factor) * self.lifetime / SECOND
+
+    def fastest(self) -> dict[str, float]:
+        """Buffers of order 0; the others are fewer."""
+        return {"order0_factor": self.rate * self.order0_factor}
+
 
 class Churn(Actor):
     """Order-0 allocations of everything else, with lifetimes from milliseconds to seconds."""
@@ -261,6 +328,12 @@ class Churn(Actor):
             raise ValueError(f"lifetimes: must be at least 1ms, got {format_duration(min(self.lifetimes))}")
         return self
 
+    @property
+    def places(self) -> float:
+        """Pages that live at once."""
+        parts = zip(self.shares, self.lifetimes, strict=False)
+        return self.rate * sum(share * life for share, life in parts) / sum(self.shares) / SECOND
+
 
 class ExtentBuffers(Actor):
     """Metadata nodes of btrfs, kept as single pages."""
@@ -283,6 +356,16 @@ class ExtentBuffers(Actor):
                 f"at_boot: must be at most total ({format_size(self.total)}), got {format_size(self.at_boot)}"
             )
         return self
+
+    @property
+    def places(self) -> float:
+        """Its pages."""
+        return self.total / PAGE
+
+    def fastest(self) -> dict[str, float]:
+        """Nodes that come and that are replaced."""
+        node = PAGE * self.pages_per_node
+        return {"growth": self.growth / node, "churn_per_second": self.churn_per_second * self.total / node}
 
 
 class GiganticPages(Actor):
@@ -314,6 +397,13 @@ class Kvmalloc(Actor):
         (0.4, 0.3, 0.2, 0.1), "shares of the buffers in blocks of order 1, 2, 3, ..; any scale", "assumed"
     )
 
+    @property
+    def places(self) -> float:
+        """Pages of the buffers that live at once, and their page tables."""
+        sizes = [(2 << order) + 1 + (2 << order) // 512 for order in range(len(self.order_weights))]
+        mean = sum(w * size for w, size in zip(self.order_weights, sizes, strict=True))
+        return self.rate * self.lifetime / SECOND * mean / sum(self.order_weights)
+
 
 def _check_not_above(model: Any, low: str, high: str) -> None:
     below, above = getattr(model, low), getattr(model, high)
@@ -344,7 +434,37 @@ ActorSpec = Annotated[
     | Kvmalloc,
     Field(discriminator="kind"),
 ]
-ActorList = Annotated[tuple[ActorSpec, ...], AfterValidator(_distinct)]
+ActorList = Annotated[tuple[ActorSpec, ...], Field(max_length=256), AfterValidator(_distinct)]
+
+
+def _too_fast(per_second: float) -> str:
+    return (
+        f"asks for {per_second:.3g} units a second while active; a tick of 1ms holds less than 65536 of "
+        f"them, so give less than {MOST_PER_SECOND / per_second:.3g} of that"
+    )
+
+
+def check_demand(actors: Sequence[Actor], bytes_per_inode: float) -> None:
+    """Check that the simulator can count what the actors ask for, and name what they hold.
+
+    Raises
+    ------
+    ValueError
+        Naming the actor that asks for most.
+    """
+    active = [actor for actor in actors if actor.enabled]
+    for actor in active:
+        if isinstance(actor, SlabGrowth):
+            inodes = actor.rate / bytes_per_inode * (actor.burst.factor if actor.burst else 1.0)
+            if inodes >= MOST_PER_SECOND:
+                raise ValueError(f"{actor.label!r}: rate {_too_fast(inodes)}")
+    total = sum(actor.places for actor in active)
+    if total > MOST_PLACES:
+        largest = max(active, key=lambda actor: actor.places)
+        raise ValueError(
+            f"may hold {total:.3g} pages and blocks at once, the simulator can name {MOST_PLACES}; "
+            f"{largest.label!r} has {largest.places:.3g} of them"
+        )
 
 
 def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
@@ -364,7 +484,8 @@ def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
     total = sum(actor.boot_bytes for actor in active)
     if total > free_bytes:
         largest = max(active, key=lambda actor: actor.boot_bytes)
+        held, room = format_value(total, "byte"), format_value(free_bytes, "byte")
         raise ValueError(
-            f"hold {total} B at boot, but the machine has only {free_bytes} B above its high watermark; "
+            f"hold {held} at boot, but the machine has only {room} above its high watermark; "
             f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or raise machine.memory"
         )

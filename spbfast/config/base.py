@@ -13,6 +13,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PAGE = 4096
+# Far above what makes sense, and safe: kernels add and multiply such numbers in 64 bits.
+MAX_COUNT = 2**31 - 1
+# Sums and quotients of weights between these are numbers.
+LEAST_WEIGHT, GREATEST_WEIGHT = 1e-9, 1e9
 
 
 def key(default: Any, text: str, source: str, **limits: Any) -> Any:
@@ -21,20 +25,23 @@ def key(default: Any, text: str, source: str, **limits: Any) -> Any:
 
 
 def _checked_weights(weights: tuple[float, ...]) -> tuple[float, ...]:
-    if any(w < 0 for w in weights) or sum(weights) <= 0:
+    if sum(weights) <= 0:
         raise ValueError(f"weights must be >= 0 with at least one above 0, got {list(weights)}")
+    if wrong := [w for w in weights if 0 < w < LEAST_WEIGHT]:
+        raise ValueError(f"weights must be 0 or at least {LEAST_WEIGHT:g}, got {wrong[0]:g}")
     return weights
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Pageblocks = Annotated[int, Field(ge=1, le=65_536)]
-Weights = Annotated[tuple[float, ...], AfterValidator(_checked_weights)]
+Weight = Annotated[float, Field(ge=0.0, le=GREATEST_WEIGHT)]
+Weights = Annotated[tuple[Weight, ...], Field(max_length=64), AfterValidator(_checked_weights)]
 TenWeights = Annotated[
-    tuple[float, ...], Field(min_length=1, max_length=10), AfterValidator(_checked_weights)
+    tuple[Weight, ...], Field(min_length=1, max_length=10), AfterValidator(_checked_weights)
 ]
 OrderWeights = Annotated[
-    tuple[float, ...], Field(min_length=1, max_length=11), AfterValidator(_checked_weights)
+    tuple[Weight, ...], Field(min_length=1, max_length=11), AfterValidator(_checked_weights)
 ]
 
 

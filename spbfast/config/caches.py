@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spbfast.config.base import PAGE, Model, Share, TenWeights, key
+from spbfast.config.base import MAX_COUNT, PAGE, Model, Share, TenWeights, key
 from spbfast.config.units import Duration, Size, format_size
 
 
@@ -64,6 +64,7 @@ class SlabSpec(Model):
 
     caches: tuple[SlabCache, ...] = Field(
         default_factory=_default_caches,
+        max_length=64,
         description="exactly one inode and one dentry cache, and the caches attached to inodes",
         json_schema_extra={"source": "sizes measured on a small machine; btrfs order as on many-CPU hosts"},
     )
@@ -75,7 +76,9 @@ class SlabSpec(Model):
         ge=1,
         le=1024,
     )
-    batch: int = key(1024, "least number of objects that a superblock's scan takes", "fs/super.c", ge=1)
+    batch: int = key(
+        1024, "least number of objects that a superblock's scan takes", "fs/super.c", ge=1, le=MAX_COUNT
+    )
     seeks: int = key(2, "DEFAULT_SEEKS: cost of recreating an object", "mainline", ge=0, le=1024)
     vfs_cache_pressure: int = key(
         100, "percent of the unused objects that a count reports", "mainline default", ge=0, le=1000

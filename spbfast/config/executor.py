@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from spbfast.config.base import Model
-from spbfast.config.units import Duration, Size, parse_duration
+from spbfast.config.base import MAX_COUNT, Model
+from spbfast.config.units import MAX_DURATION, Duration, Size, format_duration, parse_duration
+from spbfast.text import quote_value
 
 BatchSystemName = Literal["slurm", "pbs", "lsf", "sge"]
 BATCH_SYSTEMS: tuple[str, ...] = get_args(BatchSystemName)
@@ -33,56 +34,75 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._@:,+-]{0,127}"
 _ADDRESS = r"(tls|tcp)://[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}"
 _SHARE = r"[0-9]{1,3}(\.[0-9]+)?%"
 _SECOND_NS = 1_000_000_000
+MAX_JOBS = 100_000
+MAX_AUTO = 1_000_000
 
 
 def _auto_or_count(value: Any) -> Any:
     if value == "auto":
         return value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"must be 'auto' or a whole number >= 1, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_AUTO:
+        raise ValueError(f"must be 'auto' or a whole number, 1 to {MAX_AUTO}, got {quote_value(value)}")
     return value
 
 
 def _auto_or_duration(value: Any) -> Any:
-    return "auto" if value == "auto" else parse_duration(value)
+    if value == "auto":
+        return value
+    if (found := parse_duration(value)) > MAX_DURATION:
+        raise ValueError(f"must be at most {format_duration(MAX_DURATION)}, got {value}")
+    return found
 
 
 def _count_or_share(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
         return value
     if isinstance(value, str) and re.fullmatch(_SHARE, value) and float(value[:-1]) <= 100:
         return value
-    raise ValueError(f"must be a number of runs such as 20, or a share such as 5%; got {value!r}")
+    raise ValueError(f"must be a number of runs such as 20, or a share such as 5%; got {quote_value(value)}")
 
 
 def _plain_word(value: str) -> str:
     # It becomes a line of a job script, so it must not be able to say anything else there.
     if not re.fullmatch(_WORD, value):
-        raise ValueError(f"must be one plain word (letters, digits and . _ - @ : , +), got {value!r}")
+        raise ValueError(
+            f"must be one plain word (letters, digits and . _ - @ : , +), got {quote_value(value)}"
+        )
     return value
 
 
 def _dask_address(value: str) -> str:
     if not re.fullmatch(_ADDRESS, value):
-        raise ValueError(f"must be an address such as tls://10.0.0.5:8786, got {value!r}")
+        raise ValueError(f"must be an address such as tls://10.0.0.5:8786, got {quote_value(value)}")
     return value
 
 
 AutoOrCount = Annotated[
     int | str,
     BeforeValidator(_auto_or_count),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_AUTO}]}),
 ]
 AutoOrDuration = Annotated[
     int | str,
     BeforeValidator(_auto_or_duration),
-    WithJsonSchema({"type": "string", "examples": ["55min", "auto"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "examples": ["55min", "auto"],
+            "description": f"at most {format_duration(MAX_DURATION)}",
+        }
+    ),
 ]
 CountOrShare = Annotated[
     int | str,
     BeforeValidator(_count_or_share),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SHARE}$"}]}
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
+                {"type": "string", "pattern": f"^{_SHARE}$"},
+            ]
+        }
     ),
 ]
 Word = Annotated[
@@ -96,8 +116,10 @@ Address = Annotated[
 class Adapt(Model):
     """Limits between which the number of jobs follows the work."""
 
-    min: Annotated[int, Field(ge=0)] = Field(0, description="jobs that stay even when there is no work")
-    max: Annotated[int, Field(ge=1)] = Field(description="jobs at most", examples=[40])
+    min: Annotated[int, Field(ge=0, le=MAX_JOBS)] = Field(
+        0, description="jobs that stay even when there is no work"
+    )
+    max: Annotated[int, Field(ge=1, le=MAX_JOBS)] = Field(description="jobs at most", examples=[40])
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -128,7 +150,7 @@ class Executor(Model):
     max_failures: CountOrShare | None = Field(
         None, description="stop when more runs than this have failed: a number, or a share such as 5%"
     )
-    jobs: Annotated[int, Field(ge=1, le=100_000)] = Field(1, description="jobs of the batch system")
+    jobs: Annotated[int, Field(ge=1, le=MAX_JOBS)] = Field(1, description="jobs of the batch system")
     cores: Annotated[int, Field(ge=1, le=4096)] = Field(1, description="CPUs of one job")
     processes: Annotated[int, Field(ge=1, le=4096)] = Field(
         1, description="worker processes of one job, which share its cores and memory"

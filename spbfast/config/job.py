@@ -15,8 +15,10 @@ from spbfast.config.replicates import ReplicatesSpec
 from spbfast.config.rows import PointsFile, RowTable
 from spbfast.config.scalars import judged_with
 from spbfast.config.tree import Source, YamlNode, from_plain
+from spbfast.config.units import format_duration
 from spbfast.config.validate import assign, validate_tree
 from spbfast.errors import ConfigError, Problem
+from spbfast.text import quote_value
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,17 @@ class Job:
         return nr + bool(self.sweep.baseline)
 
     @property
+    def remarks(self) -> list[str]:
+        """What is allowed and hardly meant."""
+        every, duration = self.output.every, self.scenario.duration
+        if every <= duration or "every" not in self.output.model_fields_set:
+            return []
+        return [
+            f"output.every, {format_duration(every)}, is longer than the duration, "
+            f"{format_duration(duration)}: nothing between its start and its end is recorded"
+        ]
+
+    @property
     def swept_paths(self) -> list[str]:
         """Every swept key: those of the rows, of the grid, and what only the baseline sets."""
         if self.sweep is None:
@@ -108,12 +121,16 @@ class Job:
         ConfigError
             When a path does not exist or a value is invalid.
         """
+        if not isinstance(values, Mapping) or not all(isinstance(path, str) for path in values):
+            raise ConfigError(
+                f"values must be a mapping such as {{'duration': '2s'}}, got {quote_value(values)}"
+            )
         if self.tree is None:
             raise ConfigError("this job was not loaded from a file, so its values cannot be replaced")
         problems: list[Problem] = []
         tree = self.tree
         for path in sorted(values, key=lambda p: (p.count("."), p)):
-            source = Source(f"{self.path}: value {path}={values[path]}")
+            source = Source(f"{self.path}: value {path}={quote_value(values[path])}")
             tree = assign(tree, path, from_plain(values[path], source), problems)
         file = validate_tree(tree, problems)
         if problems or file is None:

@@ -14,38 +14,60 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from spbfast.config.base import PAGE, Model, Pageblocks, Share, key
-from spbfast.config.units import Duration, Size, format_size, parse_size
+from spbfast.config.units import MAX_SIZE, Duration, Size, format_size, parse_size
+from spbfast.text import quote_value
 
 BLOCK = 4 << 20  # the biggest buddy, 4 MiB
+BLOCK_PAGES = BLOCK // PAGE
+MAX_ZONE_BYTES = 4 << 40  # the zone's lists link 2^30 pages in 32 bits
+MAX_SPB_BYTES = 1 << 40
+MAX_START_PFN = 1 << 39  # with every zone behind it, page frames stay below 2^40
+MAX_PCP_PAGES = 1 << 24
+MAX_ROUNDS = 10**9
+HOUR, SECOND = 3600 * 10**9, 10**9
 
 
 def _auto_or_size(value: Any) -> Any:
     try:
-        return value if value == "auto" else parse_size(value)
+        found = value if value == "auto" else parse_size(value)
     except ValueError as error:
         raise ValueError(f"{error} (or 'auto': the mainline formula)") from None
+    if isinstance(found, int) and found > MAX_SIZE:
+        raise ValueError(f"must be at most {format_size(MAX_SIZE)}, got {value}")
+    return found
 
 
 def _auto_or_pages(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_PCP_PAGES):
         return value
-    raise ValueError(f"must be 'auto' (the mainline formula) or a whole number of pages >= 1, got {value!r}")
+    raise ValueError(
+        f"must be 'auto' (the mainline formula) or a whole number of pages, 1 to {MAX_PCP_PAGES}, "
+        f"got {quote_value(value)}"
+    )
 
 
 def _rounds(value: Any) -> Any:
-    if value == "unlimited" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+    if value == "unlimited" or (type(value) is int and 0 <= value <= MAX_ROUNDS):
         return value
-    raise ValueError(f"must be a whole number of rounds >= 0 or 'unlimited', got {value!r}")
+    raise ValueError(
+        f"must be a whole number of rounds, 0 to {MAX_ROUNDS}, or 'unlimited', got {quote_value(value)}"
+    )
 
 
-_AUTO_PAGES = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
-_AUTO_SIZE = WithJsonSchema({"type": "string", "examples": ["auto", "64MiB"]})
+_AUTO_PAGES = WithJsonSchema(
+    {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_PCP_PAGES}]}
+)
+_AUTO_SIZE = WithJsonSchema(
+    {"type": "string", "examples": ["auto", "64MiB"], "description": f"at most {format_size(MAX_SIZE)}"}
+)
 AutoOrPages = Annotated[int | str, BeforeValidator(_auto_or_pages), _AUTO_PAGES]
 AutoOrSize = Annotated[int | str, BeforeValidator(_auto_or_size), _AUTO_SIZE]
 Rounds = Annotated[
     int | str,
     BeforeValidator(_rounds),
-    WithJsonSchema({"anyOf": [{"const": "unlimited"}, {"type": "integer", "minimum": 0}]}),
+    WithJsonSchema(
+        {"anyOf": [{"const": "unlimited"}, {"type": "integer", "minimum": 0, "maximum": MAX_ROUNDS}]}
+    ),
 ]
 
 
@@ -79,7 +101,12 @@ class MachineSpec(Model):
         "v1 cover: 238 superpageblocks",
     )
     start_pfn: int = key(
-        0x100000, "first page frame of the zone; 0x100000 is 4 GiB, where Normal begins", "x86-64", ge=0
+        0x100000,
+        "first page frame of the zone, where a 4MiB block begins; 0x100000 is 4 GiB, where Normal begins",
+        "x86-64",
+        ge=0,
+        le=MAX_START_PFN,
+        multiple_of=BLOCK_PAGES,
     )
     nodes: int = key(
         1,
@@ -95,7 +122,12 @@ class MachineSpec(Model):
         ge=0,
         le=4 << 30,
     )
-    spb_size: Size = key(1 << 30, "size of a superpageblock: a power of two, at least 4MiB", "v1: PUD size")
+    spb_size: Size = key(
+        1 << 30,
+        "size of a superpageblock: a power of two, at least 4MiB",
+        "v1: PUD size",
+        le=MAX_SPB_BYTES,
+    )
     cpus: int = key(
         32, "CPUs; decides per-CPU list sizes and the pages stranded there", "assumed, 8..166", ge=1, le=1024
     )
@@ -126,8 +158,7 @@ class MachineSpec(Model):
                 f"nodes: each needs a superpageblock of {format_size(self.spb_size)}, but memory is "
                 f"{format_size(self.memory)} for {self.nodes} nodes"
             )
-        if any(zone.nr_reserved >= zone.nr_pages for zone in self.normal_zones()):
-            raise ValueError("memory: no larger than what is reserved at boot; lower machine.kernel_image")
+        self._check_zones()
         if self.dma32 // PAGE > self.start_pfn:
             raise ValueError(
                 f"dma32: {format_size(self.dma32)} does not fit below page frame {self.start_pfn:#x}, "
@@ -136,6 +167,22 @@ class MachineSpec(Model):
         if self.cpus < self.nodes:
             raise ValueError(f"cpus: must be at least one per node ({self.nodes}), got {self.cpus}")
         return self
+
+    def _check_zones(self) -> None:
+        zones = self.normal_zones()
+        if max(zone.nr_pages for zone in zones) * PAGE > MAX_ZONE_BYTES:
+            most, given = format_size(MAX_ZONE_BYTES), format_size(self.memory)
+            raise ValueError(
+                f"memory: one zone holds at most {most}, got {given} for {self.nodes} nodes; give less, or "
+                "more machine.nodes"
+            )
+        for zone in zones:
+            if zone.nr_reserved >= zone.nr_pages:
+                raise ValueError(
+                    f"memory: zone {zone.name} has {format_size(zone.nr_pages * PAGE)}, no more than the "
+                    f"{format_size(zone.nr_reserved * PAGE)} that boot reserves there; give more memory, or "
+                    "lower machine.kernel_image or machine.memmap_bytes_per_page"
+                )
 
     @property
     def nr_pages(self) -> int:
@@ -212,6 +259,7 @@ class BootSpec(Model):
         "what each boot-time actor allocates per turn; small values mix types finely",
         "assumed, 64KiB..64MiB",
         ge=PAGE,
+        le=1 << 30,
     )
     fill_page_cache: bool = key(
         True,
@@ -276,9 +324,11 @@ class ReclaimSpec(Model):
         "mainline: mglru where CONFIG_LRU_GEN_ENABLED is set, else classic; none keeps the effect of the "
         "superpageblock triggers apart",
     )
-    kswapd_delay: Duration = key(50_000, "from waking kswapd to its first page", "assumed, 10us..1ms")
+    kswapd_delay: Duration = key(
+        50_000, "from waking kswapd to its first page", "assumed, 10us..1ms", le=HOUR
+    )
     kswapd_page_cost: Duration = key(
-        500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0
+        500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0, le=SECOND
     )
     compact_candidates: int = key(
         4,
@@ -318,14 +368,18 @@ class ReclaimSpec(Model):
 class WorkersSpec(Model):
     """Latencies and costs of deferred work, and what makes a migration fail."""
 
-    irq_work_delay: Duration = key(10_000, "from the request to the irq_work handler", "assumed, 1us..50us")
-    workqueue_delay: Duration = key(
-        100_000, "from the handler to the start of the work", "assumed, 50us..500us"
+    irq_work_delay: Duration = key(
+        10_000, "from the request to the irq_work handler", "assumed, 1us..50us", le=HOUR
     )
-    shrink_count_cost: Duration = key(1_000, "time of one count of a cache", "assumed, 0.2us..10us")
-    shrink_object_cost: Duration = key(500, "time per scanned object", "assumed, 100ns..2us")
-    migrate_page_cost: Duration = key(3_000, "time to migrate a page", "assumed, 1us..10us")
-    migrate_thp_cost: Duration = key(500_000, "time to migrate a huge page", "assumed, 100us..1ms")
+    workqueue_delay: Duration = key(
+        100_000, "from the handler to the start of the work", "assumed, 50us..500us", le=HOUR
+    )
+    shrink_count_cost: Duration = key(
+        1_000, "time of one count of a cache", "assumed, 0.2us..10us", le=SECOND
+    )
+    shrink_object_cost: Duration = key(500, "time per scanned object", "assumed, 100ns..2us", le=SECOND)
+    migrate_page_cost: Duration = key(3_000, "time to migrate a page", "assumed, 1us..10us", le=SECOND)
+    migrate_thp_cost: Duration = key(500_000, "time to migrate a huge page", "assumed, 100us..1ms", le=SECOND)
     evacuation_descriptors: Pageblocks = key(
         64, "pool of evacuation requests; a request that finds it empty is lost", "assumed, 8..1024"
     )

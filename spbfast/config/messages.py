@@ -7,14 +7,16 @@ models. Reads no files and knows no lines; validate.py adds the places.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from spbfast.config.units import formatter_of
 from spbfast.text import quote_value, suggest
 
 SHOWN_KEYS = 12
+Write = Callable[[int], str]
 
 
 def strip(annotation: Any) -> Any:
@@ -35,6 +37,14 @@ def union_models(annotation: Any) -> list[type[BaseModel]]:
         return []
     members = [strip(a) for a in get_args(annotation)]
     return [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every model that an annotation names: itself, elements of lists and mappings, members of unions."""
+    here = strip(annotation)
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        return [here]
+    return [model for inner in get_args(here) for model in models_in(inner)]
 
 
 def tags_of(model: type[BaseModel]) -> list[str]:
@@ -67,6 +77,18 @@ def annotation_at(root: type[BaseModel], loc: Sequence[int | str]) -> Any:
     return here
 
 
+def writer_at(root: type[BaseModel], loc: Sequence[int | str]) -> Write | None:
+    """What writes the quantities of the key at `loc` as a file has them; None for plain numbers."""
+    for end in range(len(loc), 0, -1):
+        holder = strip(annotation_at(root, loc[: end - 1]))
+        members = union_models(holder)
+        if members or not (isinstance(holder, type) and issubclass(holder, BaseModel)):
+            continue
+        info = holder.model_fields.get(str(loc[end - 1]))
+        return formatter_of(info.metadata, info.annotation) if info is not None else None
+    return None
+
+
 def fields_at(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The keys that the section at `loc` may hold; empty if it is not a section."""
     here = strip(annotation_at(root, loc))
@@ -92,7 +114,7 @@ def unknown_key(root: type[BaseModel], loc: Sequence[int | str]) -> str:
         hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
     if not hint:
         hint = f"; known keys here: {_list(known)}"
-    return f"unknown key {key!r}{hint}"
+    return f"unknown key {quote_value(key)}{hint}"
 
 
 # What a value must be, by pydantic's name of the error; placeholders are filled from the error's context.
@@ -110,13 +132,20 @@ _RULES = {
     "string_type": "must be text",
     **dict.fromkeys(("list_type", "tuple_type"), "must be a list, e.g. [a, b]"),
 }
+_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 _MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "dataclass_type")
 
 
-def reword(error: Mapping[str, Any], root: type[BaseModel]) -> str:
-    """The message for one of pydantic's errors (not for unknown keys: see unknown_key)."""
+def reword(error: Mapping[str, Any], root: type[BaseModel], write: Write | None = None) -> str:
+    """The message for one of pydantic's errors (not for unknown keys: see unknown_key).
+
+    `write` writes the key's quantities as a file has them; it is looked up if it is not given.
+    """
     kind, value, ctx = error["type"], error.get("input"), error.get("ctx", {})
     loc = tuple(error["loc"])
+    if kind in _BOUNDS and (write := write or writer_at(root, loc)) is not None:
+        shown = write(value) if isinstance(value, int) else str(value)
+        return f"{_RULES[kind].format(**{k: write(v) for k, v in ctx.items()})}, got {shown}"
     if kind in ("list_type", "tuple_type") and isinstance(value, Mapping):
         names = ", ".join(map(repr, value))
         return (
@@ -158,7 +187,7 @@ def _wrong_tag(kind: str, value: Any, root: type[BaseModel], loc: Sequence[int |
     given = value.get("kind") if isinstance(value, Mapping) else None
     if kind == "union_tag_not_found" or given is None:
         return f"the required key 'kind' is missing; kinds: {', '.join(tags)}"
-    return f"unknown kind {given!r}{suggest(str(given), tags)} (kinds: {', '.join(tags)})"
+    return f"unknown kind {quote_value(given)}{suggest(str(given), tags)} (kinds: {', '.join(tags)})"
 
 
 def _example(root: type[BaseModel], loc: Sequence[int | str]) -> str:

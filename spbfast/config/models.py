@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from spbfast.config.actors import ActorList, check_boot_fits
+from spbfast.config.actors import ActorList, check_boot_fits, check_demand
 from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
 from spbfast.config.caches import PageCacheSpec, SlabSpec
@@ -20,11 +20,13 @@ from spbfast.config.executor import Executor
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, WorkersSpec
 from spbfast.config.policy import Policy
 from spbfast.config.replicates import Replicates, ReplicatesSpec
-from spbfast.config.units import Duration, format_duration, parse_duration
+from spbfast.config.units import Duration, format_duration, format_size, parse_duration
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
+from spbfast.text import quote_value
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+MAX_SAMPLES = 1_000_000
 
 
 def _whole_ticks(value: int) -> int:
@@ -38,13 +40,15 @@ def _whole_ticks(value: int) -> int:
 def _plain_name(value: str) -> str:
     if not re.fullmatch(NAME_PATTERN, value):
         better = re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-._")[:80] or "my-sweep"
-        raise ValueError(f"{value!r} must be letters, digits, '.', '_' and '-' only; write e.g. {better}")
+        raise ValueError(
+            f"{quote_value(value)} must be letters, digits, '.', '_' and '-' only; write e.g. {better}"
+        )
     return value
 
 
 def _record_names(value: Any) -> Any:
     if not isinstance(value, str | list | tuple):
-        raise ValueError(f"must be a list of kinds of records, or all; got {value!r}")
+        raise ValueError(f"must be a list of kinds of records, or all; got {quote_value(value)}")
     return check_names(value if isinstance(value, str) else tuple(value))
 
 
@@ -104,7 +108,9 @@ class DesignSpec(Model):
         "morris: trajectories N, which make N*(d+1)",
         examples=[256],
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of the design itself")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="seed of the design itself; of saltelli and morris below 2^32"
+    )
     second_order: bool = Field(False, description="saltelli: also pairwise indices, from N*(2d+2) points")
     levels: Annotated[int, Field(ge=2, le=64, multiple_of=2)] = Field(
         4, description="morris: levels of its grid"
@@ -112,6 +118,12 @@ class DesignSpec(Model):
     ranges: Annotated[dict[str, Any], _RANGE] = Field(
         description="per key {min, max, scale: linear or log, step}, or a list of choices"
     )
+
+    @model_validator(mode="after")
+    def _check_seed(self) -> Self:
+        if self.kind in ("saltelli", "morris") and self.seed >= 2**32:
+            raise ValueError(f"seed: must be less than {2**32} for {self.kind}, got {self.seed}")
+        return self
 
 
 class SweepSpec(Model):
@@ -208,8 +220,16 @@ class ScenarioFields(Model):
     def _check_boot(self) -> Self:
         machine = self.machine
         high = machine.watermarks(self.reclaim.watermark_scale)[2]
+        room = (machine.nr_managed - high) * PAGE
+        if room <= 0:
+            low, reserve = format_size(machine.nr_managed * PAGE), format_size(high * PAGE)
+            raise ValueError(
+                f"machine: has {low} for use, and its high watermark keeps {reserve} of it free; give more "
+                "memory, or lower machine.min_free or reclaim.watermark_scale"
+            )
         try:
-            check_boot_fits((machine.nr_managed - high) * PAGE, self.actors)
+            check_boot_fits(room, self.actors)
+            check_demand(self.actors, self.slab.bytes_per_inode)
         except ValueError as error:
             raise ValueError(f"actors: {error}") from None
         return self
@@ -234,7 +254,10 @@ class Scenario(ScenarioFields):
 class JobFile(ScenarioFields):
     """The shape of a configuration file."""
 
-    name: Name = Field(description="name of the job; results go to results/NAME")
+    name: Name = Field(
+        description="name of the job; results go to results/NAME. Not given, or only in the extended file: "
+        "the file's own name without .yaml"
+    )
     extends: str | None = Field(None, description="a file, relative to this one, that this one builds on")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="root seed of all randomness")
     replicates: Replicates = Field(
@@ -248,6 +271,17 @@ class JobFile(ScenarioFields):
     sweep: SweepSpec | None = Field(None, description="the points of `spbfast sweep`")
     output: OutputSpec = _section(OutputSpec, "what is recorded")
     executor: Executor = _section(Executor, "what runs the points")
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Self:
+        every, shown = self.output.every, format_duration(self.output.every)
+        if self.duration // every > MAX_SAMPLES:
+            least = format_duration(-(-self.duration // MAX_SAMPLES // 10**6) * 10**6)
+            raise ValueError(
+                f"output.every: {shown} makes {self.duration // every} samples of a duration of "
+                f"{format_duration(self.duration)}, at most {MAX_SAMPLES} are kept; write at least {least}"
+            )
+        return self
 
     def scenario(self) -> Scenario:
         """The part that decides results."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spbfast.config import presets
-from spbfast.config.base import Count, Model, key
+from spbfast.config.base import MAX_COUNT, Count, Model, key
 from spbfast.config.tree import Source, YamlNode, from_plain, merge
 from spbfast.config.units import Duration
 from spbfast.constants import MAX_EVACUATE_SPBS
@@ -90,6 +90,7 @@ class Policy(Model):
         "with more superpageblocks than this, fallback in the tainted pool ignores NOFRAGMENT; -1 is never",
         "v1 20, v2 19",
         ge=-1,
+        le=MAX_COUNT,
     )
     tainted_ok_flag: bool = _key("honour NOFRAG_TAINTED_OK in the fallback path", "v1 19")
     nofragment_blocks_tainted_claim: bool = _key(
@@ -110,8 +111,8 @@ class Policy(Model):
     evacuate: bool = _key("move movable pages out of tainted superpageblocks", "v1 18")
     evacuate_same_type_first: bool = _key("evacuate pageblocks that carry the requested label first", "v1 24")
     evacuate_any_label: bool = _key("evacuate pageblocks of any label, not only movable ones", "v1 45")
-    evacuate_max_superpageblocks: Count = _key(
-        "superpageblocks tried per evacuation", "v1 45; values ours", le=MAX_EVACUATE_SPBS
+    evacuate_max_superpageblocks: int = _key(
+        "superpageblocks tried per evacuation", "v1 45; values ours", ge=0, le=MAX_EVACUATE_SPBS
     )
     evacuate_max_pageblocks: Count = _key("pageblocks tried per superpageblock", "v1 45; values ours")
     evacuate_throttle: Duration = _key("least time between two queued evacuations of a node", "v1 30")
@@ -137,7 +138,7 @@ class Policy(Model):
     slab_shrink_triggers: ShrinkTriggers = Field(description="which events queue it")
     slab_shrink_throttle: Duration = _key("least time between two queued shrinks of a node", "v1 30 (HZ/10)")
     slab_shrink_target_objs: int = _key(
-        "objects after which a run stops (pageblock_nr_pages * 4)", "v1 30", ge=1
+        "objects after which a run stops (pageblock_nr_pages * 4)", "v1 30", ge=1, le=MAX_COUNT
     )
     slab_shrink_start_priority: int = _key(
         "priority of a run's first pass (DEF_PRIORITY); the last pass has priority 0", "v1 30", ge=0, le=30

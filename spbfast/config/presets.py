@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spbfast.text import suggest
+from spbfast.text import quote_value, suggest
 
 ALIASES = {"v1": "v1@45"}
 DEFAULT = "v1@30"
@@ -107,12 +107,12 @@ def canonical_name(name: str, own: Sequence[str] = ()) -> str:
         return known
     names = [*preset_names(), *own]
     hint = suggest(name, own) or _nearest_step(known.lower()) or suggest(known.lower(), names, 0.7)
-    raise ValueError(f"unknown preset {name!r}{hint} (presets: {', '.join(names)})")
+    raise ValueError(f"unknown preset {quote_value(name)}{hint} (presets: {', '.join(names)})")
 
 
 def _nearest_step(name: str) -> str:
     """The step that a patch number between two steps belongs to."""
-    if (number := re.fullmatch(rf"v1@([0-9]+)(?:{FULL})?", name)) is None:
+    if (number := re.fullmatch(rf"v1@([0-9]{{1,4}})(?:{FULL})?", name)) is None:
         return ""
     steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
     return f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"

@@ -22,6 +22,7 @@ KEYS = ("min", "max", "scale", "step")
 SCALES = ("linear", "log")
 EXAMPLE = "{min: 10ms, max: 1s, scale: log}"
 TICK = 1_000_000
+MOST = 2**63
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def _read_step(node: YamlNode | None, shown: str, scalar: Scalar, problems: list
     except ValueError as error:
         problems.append(node.problem(shown, str(error)))
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        problems.append(node.problem(shown, f"must be greater than 0, got {quote_value(node.plain())}"))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
+        given = quote_value(node.plain())
+        problems.append(node.problem(shown, f"must be greater than 0 and less than 2^63, got {given}"))
         return 0
     return value

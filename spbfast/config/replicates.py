@@ -33,7 +33,7 @@ class UntilSpec(Model):
         description="an output that is one number a run", examples=["tainted_end"]
     )
     half_width: float = Field(
-        gt=0, description="the interval's half width that is wanted, in the metric's unit"
+        gt=0, le=1e18, description="the interval's half width that is wanted, in the metric's unit"
     )
     level: float = Field(
         0.95, ge=0.5, lt=1, description="chance that all intervals that were looked at hold the true mean"

@@ -10,16 +10,19 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spbfast.config.tree import Source, YamlNode, from_plain, parse
+from spbfast.config.tree import Source, YamlNode, from_plain, lines_of_text, parse
 from spbfast.config.units import DURATION_UNITS, SIZE_UNITS
 from spbfast.errors import Problem
+from spbfast.places import read_whole
 
+MAX_BYTES = 4 << 30
 SHOWN = 8
 NO_VALUE: Any = object()
 
@@ -115,7 +118,7 @@ def read_points_file(
 ) -> tuple[RowTable | None, PointsFile | None]:
     """The rows of a CSV or Parquet file; `at` is where the configuration names it."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path, MAX_BYTES)
     except OSError as error:
         reason = (
             "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
@@ -135,9 +138,9 @@ def read_points_file(
 
 
 def _read_csv(text: str, shown: str, at: YamlNode, problems: list[Problem]) -> RowTable | None:
-    source = Source(shown, tuple(text.splitlines()))
+    source = Source(shown, lines_of_text(text))
     before = len(problems)
-    reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     table = RowTable("sweep.points_file", source)
     header: list[str] | None = None
     try:

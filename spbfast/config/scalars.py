@@ -6,6 +6,7 @@ judged together. Never reads files.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
@@ -14,12 +15,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from spbfast.config import messages
 from spbfast.config.models import ScenarioFields
 from spbfast.config.tree import YamlNode, lookup, split_path
-from spbfast.config.units import parse_duration, parse_rate, parse_size
+from spbfast.config.units import formatter_of, parse_duration, parse_rate, parse_size
 
 # Sections in which no check reads two keys; tests/test_design.py holds them to it.
 FREE = frozenset({"duration", "policy", "boot", "pcp", "workers", "pagecache"})
-# What the check of the whole scenario reads: does boot fit above the high watermark?
-TOGETHER = frozenset({"machine", "reclaim", "actors"})
+# What the checks of the whole scenario read: does boot fit above the high watermark, can demand be counted?
+TOGETHER = frozenset({"machine", "reclaim", "actors", "slab"})
 _UNITS = {parse_duration: "ns", parse_size: "B", parse_rate: "B/s"}
 
 
@@ -33,9 +34,14 @@ class Scalar:
         What turns an integer of the canonical form back into text: "ns", "B", "B/s", or "".
     """
 
-    adapter: TypeAdapter[Any]
+    annotation: Any
     kind: type
     unit: str
+
+    @functools.cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """What checks a value."""
+        return TypeAdapter(self.annotation)
 
     def canonical(self, value: Any) -> Any:
         """The value as the canonical form has it.
@@ -57,7 +63,8 @@ class Scalar:
             self.canonical(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            return messages.reword({**first, "loc": ()}, ScenarioFields)
+            write = formatter_of(getattr(self.annotation, "__metadata__", ()))
+            return messages.reword({**first, "loc": ()}, ScenarioFields, write)
         return None
 
 
@@ -82,7 +89,7 @@ def scalar_at(tree: YamlNode, path: str) -> Scalar | None:
         return None
     unit = next((_UNITS[f] for m in info.metadata if (f := getattr(m, "func", None)) in _UNITS), "")
     full: Any = Annotated[(kind, *info.metadata)] if info.metadata else kind
-    return Scalar(TypeAdapter(full), kind, unit)
+    return Scalar(full, kind, unit)
 
 
 def _below(node: YamlNode | None, step: str) -> YamlNode | None:

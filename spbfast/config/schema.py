@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from spbfast.config import messages, presets, series
+from spbfast.config import keybounds, messages, presets, series
 from spbfast.config.models import JobFile
 from spbfast.config.replicates import MOST
-from spbfast.config.units import format_duration, format_size
+from spbfast.config.units import format_duration, format_size, formatter_of
 from spbfast.errors import ConfigError
-from spbfast.text import suggest, text_table
+from spbfast.text import quote_value, suggest, text_table
 
 
 def job_schema() -> dict[str, Any]:
@@ -43,6 +43,7 @@ def job_schema() -> dict[str, Any]:
     changes = {"type": "object", "description": "changes to actors of the extended file, by their name"}
     keys["actors"] = {"anyOf": [keys["actors"], changes], "description": about}
     _write_defaults_as_text(schema)
+    _tell_bounds(schema)
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "spbfast configuration"}
 
 
@@ -68,6 +69,24 @@ def _write_defaults_as_text(node: Any) -> None:
         node["default"] = _quantity(node["default"], str(node.get("pattern", "")))
     for item in node.values():
         _write_defaults_as_text(item)
+
+
+def _tell_bounds(schema: dict[str, Any]) -> None:
+    """Say what texts with units may be at most: JSON schema knows bounds of numbers only."""
+    models: list[type[BaseModel]] = [JobFile, *_models_below(JobFile)]
+    for model in dict.fromkeys(models):
+        shown = schema if model is JobFile else schema["$defs"].get(model.__name__, {})
+        for name, info in model.model_fields.items():
+            key, bounds = shown.get("properties", {}).get(name), keybounds.bounds_text(info)
+            if key is not None and bounds and formatter_of(info.metadata, info.annotation) is not None:
+                key["description"] = f"{key.get('description', '')}; {bounds}".lstrip("; ")
+
+
+def _models_below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for info in model.model_fields.values():
+        for below in messages.models_in(info.annotation):
+            yield below
+            yield from _models_below(below)
 
 
 def _quantity(value: int, pattern: str) -> str:
@@ -105,7 +124,9 @@ def _docs_below(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
         path = f"{prefix}{name}"
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         text = str(info.description or ("which kind of element this is" if name == "kind" else ""))
-        yield KeyDoc(path, _kind(info), text, _default(info), str(extra.get("source", "")))
+        bounds = keybounds.bounds_text(info)
+        kind = f"{_kind(info)}; {bounds}" if bounds else _kind(info)
+        yield KeyDoc(path, kind, text, _default(info), str(extra.get("source", "")))
         below, inner = messages.strip(info.annotation), f"{path}."
         if get_origin(below) in (dict, list, tuple) and get_args(below):
             below = messages.strip(get_args(below)[1 if get_origin(below) is dict else 0])
@@ -159,12 +180,16 @@ def explain(path: str) -> str:
     ConfigError
         For an unknown key; the message suggests the nearest one.
     """
+    if not isinstance(path, str):
+        raise ConfigError(f"a key is text such as 'policy.slab_shrink', got {quote_value(path)}")
     docs = {d.path: d for d in key_docs()}
     if path not in docs:
         ends = [p for p in docs if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
         if len(ends) != 1:
             hint = f"; did you mean {ends[0]!r}?" if ends else suggest(path, list(docs), 0.5)
-            raise ConfigError(f"unknown key {path!r}{hint or '; `spbfast explain` lists all keys'}")
+            raise ConfigError(
+                f"unknown key {quote_value(path)}{hint or '; `spbfast explain` lists all keys'}"
+            )
         path = ends[0]
     doc = docs[path]
     lines = [path, f"  {doc.text}" if doc.text else "", f"  value:   {doc.kind}"]

@@ -28,10 +28,10 @@ def with_state_found(tree: YamlNode, problems: list[Problem], instead: Path | No
     if start is None or state is None or not isinstance(state.value, str):
         return tree
     file = state.source.name if state.source.lines else "."
-    path = instead or Path(file).parent.joinpath(Path(state.value).expanduser()).absolute()
     try:
+        path = instead or Path(file).parent.joinpath(Path(state.value).expanduser()).absolute()
         digest = read_state_head(path).digest
-    except ResultsError as error:
+    except (ResultsError, RuntimeError) as error:  # RuntimeError: ~name of nobody
         problems.append(state.problem("start.state", str(error)))
         return tree
     wanted = start.value.get("digest")

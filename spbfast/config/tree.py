@@ -6,6 +6,7 @@ knows nothing about what the keys mean: models.py says that, load.py brings the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,9 +15,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from spbfast.config.units import LONGEST_NUMBER
 from spbfast.errors import Problem
+from spbfast.text import quote_value
 
 MAX_DEPTH = 40
+# What YAML allows in its text, without the line ends that are some programs' and not others'; anything else
+# cannot be seen and is never meant.
+_NO_TEXT = re.compile("[\u2028\u2029]|[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 # Aliases multiply: a few lines can stand for more values than memory holds.
 MAX_VALUES = 1_000_000
 NO_SUCH_PLACE = "so a path cannot lead through it"
@@ -91,6 +98,9 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
     YamlNode or None
         None when the text is not YAML (syntax error, tab, several documents).
     """
+    if (strange := _NO_TEXT.search(text)) is not None:
+        problems.append(_no_text(text, strange, source))
+        return None
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)
@@ -112,6 +122,22 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
         problems.append(source.problem(1, 1, "", message + "into a file: sweep.points_file"))
         return None
     return _Builder(yaml.constructor, source, problems).build(root, "", 0)
+
+
+def lines_of_text(text: str) -> tuple[str, ...]:
+    """Lines as YAML counts them: U+2028, form feeds and their like end none."""
+    return tuple(_LINE_ENDS.split(text))
+
+
+def place_in(text: str, index: int) -> tuple[int, int]:
+    """Line and column, from 1, of a character of a text."""
+    before = lines_of_text(text[:index])
+    return len(before), len(before[-1]) + 1
+
+
+def _no_text(text: str, strange: re.Match[str], source: Source) -> Problem:
+    message = f"the character U+{ord(strange.group()):04X} cannot be in a configuration; remove it"
+    return source.problem(*place_in(text, strange.start()), "", message)
 
 
 def _nr_values(node: Any, known: dict[int, int]) -> int:
@@ -169,7 +195,9 @@ class _Builder:
             below = f"{path}.{name}" if path else name
             if name in out:
                 first = out[name].key_line
-                message = f"the key {name!r} appears twice (first on line {first}); keep one of them"
+                message = (
+                    f"the key {quote_value(name)} appears twice (first on line {first}); keep one of them"
+                )
                 self.problems.append(self.source.problem(line, col, below, message))
                 continue
             out[name] = self.build(value, below, depth + 1, key)
@@ -188,15 +216,18 @@ class _Builder:
         line, col = node.start_mark.line + 1, node.start_mark.column + 1
         if construct is None:
             self.problems.append(
-                self.source.problem(line, col, path, f"the tag {node.tag!r} is not supported")
+                self.source.problem(line, col, path, f"the tag {quote_value(str(node.tag))} is not supported")
             )
+            return None
+        if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:
+            message = f"is a number of {len(node.value)} characters; no key holds more than 20"
+            self.problems.append(self.source.problem(line, col, path, message))
             return None
         try:
             return construct(node)
-        except ValueError:
-            self.problems.append(
-                self.source.problem(line, col, path, f"{node.value!r} is not a valid {kind}")
-            )
+        except (ValueError, LookupError, ArithmeticError):
+            message = f"{quote_value(node.value)} is not a valid {kind}"
+            self.problems.append(self.source.problem(line, col, path, message))
             return None
 
 
@@ -254,7 +285,10 @@ def with_value(root: YamlNode, path: str, leaf: YamlNode) -> YamlNode:
     ValueError
         When the path runs through a scalar or a list element that does not exist.
     """
-    return _set(root, split_path(path), leaf, [])
+    segments = split_path(path)
+    if len(segments) > MAX_DEPTH:
+        raise ValueError(f"has {len(segments)} parts, at most {MAX_DEPTH} make sense, {NO_SUCH_PLACE}")
+    return _set(root, segments, leaf, [])
 
 
 def _set(node: YamlNode, segments: list[str], leaf: YamlNode, done: list[str]) -> YamlNode:
@@ -265,9 +299,9 @@ def _set(node: YamlNode, segments: list[str], leaf: YamlNode, done: list[str]) -
     if index is None:
         here = ".".join(done) or "the file"
         if isinstance(node.value, list):
-            what = f"is a list without an element {head!r} (give its name or number)"
+            what = f"is a list without an element {quote_value(head)} (give its name or number)"
         else:
-            what = f"is not a mapping and cannot hold {head!r}"
+            what = f"is not a mapping and cannot hold {quote_value(head)}"
         raise ValueError(f"{here} {what}, {NO_SUCH_PLACE}")
     value = list(node.value) if isinstance(node.value, list) else dict(node.value or {})
     if isinstance(value, dict) and index not in value:

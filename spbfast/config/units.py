@@ -2,16 +2,18 @@
 
 Owns the text forms that configurations accept and the annotated types that models use for them. A bare
 number is never accepted, because guessing its unit is how experiments go wrong silently. Values become
-integers: bytes, nanoseconds, bytes per second. Nothing here knows about YAML or about the models.
+integers: bytes, nanoseconds, bytes per second. Every quantity has a greatest value, here or at its key, so
+that sums of them stay far from the end of 64 bits. Nothing here knows about YAML or about the models.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from spbfast.text import quote_value
 
@@ -30,7 +32,8 @@ SIZE_UNITS = {
 DURATION_UNITS = {
     "ns": 1,
     "us": 10**3,
-    "µs": 10**3,
+    "µs": 10**3,  # the micro sign
+    "μs": 10**3,  # the Greek letter, which many keyboards and editors give instead
     "ms": 10**6,
     "s": 10**9,
     "min": 60 * 10**9,
@@ -42,17 +45,22 @@ _LONG_UNITS = {
     **{"byte": "B", "k": "KiB or {n}kB", "kb": "kB", "kib": "KiB"},
 }
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµ]*)\s*")
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
 _INT64_MAX = 2**63 - 1
+LONGEST_NUMBER = 100  # characters; converting and echoing more takes long and helps nobody
+_LONG = 10 * 3600 * 10**9  # from here on hours say more than seconds
+MAX_SIZE = 16 << 40  # four nodes with as much as a zone can hold
+MAX_DURATION = 1000 * 3600 * 10**9
+MAX_RATE = 256 * 10**9
 
 
 def _parse(value: Any, units: dict[str, int], what: str, example: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"must be a {what} with a unit, e.g. {example}; got {quote_value(value)}")
-    text = repr(value) if isinstance(value, float) else str(value)
-    match = _QUANTITY.fullmatch(text)
+    text = value if isinstance(value, str) else quote_value(value)
+    match = _QUANTITY.fullmatch(text) if len(text) <= LONGEST_NUMBER else None
     if match is None:
-        raise ValueError(f"{text!r} is not a {what}; write a number and a unit, e.g. {example}")
+        raise ValueError(f"{quote_value(text)} is not a {what}; write a number and a unit, e.g. {example}")
     number, unit = match.groups()
     if not unit:
         shown = " or ".join(f"{number}{u}" for u in _common(units))
@@ -86,7 +94,7 @@ def _other_unit(number: str, unit: str, units: dict[str, int]) -> str:
         near = [u for u in units if u[0].lower() == word and len(u) > 1]
     if near:
         return "write " + " or ".join(f"{number}{u}" for u in near)
-    return "units are " + ", ".join(u for u in units if u != "KB")
+    return "units are " + ", ".join(u for u in units if u not in ("KB", "\N{GREEK SMALL LETTER MU}s"))
 
 
 def parse_size(value: Any) -> int:
@@ -125,11 +133,18 @@ def parse_rate(value: Any) -> int:
 
 
 def format_duration(ns: int) -> str:
-    """The shortest exact text of a duration: ``100ms``, ``480s``."""
+    """The shortest exact text of a duration: ``100ms``, ``480s``, ``1000h``."""
+    if ns >= _LONG and ns % DURATION_UNITS["h"] == 0:
+        return f"{ns // DURATION_UNITS['h']}h"
     for unit in ("s", "ms", "us"):
         if ns % DURATION_UNITS[unit] == 0:
             return f"{ns // DURATION_UNITS[unit]}{unit}"
     return f"{ns}ns"
+
+
+def format_rate(per_second: int) -> str:
+    """The shortest exact text of a byte rate: ``300MB/s``."""
+    return f"{format_size(per_second)}/s"
 
 
 def format_size(nbytes: int) -> str:
@@ -153,13 +168,37 @@ def _schema(units: dict[str, int], suffix: str, examples: list[str], text: str) 
 
 
 Size = Annotated[
-    int, BeforeValidator(parse_size), _schema(SIZE_UNITS, "", ["247GiB", "247 GB"], "a size with its unit")
+    int,
+    BeforeValidator(parse_size),
+    Field(le=MAX_SIZE),
+    _schema(SIZE_UNITS, "", ["247GiB", "247 GB"], "a size with its unit"),
 ]
 Duration = Annotated[
     int,
     BeforeValidator(parse_duration),
+    Field(le=MAX_DURATION),
     _schema(DURATION_UNITS, "", ["100ms", "2s"], "a duration with its unit"),
 ]
 ByteRate = Annotated[
-    int, BeforeValidator(parse_rate), _schema(SIZE_UNITS, "/s", ["300MB/s"], "bytes per second")
+    int,
+    BeforeValidator(parse_rate),
+    Field(le=MAX_RATE),
+    _schema(SIZE_UNITS, "/s", ["300MB/s"], "bytes per second"),
 ]
+_FORMATS: dict[Any, Callable[[int], str]] = {
+    parse_size: format_size,
+    parse_duration: format_duration,
+    parse_rate: format_rate,
+}
+
+
+def formatter_of(metadata: Iterable[Any], annotation: Any = None) -> Callable[[int], str] | None:
+    """What writes a field's quantities as a file has them, by its metadata; None for a plain number."""
+    for item in metadata:
+        if (found := _FORMATS.get(getattr(item, "func", None))) is not None:
+            return found
+    for inner in get_args(annotation):
+        below = getattr(inner, "__metadata__", ())
+        if (found := formatter_of(below, inner)) is not None:
+            return found
+    return None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from spbfast.config import messages, policy, userpresets
 from spbfast.config.models import JobFile
-from spbfast.config.tree import YamlNode, label, merge, with_value
+from spbfast.config.tree import MAX_DEPTH, YamlNode, label, lookup, merge, with_value
 from spbfast.errors import Problem
 from spbfast.text import quote_value
 
@@ -32,7 +32,7 @@ def validate_tree(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
     )
     full = replace(tree, value={**tree.value, "policy": chosen})
     try:
-        file = JobFile.model_validate_json(json.dumps(full.plain()), strict=True)
+        file = JobFile.model_validate_json(json.dumps(full.plain(), default=quote_value), strict=True)
     except ValidationError as error:
         problems += _without_echoes([(e, _located(e, full)) for e in error.errors(include_url=False)])
         return None
@@ -64,8 +64,8 @@ def _located(error: Any, tree: YamlNode) -> Problem:
         shown = quote_value(node.plain())
         return node.problem(path, f"must be a preset name (e.g. v1@30) or a mapping, got {shown}")
     head, found, rest = message.partition(": ")
-    if found and isinstance(node.value, dict) and head in messages.fields_at(JobFile, loc):
-        inner = node.value.get(head)
+    if found and isinstance(node.value, dict) and head.split(".")[0] in messages.fields_at(JobFile, loc):
+        inner = lookup(node, head)
         return (inner or node).problem(f"{path}.{head}" if path else head, rest, at_key=inner is None)
     return node.problem(path, message)
 
@@ -91,7 +91,7 @@ def _nearest(tree: YamlNode, loc: Sequence[int | str]) -> tuple[YamlNode, list[s
 
 def assign(tree: YamlNode, path: str, leaf: YamlNode, problems: list[Problem]) -> YamlNode:
     """The tree with `leaf` at `path`; a path that leads nowhere is appended to `problems`."""
-    if path.split(".")[0] == "policy":
+    if path.split(".")[0] == "policy" and path.count(".") < MAX_DEPTH:
         patch = leaf
         for segment in reversed(path.split(".")):
             patch = replace(leaf, value={segment: patch}, whole=False)

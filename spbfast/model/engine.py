@@ -7,6 +7,7 @@ progress display never waits longer. Pure in (scenario, seed, replicate): nothin
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
 from spbfast.constants import NS_PER_TICK, Err
-from spbfast.errors import SimulationError, strerror
+from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
 from spbfast.model.collect import Records, collect_records, collect_samples, collect_spbs, digest_of, ratios
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
@@ -34,6 +35,7 @@ from spbfast.model.state.world import padded
 from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
+from spbfast.text import format_value, quote_value
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 
 MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
+MAX_SEED = 2**63 - 1
+MAX_REPLICATES = 100_000
 QUANTUM_S = 0.2
 BOOT_STEPS = 64
 MORE_ASKED = 4  # requests for 1 GiB pages at the end of a run, beyond those that are free
@@ -202,6 +206,7 @@ def run_replicate(
         The state file that the scenario begins with cannot be continued by it.
     """
     start = time.perf_counter()
+    _check_run(scenario, seed, replicate)
     mask = record_mask(records)
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     samples = room_for_samples(run, scenario, snapshots=snapshots)
@@ -259,6 +264,34 @@ def _collect(
         data |= collect_spbs(run, samples)
         coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
     return data | ratios(run), coords, digest
+
+
+def _check_run(scenario: object, seed: object, replicate: object) -> None:
+    """Refuse what would be taken for another run.
+
+    Raises
+    ------
+    ArgumentError
+        With what would be right.
+    """
+    from spbfast.config.models import Scenario
+
+    if not isinstance(scenario, Scenario):
+        hint = "; give job.scenario" if hasattr(scenario, "scenario") else ""
+        raise ArgumentError(
+            f"needs a scenario such as load_config('tiny').scenario, got {quote_value(scenario)}{hint}"
+        )
+    _whole(seed, "seed", 0, MAX_SEED)
+    _whole(replicate, "replicate", 0, MAX_REPLICATES - 1)
+
+
+def _whole(value: object, name: str, low: int, high: int) -> int:
+    """A whole number within bounds; a float is none, and a greater one would be cut to 64 bits."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{name} must be a whole number, got {quote_value(value)}")
+    if not low <= value <= high:
+        raise ArgumentError(f"{name} must be {low} to {high}, got {quote_value(value)}")
+    return int(value)
 
 
 def _begin(
@@ -331,6 +364,22 @@ def state_bytes(scenario: Scenario) -> int:
     return sum(state_nbytes(scenario).values())
 
 
+def check_memory(scenario: Scenario) -> None:
+    """Refuse a machine whose state is larger than all memory of this one.
+
+    Raises
+    ------
+    SetupError
+        With both sizes.
+    """
+    need, there = state_bytes(scenario), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        raise SetupError(
+            f"a run needs {format_value(need, 'byte')} of memory, this computer has "
+            f"{format_value(there, 'byte')}; give less machine.memory or slab.objects_max"
+        )
+
+
 def simulate(
     scenario: Scenario, replicates: int = 1, seed: int = 0, *, snapshots: bool = False
 ) -> xr.Dataset:
@@ -354,10 +403,17 @@ def simulate(
 
     Raises
     ------
+    ArgumentError
+        Another type, or a number of replicates or a seed that no run has.
     SimulationError
         A kernel gave up.
     """
-    runs = [run_replicate(scenario, seed, replicate, snapshots=snapshots) for replicate in range(replicates)]
+    nr = _whole(replicates, "replicates", 1, MAX_REPLICATES)
+    _check_run(scenario, seed, 0)
+    check_memory(scenario)
+    if not isinstance(snapshots, bool | np.bool_):
+        raise ArgumentError(f"snapshots must be True or False, got {quote_value(snapshots)}")
+    runs = [run_replicate(scenario, seed, replicate, snapshots=bool(snapshots)) for replicate in range(nr)]
     return dataset_of(runs, seed, MODEL_VERSION)
 
 

@@ -19,6 +19,7 @@ from spbfast.observed.gfp import GfpFlags, decode_gfp, kernel_tuple
 from spbfast.observed.loading import Observation, read_dump
 from spbfast.observed.margins import Asked, ZoneJudgement, ZoneNumbers, judge_zone
 from spbfast.observed.values import FailedRequest, Snapshot
+from spbfast.text import quote_value
 
 NOT_EXPLAINED, NO_FAILURE = "does not explain", "nothing failed"
 DEFAULT_GFP = "GFP_KERNEL"
@@ -98,7 +99,7 @@ def diagnose(
         When there is nothing that speaks of zones, an argument makes no sense, or no zone has that name.
     """
     observation = source if isinstance(source, Observation) else read_dump(source)
-    _check_arguments(observation, order, gfp)
+    _check_arguments(observation, order, zone, gfp)
     reports = observation.of_kind("meminfo_report")
     tables = [s for s in observation.snapshots if s.kind != "meminfo_report" and s.zones]
     groups = [[report] for report in reports]
@@ -118,10 +119,15 @@ def diagnose(
     return answers
 
 
-def _check_arguments(observation: Observation, order: int | None, gfp: str | None) -> None:
+def _check_arguments(observation: Observation, order: int | None, zone: str | None, gfp: str | None) -> None:
     file = observation.files[0]
+    if order is not None and (isinstance(order, bool) or not isinstance(order, int)):
+        raise DumpError(file, 0, f"order must be a whole number, got {quote_value(order)}")
+    for name, value in (("zone", zone), ("gfp", gfp)):
+        if value is not None and not isinstance(value, str):
+            raise DumpError(file, 0, f"{name} must be text, got {quote_value(value)}")
     if order is not None and not 0 <= order <= HIGHEST_ORDER:
-        raise DumpError(file, 0, f"order must be 0..{HIGHEST_ORDER}, got {order}")
+        raise DumpError(file, 0, f"order must be 0..{HIGHEST_ORDER}, got {quote_value(order)}")
     if gfp is None:
         return
     flags = decode_gfp(gfp)

@@ -37,6 +37,7 @@ from spbfast.observed.tracetext import TraceEvent, TraceEvents
 from spbfast.observed.values import Snapshot, TraceSummary
 from spbfast.observed.zoneinfo import ZoneInfoReader
 from spbfast.observed.zonetables import ZoneTables
+from spbfast.text import quote_value
 
 _TITLE = re.compile(
     r"buddyinfo|pagetypeinfo|zoneinfo|slabinfo|vmstat|meminfo|_index\b|\bbefore\b|\bafter\b|\bcat /", re.I
@@ -109,8 +110,12 @@ def read_dumps(paths: Sequence[str | Path]) -> Observation:
     DumpError
         As `read_dump`; also when no file is given.
     """
+    if isinstance(paths, str | Path) or not isinstance(paths, Sequence):
+        raise DumpError(quote_value(paths), 0, "a list of files is needed; for one file call read_dump")
     if not paths:
         raise DumpError("", 0, "no file given")
+    if wrong := [p for p in paths if not isinstance(p, str | Path)]:
+        raise DumpError(quote_value(wrong[0]), 0, "must be the path of a file")
     parts = [_read_alone(Path(p)) for p in paths]
     if len(parts) == 1:
         whole = parts[0]
@@ -139,6 +144,8 @@ def read_events(path: str | Path, receipt: Receipt | None = None) -> Iterator[Tr
     DumpError
         When the file cannot be opened, is no text, or breaks a limit.
     """
+    if not isinstance(path, str | Path):
+        raise DumpError(quote_value(path), 0, "must be the path of a file")
     path = Path(path)
     kind, encoding = kind_of_file(path)
     if kind == "capture":

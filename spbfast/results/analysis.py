@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.errors import ResultsError
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.sweep.store.shards import OK
-from spbfast.text import suggest_or_list
+from spbfast.text import quote_value, suggest_or_list
+
+MOMENTS = ("end", "peak", "mean")
 
 # Points that fill less of a cube than this are samples, and a cube of them is nearly all NaN.
 SHARE_FILLED = 0.1
@@ -48,6 +50,7 @@ def cube(ds: xr.Dataset, *, baseline: bool = False) -> xr.Dataset:
     ResultsError
         When the points are not those of a grid, or would fill less than a tenth of one.
     """
+    ds = checked_results(ds)
     grid, names = _grid(ds)
     fixed = {n: grid[n].values[0] for n in sweep_params(ds) if n not in names}
     inner = grid.drop_vars([*fixed, "is_baseline", "in_grid", "point"])
@@ -112,6 +115,8 @@ def _rename_point(ds: xr.Dataset, names: list[str]) -> xr.Dataset:
 
 def at_time(da: xr.DataArray, at: str | float) -> xr.DataArray:
     """A series reduced to one value: its end, peak or mean, or the sample nearest to a time in seconds."""
+    if not (isinstance(at, str) and at in MOMENTS):
+        at = _check_number(at)
     if "time" not in da.dims:
         return da
     if at == "end":
@@ -121,9 +126,33 @@ def at_time(da: xr.DataArray, at: str | float) -> xr.DataArray:
         return da.max("time")
     if at == "mean":
         return da.mean("time")
-    if isinstance(at, str):
-        raise ValueError(f"at={at!r}: choose 'end', 'peak', 'mean' or a time in seconds")
-    return da.sel(time=at, method="nearest", drop=True)
+    return da.sel(time=checked_time(da, at), method="nearest", drop=True)
+
+
+def checked_time(da: xr.DataArray, at: object) -> float:
+    """A time in seconds that a series reaches.
+
+    Raises
+    ------
+    QuestionError
+        When it is none, or nothing was simulated then.
+    """
+    at = _check_number(at)
+    times = da["time"].values
+    last = float(times[-1]) if times.size else 0.0
+    # Samples end at the last whole interval; half of one more is nearer to it than to anything else.
+    reach = last + (float(times[-1] - times[-2]) / 2 if times.size > 1 else 0.0)
+    if not 0 <= at <= reach:
+        raise QuestionError(f"at {at:g} s there are no samples; they go from 0 to {last:g} s")
+    return at
+
+
+def _check_number(at: object) -> float:
+    if isinstance(at, bool) or not isinstance(at, int | float | np.integer | np.floating) or at != at:
+        raise QuestionError(
+            f"at must be 'end', 'peak', 'mean' or a time in seconds such as 60, got {quote_value(at)}"
+        )
+    return float(min(max(at, -(10**18)), 10**18))  # an int may be more than a float holds
 
 
 def outcomes(
@@ -147,23 +176,54 @@ def outcomes(
     ResultsError
         The metric does not exist, or has labels that `sel` does not pick.
     """
-    da = _metric(ds, metric)
-    values = at_time((da.sel(sel) if sel else da).astype("f8"), at)
+    da = _metric(checked_results(ds), metric)
+    values = at_time(_selected(da, sel).astype("f8"), at)
     if set(values.dims) != {"point", "replicate"}:
-        raise ResultsError(f"{metric} has the dimensions {da.dims}; pick labels with sel=")
+        labels = ", ".join(str(d) for d in da.dims if d not in ("point", "replicate", "time"))
+        raise QuestionError(f"{metric} has values by {labels}; pick labels with sel=")
     ok = ds["status"].transpose("point", "replicate").values == OK
     return np.where(ok, values.transpose("point", "replicate").values, np.nan)
 
 
+def checked_results(ds: Any) -> xr.Dataset:
+    """A dataset of a sweep.
+
+    Raises
+    ------
+    QuestionError
+        When it is something else.
+    """
+    if isinstance(ds, xr.Dataset) and {"point", "replicate"} <= set(ds.sizes) and "status" in ds:
+        return ds
+    given = (
+        f"a dataset with {', '.join(map(str, ds.sizes))}" if isinstance(ds, xr.Dataset) else quote_value(ds)
+    )
+    raise QuestionError(f"needs the results of a sweep, as open_results gives them; got {given}")
+
+
+def _selected(da: xr.DataArray, sel: Mapping[str, Any] | None) -> xr.DataArray:
+    if sel is None:
+        return da
+    if not isinstance(sel, Mapping):
+        raise QuestionError(f"sel must be a mapping of labels, got {quote_value(sel)}")
+    try:
+        return da.sel(sel)
+    except (KeyError, ValueError, TypeError) as error:
+        known = ", ".join(map(str, da.dims))
+        raise QuestionError(f"sel does not fit {da.name}, which has {known}: {error}") from None
+
+
 def _metric(ds: xr.Dataset, name: str) -> xr.DataArray:
     """A variable, or the series of one counter."""
-    if name in ds.data_vars:
+    if isinstance(name, str) and name in ds.data_vars:
         return ds[name]
     counters = ds["counter"].values.tolist() if "vmstat" in ds else []
     if name in counters:
         return ds["vmstat"].sel(counter=name, drop=True)
     known = [str(variable) for variable in ds.data_vars] + counters
-    raise ResultsError(f"there is no variable or counter {name!r}{suggest_or_list(name, known)}")
+    if not isinstance(name, str):
+        raise QuestionError(f"a metric is the name of a variable or counter, got {quote_value(name)}")
+    raise QuestionError(f"there is no variable or counter {quote_value(name)}{suggest_or_list(name, known)}")
 
 
 def band(da: xr.DataArray, dim: str = "replicate") -> xr.Dataset:

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.errors import ResultsError
-from spbfast.results.analysis import outcomes, sweep_params, varied_params
-from spbfast.text import format_change, format_number, text_table
+from spbfast.errors import QuestionError, ResultsError
+from spbfast.results.analysis import checked_results, outcomes, sweep_params, varied_params
+from spbfast.text import format_change, format_number, quote_value, suggest, text_table
 
 PREVIOUS, BASELINE = "previous", "baseline"
 METRICS = ("spb_tainted",)
-COSTS = ("wall_time", "pgmigrate_success", "direct_reclaim_rounds")
+COSTS = ("pgmigrate_success", "direct_reclaim_rounds")
+# How long the simulator took says nothing about the machine that it simulated.
+NO_RESULTS = ("wall_time", "boot_time")
 CONFIDENCE = 0.95
+FEW_PAIRS = 10  # a percentile bootstrap of fewer is too narrow to be believed
 RESAMPLES = 9999
 NAN = float("nan")
 # Of the dataset that `compare` returns: column and attribute of Effect.
@@ -61,6 +64,11 @@ class Effect:
     def clear(self) -> bool:
         """Whether the interval leaves 0 out."""
         return bool(self.low > 0 or self.high < 0)
+
+    @property
+    def star(self) -> str:
+        """``*`` for a clear effect, ``(*)`` where it rests on few pairs."""
+        return "" if not self.clear else "*" if self.pairs >= FEW_PAIRS else "(*)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +117,16 @@ def compare(
     Returns
     -------
     Dataset
-        Along point: control, value (means over pairs), difference, ci_low, ci_high, pairs. The interval is
-        NaN with fewer than two pairs; with fewer than about ten it is too narrow rather than too wide.
+        Along point: control, value (means over pairs), difference, ci_low, ci_high, pairs, and who the
+        control is (control_id, control_name). The interval is NaN with fewer than two pairs; with fewer than
+        about ten it is too narrow rather than too wide, and few_pairs says so.
 
     Raises
     ------
     ResultsError
         When there is nothing to compare with, or the metric does not exist.
     """
+    _check_confidence(confidence)
     values = outcomes(ds, metric, at, sel)
     rows, controls = _pairs(ds, by)
     effects = [
@@ -129,6 +139,10 @@ def compare(
     for name, attribute in COLUMNS.items():
         column = np.array([getattr(effect, attribute) for effect in effects])
         out[name] = ("point", column, {} if name == "pairs" else {"units": units})
+    names, ids = point_names(ds), ds["point_id"].values
+    out["control_id"] = ("point", ids[controls])
+    out["control_name"] = ("point", np.array([names[i] for i in controls]))
+    out["few_pairs"] = ("point", np.array([effect.pairs < FEW_PAIRS for effect in effects]))
     out.attrs = {"metric": metric, "at": str(at), "confidence": confidence, "by": by or ""}
     return out
 
@@ -170,7 +184,12 @@ def steps(
         Fewer than two points, or a metric that does not exist.
     """
     if against not in (PREVIOUS, BASELINE):
-        raise ResultsError(f"against must be {PREVIOUS!r} or {BASELINE!r}, got {against!r}")
+        hint = suggest(against, (PREVIOUS, BASELINE)) if isinstance(against, str) else ""
+        raise QuestionError(f"against must be {PREVIOUS!r} or {BASELINE!r}, got {quote_value(against)}{hint}")
+    _check_confidence(confidence)
+    checked_results(ds)
+    if isinstance(metrics, str):
+        metrics = [metrics]
     if ds.sizes["point"] < 2:
         raise ResultsError("there is one point only; a comparison needs two")
     names = point_names(ds)
@@ -210,6 +229,11 @@ def point_names(ds: xr.Dataset) -> list[str]:
     return [", ".join(cells) for cells in zip(*columns, strict=True)] or ["0"] * ds.sizes["point"]
 
 
+def _check_confidence(confidence: object) -> None:
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
+        raise QuestionError(f"confidence must be a number between 0 and 1, got {quote_value(confidence)}")
+
+
 def _pairs(ds: xr.Dataset, by: str | None) -> tuple[list[int], list[int]]:
     """Rows of points and of the control of each."""
     base = np.flatnonzero(ds["is_baseline"].values).tolist()
@@ -219,8 +243,9 @@ def _pairs(ds: xr.Dataset, by: str | None) -> tuple[list[int], list[int]]:
             raise ResultsError("the sweep has no baseline; say which parameter to compare by")
         rows = [i for i in range(n) if i != base[0]]
         return rows, [base[0]] * len(rows)
-    if by not in ds.coords or ds[by].dims != ("point",):
-        raise ResultsError(f"{by!r} is not a swept parameter; there are {', '.join(sweep_params(ds))}")
+    if not isinstance(by, str) or by not in ds.coords or ds[by].dims != ("point",):
+        known = ", ".join(sweep_params(ds))
+        raise QuestionError(f"{quote_value(by)} is not a swept parameter; there are {known}")
     grid = np.flatnonzero(ds["in_grid"].values).tolist()
     values = ds[by].values.tolist()
     levels = {values[i] for i in grid}
@@ -275,14 +300,20 @@ def steps_text(table: Sequence[Step], confidence: float = CONFIDENCE) -> str:
     """
     first, *rest = (effect.metric for effect in table[0].effects)
     percent = f"{100 * confidence:g} %"
+    few = any(step.effects[0].star == "(*)" for step in table)
+    warning = (
+        f"\n(*) the same from fewer than {FEW_PAIRS} pairs, of which such an interval is too narrow: this "
+        "may be chance; raise replicates"
+    )
     header = ["", first, "difference", f"{percent} interval", "pairs", *(f"{m} (difference)" for m in rest)]
-    return text_table(header, map(_cells, table)) + f"\n* the {percent} interval excludes 0"
+    stars = f"\n* the {percent} interval excludes 0"
+    return text_table(header, map(_cells, table)) + stars + (warning if few else "")
 
 
 def _cells(step: Step) -> list[str]:
     main, *others = step.effects
     own = step.name == step.control
-    star = "*" if main.clear and not own else ""
+    star = "" if own else main.star
     change = ["", ""] if own else [format_change(main.difference) + star, _interval(main)]
     extra = [format_number(e.value) + ("" if own else f" ({format_change(e.difference)})") for e in others]
     return [step.name, format_number(main.value), *change, str(main.pairs), *extra]

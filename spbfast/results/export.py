@@ -6,18 +6,20 @@ Nothing that exists is overwritten.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from spbfast.errors import ResultsError
+from spbfast.errors import ResultsError, StorageError
+from spbfast.places import as_path, check_writable
 from spbfast.results.open import open_results
-from spbfast.text import suggest_or_list
+from spbfast.sweep.store.atomic import temporary_name, write_failed
+from spbfast.text import quote_value, suggest_or_list
 
 FORMS = ("zarr", "csv", "parquet")
 
@@ -40,15 +42,11 @@ def export_results(
     ResultsError
         When the output exists, a variable does not, or a package is missing.
     """
-    directory = Path(directory)
-    home = directory if directory.is_dir() else directory.parent
-    target = Path(output) if output is not None else home / f"results.{form}"
-    if target.exists() or target.is_symlink():
-        raise ResultsError("exists; choose another name with -o, or remove it", target)
-    if not target.parent.is_dir():
-        raise ResultsError("cannot be written: its directory does not exist", target)
+    if form not in FORMS:
+        raise ResultsError(f"form must be one of {', '.join(FORMS)}, got {quote_value(form)}")
+    target = _place_of(directory, form, output)
     ds = open_results(directory, chunks={})
-    tmp = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    tmp = temporary_name(target)
     try:
         with ds:
             _WRITERS[form](ds, tmp, variables)
@@ -58,12 +56,38 @@ def export_results(
         message = f"needs {error.name}; install it with: pip install 'spbfast[{extra}]'"
         raise ResultsError(message, target) from None
     except OSError as error:
-        raise ResultsError(f"cannot be written: {error.strerror or error}", target) from error
+        raise write_failed(error, target) from error
     finally:
         if tmp.is_dir():
             shutil.rmtree(tmp, ignore_errors=True)
         else:
             tmp.unlink(missing_ok=True)
+    return target
+
+
+def _place_of(directory: str | Path, form: str, output: str | Path | None) -> Path:
+    """Where the export goes, which does not exist and can be written.
+
+    Raises
+    ------
+    ResultsError
+        When something is there already.
+    StorageError
+        When nothing can be written there.
+    """
+    target = None
+    try:
+        home = as_path(directory)
+        target = home = home if home.is_dir() else home.parent
+        target = as_path(output) if output is not None else home / f"results.{form}"
+        if target.exists() and not target.is_symlink():
+            raise ResultsError("exists; choose another name with -o, or remove it", target)
+        check_writable(target)
+    except OSError as error:
+        kind = StorageError if error.errno in (errno.EACCES, errno.EROFS) else ResultsError
+        raise kind(f"cannot be written: {error.strerror}", target or error.filename) from None
+    if target.is_symlink():
+        raise ResultsError("exists; choose another name with -o, or remove it", target)
     return target
 
 
@@ -92,7 +116,6 @@ def table(ds: xr.Dataset, variables: Sequence[str] = ()) -> Any:
         raise ResultsError(f"{', '.join(map(str, names))} have different labels; export them one by one")
     frame = ds[list(names)].load().to_dataframe()
     frame = frame.reset_index()
-    frame["point_id"] = [f"{int(i):016x}" for i in frame["point_id"]]
     for name in ("seed", "digest", "demand_digest"):
         if name in frame:
             frame[name] = frame[name].map(lambda v, n=name: str(v) if n == "seed" else f"{int(v):016x}")

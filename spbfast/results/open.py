@@ -11,12 +11,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from spbfast.errors import ResultsError
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.outputs.variables import annotate, check_dataset
+from spbfast.places import as_path, check_readable
 from spbfast.sweep.store.consolidate import consolidate
 from spbfast.sweep.store.directory import Store
+from spbfast.text import quote_value, suggest
 
 # More than this is read when it is used, so that opening stays quick.
 LOAD_BYTES = 16 << 20
@@ -39,7 +42,8 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     -------
     Dataset
         Dimensions point, replicate and those of the variables (time in seconds). Swept parameters are
-        coordinates along point, named by their path with underscores and in SI units. Runs that failed or
+        coordinates along point, named by their path with underscores and in SI units; `point_id` holds the 16
+        hex digits that `spbfast rerun` and `spbfast status` use. Runs that failed or
         are missing are NaN and marked in `status`.
 
     Raises
@@ -47,7 +51,8 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     ResultsError
         When there are no results or the file is not one of ours.
     """
-    path = Path(path)
+    path = _path_of(path)
+    _check_reading(load, chunks)
     if path.is_dir():
         store = Store(path)
         store.manifest()
@@ -63,6 +68,38 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     return _open(path, load, chunks)
 
 
+def _path_of(given: object) -> Path:
+    try:
+        return as_path(given)
+    except OSError as error:
+        raise ResultsError(f"{error.strerror}, such as results/quickstart", str(error.filename)) from None
+
+
+def _check_reading(load: object, chunks: object) -> None:
+    if load is not None and not isinstance(load, bool):
+        raise QuestionError(f"load must be True, False or None, got {quote_value(load)}")
+    is_number = isinstance(chunks, int) and not isinstance(chunks, bool) and chunks > 0
+    is_word = isinstance(chunks, str) and chunks == "auto"
+    if not (chunks is None or is_word or is_number or isinstance(chunks, dict)):
+        raise QuestionError(f"chunks must be a number, a dict or 'auto', got {quote_value(chunks)}")
+
+
+def _nearest_results(path: Path) -> str:
+    """The results directory beside it whose name is nearest, where there is no such path."""
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    return suggest(path.name, sorted(p.parent.name for p in path.parent.glob("*/manifest.json")))
+
+
+def _with_hex_ids(ds: xr.Dataset) -> xr.Dataset:
+    """Points named as everything else names them: 16 hex digits. Files hold the same number as uint64."""
+    ids = ds["point_id"]
+    if ids.dtype.kind not in "iu":
+        return ds
+    names = np.array([f"{int(i):016x}" for i in ids.values], "U16")
+    return ds.assign_coords(point_id=(ids.dims, names, ids.attrs))
+
+
 def _is_current(store: Store) -> bool:
     """Whether results.nc is at least as new as the last finished batch."""
     try:
@@ -74,9 +111,11 @@ def _is_current(store: Store) -> bool:
 
 def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Dataset:
     try:
+        check_readable(path)
         ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks)
-    except (OSError, ValueError) as err:
-        raise ResultsError(f"cannot read: {err}", path) from err
+    except (OSError, ValueError, TypeError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise ResultsError(f"cannot read: {reason}{_nearest_results(path)}", path) from err
     if "point_id" not in ds.variables or "status" not in ds.variables:
         ds.close()
         raise ResultsError("is not a results file of this program", path)
@@ -84,6 +123,7 @@ def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Datase
         with ds:
             ds = ds.load()
     check_dataset(ds)
+    ds = _with_hex_ids(ds)
     failed, missing = int(ds.attrs.get("n_failed", 0)), int(ds.attrs.get("n_missing", 0))
     if failed or missing:
         warnings.warn(

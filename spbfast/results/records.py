@@ -15,6 +15,7 @@ import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
+from spbfast.places import check_readable
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.shards import put_variable
@@ -116,6 +117,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
     except ValueError as err:
         raise ResultsError(str(err)) from err
     try:
+        check_readable(Path(path))
         with NETCDF_LOCK, open_netcdf(path) as nc:
             nc.set_auto_maskandscale(False)
             groups = nc.groups[GROUP].groups if GROUP in nc.groups else {}

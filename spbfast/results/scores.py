@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spbfast.constants import NR_ORDERS, PB_ORDER, PB_PAGES
+from spbfast.errors import QuestionError
 from spbfast.freeindex import fragmentation_thousandths
+from spbfast.text import quote_value
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -132,11 +134,11 @@ def proactive_marks(proactiveness: int = PROACTIVENESS) -> tuple[int, int]:
 
     Raises
     ------
-    ValueError
+    QuestionError
         When it is outside 0..100.
     """
     if not 0 <= proactiveness <= 100:
-        raise ValueError(f"proactiveness must be 0..100, got {proactiveness}")
+        raise QuestionError(f"proactiveness must be 0..100, got {proactiveness}")
     low = max(100 - proactiveness, LEAST_LOW_MARK)
     return low, min(low + 10, 100)
 
@@ -158,13 +160,15 @@ def fragmentation_scores(ds: xr.Dataset, order: int = PB_ORDER) -> xr.Dataset:
 
     Raises
     ------
-    ValueError
+    QuestionError
         When there are no free blocks by order in the dataset.
     """
     import xarray as xr
 
+    if not isinstance(ds, xr.Dataset):
+        raise QuestionError(f"needs a dataset, as simulate and open_results give it; got {quote_value(ds)}")
     if "free_blocks" not in ds or "order" not in ds["free_blocks"].dims:
-        raise ValueError("the dataset has no variable free_blocks along the dimension order")
+        raise QuestionError("the dataset has no variable free_blocks along the dimension order")
     blocks = ds["free_blocks"]
     known = {
         "free_huge_share": (free_huge_share, {}, "free 2 MiB frames / frames that free memory could make"),
@@ -187,21 +191,21 @@ def _blocks(free_blocks: ArrayLike) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    QuestionError
         When the last axis is not the orders 0..10, or a count is negative.
     """
     blocks = np.asarray(free_blocks)
     if blocks.ndim == 0 or blocks.shape[-1] != NR_ORDERS:
-        raise ValueError(f"free_blocks needs {NR_ORDERS} orders along its last axis, got {blocks.shape}")
+        raise QuestionError(f"free_blocks needs {NR_ORDERS} orders along its last axis, got {blocks.shape}")
     blocks = blocks.astype(np.int64)
     if (blocks < 0).any():
-        raise ValueError("free_blocks has negative counts")
+        raise QuestionError("free_blocks has negative counts")
     return blocks
 
 
 def _order(order: int) -> int:
-    if not 0 <= order < NR_ORDERS:
-        raise ValueError(f"order must be 0..{NR_ORDERS - 1}, got {order}")
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 0 <= order < NR_ORDERS:
+        raise QuestionError(f"order must be 0..{NR_ORDERS - 1}, got {quote_value(order)}")
     return order
 
 

@@ -97,7 +97,7 @@ def _values(
     mean = np.nanmean(outcomes(ds, metric, at), axis=1)
     status = ds["status"].values
     ok = ((status == OK) | (status == UNNEEDED)).all(axis=1)
-    place = {int(i): k for k, i in enumerate(ds["point_id"].values.tolist())}
+    place = {int(i, 16): k for k, i in enumerate(ds["point_id"].values.tolist())}
     rows = [place.get(i) for i in ids]
     lacking = sum(r is None or not ok[r] for r in rows)
     if lacking:

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from spbfast.errors import ArgumentError
 from spbfast.sweep.points.plan import Plan, make_plan
 from spbfast.sweep.run.driver import run_sweep
 from spbfast.sweep.run.outcome import SweepOutcome
 from spbfast.sweep.run.sweepoptions import SweepOptions
 from spbfast.sweep.store.consolidate import consolidate, results_digest
+from spbfast.text import quote_value
 
 __all__ = [
     "Plan",
@@ -52,13 +54,17 @@ def sweep(job: Any, outdir: str | Path | None = None, **options: Any) -> SweepOu
         When the configuration is invalid.
     ResultsError
         When the directory belongs to another job or cannot be written.
-    TypeError
-        When there is no option of that name.
+    ArgumentError
+        Another type, or an option that does not exist.
     """
-    if isinstance(job, str | Path):
-        from spbfast.config import load_config
+    from spbfast.config import Job, load_config
 
+    if isinstance(job, str | Path):
         job = load_config(job)
+    if not isinstance(job, Job):
+        raise ArgumentError(
+            f"needs a job from load_config, or the path of a YAML file; got {quote_value(job)}"
+        )
     return run_sweep(job, outdir if outdir is not None else Path("results") / job.name, **options)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import TraceError
+from spbfast.places import as_path, open_to_read
 
 KIND_MARKERS = {"policy": "spb", "throttle_ms": "shrink", "level": "mainline"}
 
@@ -126,13 +127,17 @@ def load_golden(path: str | os.PathLike[str]) -> Golden:
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        as_path(file)
+    except OSError as error:
+        raise TraceError(str(error.strerror), file) from None
     if not file.exists():
         raise TraceError("no such file; a golden trace is an .npz file", file)
     if not file.is_file():
         raise TraceError("not a file; name one .npz file, not a directory", file)
     try:
         # Opened here: numpy leaves a file open that begins like an archive and turns out to be none.
-        with file.open("rb") as stream:
+        with open_to_read(file) as stream:
             if not stream.peek(2).startswith((b"PK", b"\x93N")):
                 raise TraceError("not an npz archive, as golden traces are; numpy.savez writes them", file)
             loaded = np.load(stream, allow_pickle=False)

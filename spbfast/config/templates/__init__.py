@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from spbfast.errors import ConfigError
-from spbfast.text import suggest_or_list
+from spbfast.text import quote_value, suggest_or_list
 
 HERE = Path(__file__).parent
 
@@ -39,7 +39,12 @@ def write_template(path: Path, name: str) -> Path:
         ) as f:
             f.write(text)
     except FileExistsError:
+        if path.is_symlink() and not path.exists():
+            raise ConfigError(
+                f"{path} is a link to {os.readlink(path)}, which does not exist; nothing was written"
+            ) from None
         raise ConfigError(f"{path} exists; choose another name, nothing was written") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{quote_value(str(path))} cannot be written: {reason}") from None
     return path

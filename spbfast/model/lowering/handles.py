@@ -12,6 +12,12 @@ class FreeSlots:
         self._stack = np.arange(nr)[::-1].copy()
         self.nr = nr
 
+    def copy(self) -> FreeSlots:
+        """A stack of the same slots."""
+        other = FreeSlots(0)
+        other._stack, other.nr = self._stack.copy(), self.nr
+        return other
+
     def take(self, n: int) -> np.ndarray:
         """The `n` slots on top, the topmost first; there must be as many."""
         self.nr -= n

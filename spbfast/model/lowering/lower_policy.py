@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from spbfast.config import presets
+from spbfast.config import messages, presets
+from spbfast.config.keybounds import bounds_of
 from spbfast.config.policy import Policy
 from spbfast.constants import NR_POLICY, P
 from spbfast.errors import ConfigError
-from spbfast.text import suggest
+from spbfast.text import quote_value, suggest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -36,7 +37,7 @@ def policy_array(policy: PolicyLike) -> np.ndarray:
     ----------
     policy : str, Policy, mapping or int64 array
         A preset's name; a validated policy; keys of the YAML section `policy` over `preset` (v1@30 if not
-        given), where a duration may also be an int in ns; or an array that this function has returned.
+        given); or an array that this function has returned.
 
     Returns
     -------
@@ -49,12 +50,26 @@ def policy_array(policy: PolicyLike) -> np.ndarray:
         Unknown preset, key or value; the message suggests the nearest name.
     """
     if isinstance(policy, np.ndarray):
-        if policy.shape != (NR_POLICY,):
-            raise ConfigError(f"a policy array has shape ({NR_POLICY},), got {policy.shape}")
-        return policy.astype(np.int64)
+        return _checked_array(policy)
     out = np.zeros(NR_POLICY, np.int64)
     for name, value in parameters(complete_policy(policy)).items():
         out[P[name]] = value
+    return out
+
+
+def _checked_array(given: np.ndarray) -> np.ndarray:
+    if given.shape != (NR_POLICY,):
+        raise ConfigError(f"a policy array has shape ({NR_POLICY},), got {given.shape}")
+    if given.dtype.kind not in "iu":
+        raise ConfigError(f"a policy array holds integers, got {given.dtype}")
+    out = given.astype(np.int64)
+    for key, info in Policy.model_fields.items():
+        name = _KERNEL_NAMES.get(key, key)
+        low, high = (0, 1) if info.annotation is bool else bounds_of(info)
+        if name in P.__members__ and high is not None and not (low or 0) <= out[P[name]] <= high:
+            raise ConfigError(
+                f"policy.{key} must be {low or 0} to {high} in a policy array, got {out[P[name]]}"
+            )
     return out
 
 
@@ -81,6 +96,13 @@ def complete_policy(given: str | Policy | Mapping[str, Any]) -> Policy:
     """
     if isinstance(given, Policy):
         return given
+    if not isinstance(given, str | Mapping):
+        raise ConfigError(
+            "policy must be a preset's name such as 'v1@30', or a mapping such as {'preset': 'v1@30', "
+            f"'evacuate': False}}; got {quote_value(given)}"
+        )
+    if not isinstance(given, str) and (wrong := [key for key in given if not isinstance(key, str)]):
+        raise ConfigError(f"policy: keys are names of switches, got {quote_value(wrong[0])}")
     keys = {"preset": given} if isinstance(given, str) else dict(given)
     try:
         name = presets.canonical_name(str(keys.pop("preset", presets.DEFAULT)))
@@ -92,7 +114,7 @@ def complete_policy(given: str | Policy | Mapping[str, Any]) -> Policy:
             raise ConfigError(f"policy.{key}: unknown key{suggest(key, list(values))}")
         values[key] = value
     try:
-        return Policy.model_validate({**presets.nested(values), "preset": name})
+        return Policy.model_validate({**presets.nested(values), "preset": name}, strict=True)
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item) for item in error.errors())) from None
 
@@ -102,10 +124,10 @@ def _flat(keys: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, Mapping):
             yield from _flat(value, f"{section}{key}.")
         else:
-            whole = key in _DURATIONS and isinstance(value, int | np.integer)
-            yield f"{section}{key}", f"{value}ns" if whole else value
+            yield f"{section}{key}", value.item() if isinstance(value, np.generic) else value
 
 
 def _problem(item: Any) -> str:
     path = ".".join(str(part) for part in ("policy", *item["loc"]))
-    return f"{path}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}"
+    message = messages.reword({**item, "loc": item["loc"]}, Policy)
+    return f"{path}: {message}"

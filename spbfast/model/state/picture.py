@@ -13,6 +13,7 @@ import numpy as np
 from spbfast.constants import LIST_ISOLATED, MOVABLE, NR_REQUEST_MT, PB_PAGES, RECLAIMABLE, UNMOVABLE
 from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.page_state import STATE_HOLE
+from spbfast.text import quote_value
 
 _U, _M, _R = 1 << UNMOVABLE, 1 << MOVABLE, 1 << RECLAIMABLE
 # Letter of a pageblock by its content bits; no bits: free, or edges of the zone that nothing used yet.
@@ -71,6 +72,8 @@ def parse_picture(text: str) -> list[str]:
     ValueError
         Unknown letters, or superpageblocks of lengths that no zone has.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"a picture is text such as 'UM.. ....', got {quote_value(text)}")
     groups = text.split()
     if not groups:
         raise ValueError("an empty picture")

@@ -186,7 +186,7 @@ def _difference_figure(
 
 def failures(store: Store, ds: xr.Dataset, labels: list[str]) -> list[dict[str, Any]]:
     """Accounts of runs that are still failed; equal failures of one point share a row."""
-    where = {f"{int(p):016x}": i for i, p in enumerate(ds["point_id"].values.tolist())}
+    where = {str(p): i for i, p in enumerate(ds["point_id"].values.tolist())}
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for path in sorted(store.failures.glob("*.json")) if store.failures.is_dir() else []:
         try:

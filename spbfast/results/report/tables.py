@@ -147,7 +147,7 @@ def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
         ok = int((own["status"].values == OK).sum())
         cells = [_range(own[m].astype("f8").values) for m in metrics]
         name = "baseline" if own["is_baseline"].item() else ""
-        identity = f"{int(own['point_id'].item()):016x}"
+        identity = str(own["point_id"].item())
         rows.append({"params": params, "ok": ok, "cells": cells, "role": name, "id": identity})
     head = [str(ds[n].attrs.get("config_path", n)) for n in names]
     columns = [VARIABLES[m].long_name for m in metrics]

@@ -124,7 +124,7 @@ def _salib_sample(design: Any, d: int) -> np.ndarray:
             f"sweep.design.kind: {design.kind} needs SALib; install it with: pip install 'spbfast[sa]'"
         ) from None
     problem = salib_problem([f"x{i}" for i in range(d)])
-    seed = design.seed % 2**32
+    seed = design.seed
     if design.kind == "morris":
         rows = morris.sample(problem, design.samples, num_levels=design.levels, seed=seed)
     else:

@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ConfigError, SetupError
+from spbfast.places import check_readable
 from spbfast.sweep.pools.clock import install
 from spbfast.sweep.pools.contract import Request
+from spbfast.sweep.pools.deaths import NANNIES
+from spbfast.sweep.pools.mainguard import GUARD, check_main_guard
 from spbfast.sweep.pools.security import (
     INSECURE_WARNING,
     check_address,
@@ -79,12 +82,13 @@ def silence_dask() -> Iterator[None]:
     """Let only critical messages of Dask through, also of its loggers with a level of their own.
 
     Its client has one, and so has the event loop below it, which writes the traceback of a callback that
-    fails: such as that of a nanny whose worker died while the cluster closed.
+    fails: such as that of a nanny whose worker died while the cluster closed. The nannies' words about memory
+    have a hearer of their own.
     """
     below = tuple(f"{name}." for name in DASK_LOGGERS)
     loggers = {name: logging.getLogger(name) for name in DASK_LOGGERS}
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith(below) and logging.getLogger(name).level:
+        if name.startswith(below) and name != NANNIES and logging.getLogger(name).level:
             loggers[name] = logging.getLogger(name)
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():
@@ -117,8 +121,10 @@ def local_client(threads: bool, workers: int, limit: int, room: int, request: Re
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
             "executor.kind: processes starts this script again in each worker; put the call of sweep() "
-            'under  if __name__ == "__main__":  or use executor.kind: threads'
+            f"under  {GUARD}  or use executor.kind: threads"
         )
+    if not threads:
+        check_main_guard()
     with dask_settings(request.dashboard, **LOCAL_SETTINGS):
         from distributed import Client, LocalCluster
 
@@ -210,8 +216,14 @@ def address_client(request: Request) -> Iterator[Any]:
 
 def _address_in(path: Path) -> str:
     """The address that a scheduler left in its file."""
-    if not path.is_file():
-        raise SetupError(f"executor.scheduler_file: {path} does not exist; is the scheduler running?")
+    try:
+        check_readable(path)
+    except FileNotFoundError:
+        raise SetupError(
+            f"executor.scheduler_file: {path} does not exist; is the scheduler running?"
+        ) from None
+    except OSError as error:
+        raise SetupError(f"executor.scheduler_file: {path}: {error.strerror}") from None
     found = read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("address"), str):
         raise ConfigError(f"executor.scheduler_file: {path} is not a Dask scheduler file")

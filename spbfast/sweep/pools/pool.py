@@ -20,6 +20,7 @@ from spbfast.errors import SetupError
 from spbfast.sweep.points.plan import Batch
 from spbfast.sweep.pools import worker
 from spbfast.sweep.pools.contract import BatchOutcome, Pool, Request
+from spbfast.sweep.pools.deaths import MemoryDeaths, check_worker_memory
 from spbfast.sweep.pools.jobs import job_client
 from spbfast.sweep.pools.limits import MIB, PROCESS_BYTES, local_workers, worker_budget
 from spbfast.sweep.pools.local import address_client, local_client
@@ -42,7 +43,7 @@ class DaskPool:
     budget : int, optional
         Bytes that one worker may spend on runs, if its workers declare the resource "mem" (MiB).
     trouble : callable, optional
-        Says why no worker can come, "" while all is well.
+        Says why no worker can come, or none can live, "" while all is well.
     local : bool
         The workers are threads or children of this process.
     separate : bool
@@ -68,7 +69,7 @@ class DaskPool:
         self._local, self._separate = local, separate
         self._done: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
-        self._sent = 0
+        self._sent = self._nr_receipts = 0
         self._last_call = 0.0
         self._missing_since: float | None = None
         self._next_word = time.monotonic() + FIRST_WORD_S
@@ -106,6 +107,7 @@ class DaskPool:
         try:
             # A worker can die between writing its shard and handing over the receipt.
             receipt: dict[str, Any] = future.result()
+            self._nr_receipts += 1
             return receipt
         except Exception as error:
             if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
@@ -137,6 +139,8 @@ class DaskPool:
             self._request.say("no worker yet; its job may be waiting in the queue")
 
     def _check_local(self, nr_workers: int) -> None:
+        if not self._nr_receipts and (trouble := self._trouble()):
+            raise SetupError(trouble)
         if nr_workers:
             self._missing_since = None
             return
@@ -234,5 +238,8 @@ def _local_pool(request: Request) -> Iterator[Pool]:
             f"warning: the largest run needs {request.need_bytes // MIB} MiB, but there are only "
             f"{room // MIB} MiB for it; it may run out of memory"
         )
-    with local_client(threads, count, share, room, request) as client:
-        yield DaskPool(client, count, request, budget=room, separate=not threads)
+    if not threads:
+        check_worker_memory(share, request.need_bytes, count)
+    deaths = MemoryDeaths(share, request.say)
+    with deaths.listening(), local_client(threads, count, share, room, request) as client:
+        yield DaskPool(client, count, request, budget=room, trouble=deaths.verdict, separate=not threads)

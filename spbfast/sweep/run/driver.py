@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.config.units import format_duration
-from spbfast.errors import ConfigError, ResultsError
+from spbfast.errors import ConfigError, ResultsError, StorageError
+from spbfast.places import as_path
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.pools import worker
 from spbfast.sweep.pools.contract import Request, RunBatch
@@ -73,7 +74,7 @@ def run_sweep(
         When the executor cannot work here.
     ConfigError
         When a point of the grid or an option is invalid.
-    TypeError
+    ArgumentError
         When there is no option of that name.
     """
     options = (options or SweepOptions()).changed(**keywords)
@@ -92,6 +93,23 @@ def run_sweep(
         conductor = sweep.begin(lock)
         sweep.run(conductor)
         return sweep.finish(conductor)
+
+
+def place_of(outdir: object) -> Path:
+    """A results directory that is there, or can be made.
+
+    Raises
+    ------
+    StorageError
+        When it is no path, or leads nowhere.
+    """
+    try:
+        path = as_path(outdir)
+    except OSError as error:
+        raise StorageError(f"cannot be a results directory: {error.strerror}", error.filename) from None
+    if path.is_symlink() and not path.exists():
+        raise StorageError(f"is a link to {path.readlink()}, which does not exist; remove the link", path)
+    return path
 
 
 def _progress(options: SweepOptions) -> Progress:
@@ -118,7 +136,7 @@ class _Sweep:
         executor = _executor_allowing(job.executor, options.max_failures)
         self.plan = make_plan(job, int(self.engine.MODEL_VERSION))
         self.policy = FailurePolicy(options.fail_fast, executor.allowed_failures(self.plan.nr_cells))
-        self.store = Store(outdir, options.share)
+        self.store = Store(place_of(outdir), options.share)
         self.key = uuid.uuid4().hex
         self.stop = StopRequest(lambda: worker.request_stop(self.key))
         self.display: Progress = Progress()

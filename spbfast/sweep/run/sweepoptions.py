@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TextIO
 
 from spbfast.config.units import parse_duration
-from spbfast.errors import ConfigError
+from spbfast.errors import ArgumentError, ConfigError
 from spbfast.sweep.run.progress import Progress
+from spbfast.text import quote_value
 
 _SHARD_OF = "--shard-of: must be I/N with 0 <= I < N, e.g. 0/8; got "
 
@@ -70,6 +71,7 @@ class SweepOptions:
     engine: str = "spbfast.model.engine"
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.shard_of is None:
             return
         i, n = self.shard_of
@@ -79,6 +81,19 @@ class SweepOptions:
             raise ConfigError(
                 "--force-new and --shard-of exclude each other: one task would move away the others'"
             )
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default is False and not isinstance(value, bool):
+                raise ArgumentError(f"{field.name} must be True or False, got {quote_value(value)}")
+        limit, part = self.time_limit_s, self.shard_of
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
+            raise ArgumentError(f"time_limit_s must be seconds above 0, got {quote_value(limit)}")
+        if part is not None and not (isinstance(part, tuple) and [type(k) for k in part] == [int, int]):
+            raise ArgumentError(f"shard_of must be two whole numbers such as (0, 4), got {quote_value(part)}")
+        if not isinstance(self.engine, str):
+            raise ArgumentError(f"engine must be the name of a module, got {quote_value(self.engine)}")
 
     @property
     def share(self) -> str:
@@ -90,12 +105,12 @@ class SweepOptions:
 
         Raises
         ------
-        TypeError
+        ArgumentError
             When there is no such option.
         """
         known = [f.name for f in fields(self)]
         if unknown := [k for k in keywords if k not in known]:
-            raise TypeError(f"a sweep has no option {unknown[0]!r}; it has: {', '.join(known)}")
+            raise ArgumentError(f"a sweep has no option {unknown[0]!r}; it has: {', '.join(known)}")
         return replace(self, **keywords)
 
 

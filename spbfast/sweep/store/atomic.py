@@ -20,6 +20,7 @@ from typing import Any
 from spbfast.errors import ResultsError, StorageError
 
 FULL_BYTES = 1 << 18
+LONGEST_NAME = 60  # of what a temporary name repeats: file systems end names at 255 bytes
 _FULL = "no space left on the disk"
 _AGAIN = "and give the same command again, what is done is kept"
 _ADVICE = {
@@ -67,7 +68,9 @@ def temporary_name(final: Path) -> Path:
 
     Host and a random part belong to it because process ids repeat between machines that share a file system.
     """
-    return final.with_name(f".{final.name}.{hostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    return final.with_name(
+        f".{final.name[:LONGEST_NAME]}.{hostname()[:LONGEST_NAME]}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+    )
 
 
 @contextlib.contextmanager

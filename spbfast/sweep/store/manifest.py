@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.config import presets
+from spbfast.config.messages import writer_at
+from spbfast.config.models import ScenarioFields
 from spbfast.sweep.points.plan import Plan, PlannedPoint
 from spbfast.sweep.store.atomic import hostname
 
@@ -53,7 +55,13 @@ def diff_trees(old: Any, new: Any, path: str = "") -> list[str]:
             for k in keys
             for line in diff_trees(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))
         ]
-    return [] if old == new else [f"{path}: {json.dumps(old)} there, {json.dumps(new)} now"]
+    return [] if old == new else [f"{path}: {_written(path, old)} there, {_written(path, new)} now"]
+
+
+def _written(path: str, value: Any) -> str:
+    """A value of the resolved scenario as a file would write it."""
+    write = writer_at(ScenarioFields, path.split(".")) if path else None
+    return write(value) if write is not None and isinstance(value, int) else json.dumps(value)
 
 
 def identity(plan: Plan) -> dict[str, Any]:

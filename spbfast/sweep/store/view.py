@@ -20,10 +20,10 @@ from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.decisions import read_decisions
 from spbfast.sweep.store.directory import Store, take_better
+from spbfast.sweep.store.lock import ALIVE, DEAD, SILENT, judge
 from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.shards import FAILED, OK, read_shard
 
-SILENT_S = 120.0
 FAILURES_SHOWN = 5
 
 
@@ -86,7 +86,8 @@ class DirectoryState:
     Attributes
     ----------
     state : str
-        running, silent (a driver holds it but has not been heard of for two minutes), finished, or stopped.
+        running, silent (a driver holds it but has not been heard of for two minutes), finished, or stopped,
+        also when the driver has died.
     eta_s : float or None
         Seconds until the end at the speed of this start; None unless running.
     failures : list of dict
@@ -133,8 +134,8 @@ def look(directory: str | Path) -> DirectoryState:
         runs = _runs_known(store, ids, least)
     ok, failed = int((codes == OK).sum()), int((codes >= FAILED).sum())
     missing = runs - ok - failed
-    driver, silent = _driver(store.dir)
-    state = ("silent" if silent else "running") if driver else "stopped" if missing else "finished"
+    driver, verdict = _driver(store.dir)
+    state = {ALIVE: "running", SILENT: "silent"}.get(verdict, "stopped" if missing else "finished")
     return DirectoryState(
         directory=str(store.dir),
         name=str(manifest.get("name", store.dir.name)),
@@ -176,14 +177,19 @@ def _failure(path: Path) -> dict[str, Any]:
     return {k: account.get(k) for k in ("point_id", "replicate", "error", "message")}
 
 
-def _driver(directory: Path) -> tuple[str, bool]:
-    """Which process holds the directory, "" if none, and whether it has been silent for long."""
+def _driver(directory: Path) -> tuple[str, int]:
+    """Which process holds the directory, "" if none, and what is known of it; of several the liveliest."""
+    found: list[tuple[int, str]] = []
     for path in sorted(directory.glob("lock*")):
         with contextlib.suppress(OSError):
             age = time.time() - path.stat().st_mtime
             if holder := _read_mapping(path):
-                return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}", age > SILENT_S
-    return "", False
+                verdict = judge(holder, age)
+                died = ", which died without a word" if verdict == DEAD else ""
+                who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}{died}"
+                found.append((verdict, who))
+    verdict, who = min(found, default=(DEAD, ""))
+    return who, verdict
 
 
 def _eta(store: Store, done: int, missing: int) -> float | None:
