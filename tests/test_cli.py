@@ -200,7 +200,8 @@ def test_run_prints_a_summary_and_keeps_the_dataset(
     def run_replicate(scenario: object, seed: int, replicate: int, **options: object) -> SimpleNamespace:
         data = {"spb_tainted": np.array([1, (8, 9, 30)[replicate]]), "vmstat": np.array([[0, 5 + replicate]])}
         coords = {"time": np.array([0.0, 1.0]), "counter": np.array(["pgalloc_normal"], object)}
-        return SimpleNamespace(data=data, coords=coords, digest="0", records={})
+        facts = {"digest": "0", "demand_digest": "0", "events": 1, "wall_s": 0.1, "boot_s": 0.1}
+        return SimpleNamespace(data=data, coords=coords, records={}, **facts)
 
     monkeypatch.setattr(sys.modules["spbfast.model.engine"], "run_replicate", run_replicate)
     words = ["run", "job.yaml", "-o", "one.nc", "--set", "policy.slab_shrink=false", "--set", "replicates=3"]

@@ -46,6 +46,26 @@ def tell_remarks(job: Any) -> None:
         typer.echo(f"warning: {text}", err=True)
 
 
+def check_place(path: Path | None, option: str) -> None:
+    """Find out, before what takes long, whether the file of an option can be written.
+
+    Raises
+    ------
+    typer.BadParameter
+        When the name is wrong.
+    StorageError
+        When the disk is full or read-only.
+    """
+    if path is None:
+        return
+    from spbfast.sweep.store.rescue import try_place
+
+    try:
+        try_place(path)
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} {error}", param_hint=option) from None
+
+
 def build_report_page(directory: Path, prefix: str = "") -> None:
     """Build the report and print its path, or how to get what it needs."""
     try:

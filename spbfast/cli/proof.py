@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from spbfast.cli.options import JsonOpt, app
+from spbfast.cli.options import JsonOpt, app, check_place
 
 
 @app.command("verify")
@@ -45,9 +45,7 @@ def bench_command(
     from spbfast.bench.compared import read_stored
     from spbfast.bench.suite import run_bench
 
-    if save is not None and (save.is_dir() or not save.parent.is_dir()):
-        wrong = "is a directory" if save.is_dir() else f"the directory {save.parent} does not exist"
-        raise typer.BadParameter(wrong, param_hint="--save")
+    check_place(save, "--save")
     stored = read_stored(against) if against is not None else None
     try:
         code = run_bench(

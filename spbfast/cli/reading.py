@@ -6,12 +6,18 @@ Owns `report` and `compare`. Never changes results.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page
 from spbfast.text import quote_value
+
+ResultsArg = Annotated[
+    list[Path],
+    typer.Argument(metavar="DIR|FILE...", help="a results directory, or files of run -o", show_default=False),
+]
 
 
 @app.command("report")
@@ -22,7 +28,7 @@ def report_command(directory: DirArg) -> None:
 
 @app.command("compare")
 def compare_command(
-    directory: DirArg,
+    paths: ResultsArg,
     by: Annotated[
         str | None, typer.Option("--by", metavar="KEY", help="the swept key, e.g. policy.slab_shrink")
     ] = None,
@@ -40,14 +46,15 @@ def compare_command(
     """Paired differences with confidence intervals, and what each point costs.
 
     With --by, points that differ in that swept key alone are compared. Otherwise every point is compared with
-    the baseline, or with the point before it, and the table also shows its page migrations and reclaim.
+    the baseline, or with the point before it, and the table also shows its page migrations and reclaim. Of
+    several files that `spbfast run -o` wrote, the first is the baseline.
     """
-    from spbfast.results.open import open_results
+    from spbfast.results.together import open_together
 
     when = moment(at)
     if by is not None and against is not None:
         raise typer.BadParameter("give --by or --against, not both", param_hint="--against")
-    results = open_results(directory)
+    results = open_together(paths)
     if by is not None:
         typer.echo(_by_key(results, by, metric or ["spb_tainted"], when, as_json))
         return

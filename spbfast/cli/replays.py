@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spbfast.cli.options import JsonOpt, app
+from spbfast.cli.options import JsonOpt, app, check_place
 
 if TYPE_CHECKING:
     from spbfast.recordings.replaying import Replayed
@@ -52,6 +52,7 @@ def replay_command(
 
     if level not in (REQUEST_LEVEL, ZONE_LEVEL):
         raise typer.BadParameter(f"must be request or zone, got {level!r}", param_hint="--level")
+    check_place(output, "--output")
     pages = _pages_of(size) if size is not None else None
     names = list(dict.fromkeys(policy or ["mainline"]))
     found = {name: replay_file(ReplayRequest(trace, name, level, zone, pages)) for name in names}

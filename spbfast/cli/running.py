@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.events import wanted_records
-from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app, tell_remarks
+from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app, check_place, tell_remarks
+from spbfast.errors import SpbfastError
 from spbfast.text import text_table
 
 
@@ -42,12 +43,15 @@ def run_command(
 
     job = load_config(config, set_ or (), one_point=True)
     tell_remarks(job)
-    if output is not None and not output.parent.is_dir():
-        raise typer.BadParameter(f"the directory {output.parent} does not exist", param_hint="--output")
+    for place, option in ((output, "--output"), (save_state, "--save-state")):
+        check_place(place, option)
+        _refuse_overwriting(place, option, config)
+    if output is not None and output == save_state:
+        raise typer.BadParameter("is the file of --output, too", param_hint="--save-state")
     kinds = wanted_records(job, records, output)
     save = _state_to_save(job, save_state, at)
     from spbfast.model.engine import MODEL_VERSION, check_memory, run_replicate
-    from spbfast.outputs.rundata import dataset_of
+    from spbfast.results.runfile import run_dataset
 
     check_memory(job.scenario)
     runs = [
@@ -62,19 +66,35 @@ def run_command(
         )
         for replicate in range(job.replicates)
     ]
-    dataset = dataset_of(runs, job.seed, MODEL_VERSION)
+    dataset = run_dataset(job, runs, MODEL_VERSION)
+    # What took hours is safe before anything is printed, which may fail.
+    if output is not None:
+        _keep(output, dataset, runs)
     if not quiet:
         typer.echo(_summary(dataset))
     tell_caveats(dataset)
     if output is not None:
-        from spbfast.results.records import write_run
-
-        write_run(output, dataset, [run.records for run in runs])
         _report_dropped(runs)
         typer.echo(str(output))
+    if save is not None and save[1].error is not None:
+        raise save[1].error
 
 
-def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, Any] | None:
+def _refuse_overwriting(path: Path | None, option: str, config: Path) -> None:
+    """Refuse a file that is the configuration itself."""
+    if path is not None and path.is_file() and config.is_file() and path.samefile(config):
+        raise typer.BadParameter("is the configuration; name another file", param_hint=option)
+
+
+def _keep(path: Path, dataset: Any, runs: Any) -> None:
+    from spbfast.results.records import write_run
+    from spbfast.sweep.store.rescue import write_or_rescue
+
+    records = [run.records for run in runs]
+    write_or_rescue(path, lambda place: write_run(place, dataset, records), "the results are")
+
+
+def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, StateSaver] | None:
     """The tick at which a state is saved, and what writes it; mistakes are found before the run."""
     if path is None:
         if at is not None:
@@ -85,10 +105,7 @@ def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, An
             f"a state file holds one replicate and the job has {job.replicates}; add --set replicates=1",
             param_hint="--save-state",
         )
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a directory" if path.is_dir() else f"the directory {path.parent} does not exist"
-        raise typer.BadParameter(wrong, param_hint="--save-state")
-    return _tick_of(job, at), lambda state: _save_state(state, path)
+    return _tick_of(job, at), StateSaver(path)
 
 
 def _tick_of(job: Any, at: str | None) -> int:
@@ -112,7 +129,24 @@ def _tick_of(job: Any, at: str | None) -> int:
     return int(time // NS_PER_TICK)
 
 
-def _save_state(state: Any, path: Path) -> None:
+class StateSaver:
+    """Writes the state of a run; what goes wrong is kept until the run has ended, which is worth as much."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: SpbfastError | None = None
+
+    def __call__(self, state: Any) -> None:
+        from spbfast.errors import StorageError
+        from spbfast.sweep.store.rescue import write_or_rescue
+
+        try:
+            write_or_rescue(self.path, lambda place: _write_state(state, place), "the state is")
+        except StorageError as error:
+            self.error = error
+
+
+def _write_state(state: Any, path: Path) -> None:
     from spbfast.sweep.store.atomic import atomic_file
 
     with atomic_file(path) as tmp:
@@ -166,7 +200,11 @@ def _unit(name: str) -> str:
 
 def _last_values(dataset: Any) -> Iterator[tuple[str, Any]]:
     """Scalars, last values of series, and counters one by one: name and values over replicates."""
+    from spbfast.outputs.variables import VARIABLES
+
     for name, var in dataset.data_vars.items():
+        if name not in VARIABLES:
+            continue
         last = var.isel(time=-1) if "time" in var.dims else var
         if not set(last.dims) <= {"replicate", "counter"} or last.dtype.kind not in "iuf":
             continue

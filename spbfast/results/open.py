@@ -17,6 +17,7 @@ import xarray as xr
 from spbfast.errors import QuestionError, ResultsError
 from spbfast.outputs.variables import annotate, check_dataset
 from spbfast.places import as_path, check_readable
+from spbfast.results.runfile import as_sweep, is_run
 from spbfast.sweep.store.consolidate import consolidate
 from spbfast.sweep.store.directory import Store
 from spbfast.text import quote_value, suggest
@@ -31,7 +32,8 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     Parameters
     ----------
     path : path
-        A results directory, also of a sweep that still runs, or a results.nc.
+        A results directory, also of a sweep that still runs, a results.nc, or what `spbfast run -o` wrote,
+        which is a sweep of one point.
     load : bool, optional
         Read everything into memory; by default when it takes less than 16 MiB, else on use.
     chunks : int, dict or "auto", optional
@@ -116,7 +118,9 @@ def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Datase
     except (OSError, ValueError, TypeError) as err:
         reason = getattr(err, "strerror", None) or err
         raise ResultsError(f"cannot read: {reason}{_nearest_results(path)}", path) from err
-    if "point_id" not in ds.variables or "status" not in ds.variables:
+    if is_run(ds):
+        ds = as_sweep(ds)
+    if "point" not in ds.dims or "point_id" not in ds.variables or "status" not in ds.variables:
         ds.close()
         raise ResultsError("is not a results file of this program", path)
     if load or (load is None and chunks is None and ds.nbytes < LOAD_BYTES):

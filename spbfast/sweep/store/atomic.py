@@ -58,7 +58,9 @@ def _reason(error: OSError | RuntimeError, directory: Path) -> str:
 
 def write_failed(error: OSError | RuntimeError, path: Path, what: str = "cannot write") -> StorageError:
     """The error for a file or directory that cannot be written, with its reason and what to do."""
-    here = path if path.is_dir() else path.parent
+    here = path.parent
+    with contextlib.suppress(OSError):  # a name may be too long to be looked at
+        here = path if path.is_dir() else path.parent
     reason = _reason(error, here)
     return StorageError(f"{what}: {reason}{_ADVICE.get(reason, '')}", path)
 

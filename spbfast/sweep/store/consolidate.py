@@ -22,7 +22,7 @@ from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.decisions import Decisions, read_decisions
 from spbfast.sweep.store.directory import Store, quarantine
-from spbfast.sweep.store.manifest import history_lines, kept_replicates
+from spbfast.sweep.store.manifest import kept_replicates, origin_attrs
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
 from spbfast.sweep.store.shards import (
@@ -238,8 +238,8 @@ def _write_block(nc: Any, ids: Sequence[int], start: int, replicates: int, sourc
 def _global_attrs(
     store: Store, manifest: Mapping[str, Any], table: PointTable, source: _Source
 ) -> dict[str, Any]:
-    versions = manifest["versions"]
     config = store.dir / "config.yaml"
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     rule = {} if source.decisions is None else {"replicates_rule": source.decisions.rule}
     needed = dict(zip(table.point_id.tolist(), source.needed.tolist(), strict=True))
     present = sum(cell.replicate < needed[cell.point_id] for cell in source.rows)
@@ -248,28 +248,7 @@ def _global_attrs(
     return {
         **branch,
         **rule,
-        "Conventions": "CF-1.11",
-        "title": f"spbfast sweep {manifest['name']}",
-        "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
-        "history": "\n".join(history_lines(manifest)),
-        "name": manifest["name"],
-        "spbfast_version": versions["spbfast"],
-        "model_version": manifest["model_version"],
-        "root_seed": str(manifest["root_seed"]),
-        "config_yaml": config.read_text(encoding="utf-8") if config.is_file() else "",
-        "config_sha": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else "",
-        "git_sha": manifest["git_sha"],
-        "git_dirty": str(manifest["git_dirty"]).lower(),
-        "python_version": manifest["python"],
-        "numba_version": versions["numba"],
-        "numpy_version": versions["numpy"],
-        "hostname": manifest["host"],
-        "cpu": manifest["cpu"],
-        "created": manifest["created"],
-        "command": manifest["command"],
-        "patches_left_off": " ".join(f"{patch:02}" for patch in manifest.get("patches_off", ())),
-        "output_level": manifest["output_level"],
-        "page_size": 4096,
+        **origin_attrs(manifest, text),
         "n_points": len(table.point_id),
         "n_replicates": _nr_replicates(manifest, source),
         "n_failed": len(source.failed),

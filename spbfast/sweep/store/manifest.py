@@ -158,6 +158,36 @@ def history_lines(manifest: Mapping[str, Any]) -> list[str]:
     return [f"{entry.get('at', '')} {entry.get('command', '')}".strip() for entry in past]
 
 
+def origin_attrs(manifest: Mapping[str, Any], config_yaml: str) -> dict[str, Any]:
+    """Who made a file from what and with what, as attributes of a netCDF file."""
+    versions = manifest["versions"]
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"spbfast sweep {manifest['name']}",
+        "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
+        "history": "\n".join(history_lines(manifest)),
+        "name": manifest["name"],
+        "spbfast_version": versions["spbfast"],
+        "model_version": manifest["model_version"],
+        "root_seed": str(manifest["root_seed"]),
+        "config_yaml": config_yaml,
+        "config_sha": _sha(config_yaml) if config_yaml else "",
+        "overrides": " ".join(manifest.get("overrides", ())),
+        "git_sha": manifest["git_sha"],
+        "git_dirty": str(manifest["git_dirty"]).lower(),
+        "python_version": manifest["python"],
+        "numba_version": versions["numba"],
+        "numpy_version": versions["numpy"],
+        "hostname": manifest["host"],
+        "cpu": manifest["cpu"],
+        "created": manifest["created"],
+        "command": manifest["command"],
+        "patches_left_off": " ".join(f"{patch:02}" for patch in manifest.get("patches_off", ())),
+        "output_level": manifest["output_level"],
+        "page_size": 4096,
+    }
+
+
 def kept_replicates(manifest: Mapping[str, Any]) -> int:
     """Replicates that results.nc has: those of the job, or more where more were finished before."""
     return max(int(manifest["replicates"]), int(manifest.get("replicates_kept", 0)))
