@@ -161,7 +161,7 @@ def test_a_report_with_a_difference_shows_it(tmp_path: Path) -> None:
         "sweep:\n  baseline: {policy.slab_shrink: false}\n"
         "  grid: {policy.slab_shrink_throttle: [50ms, 1s]}\n",
     )
-    for shown in ("best point", "worst point", "Paired differences"):
+    for shown in ("Differences from baseline: slab shrink off", 'class="better"'):
         assert shown in text
 
 
@@ -174,12 +174,12 @@ def test_flat_panels_are_named_and_not_drawn(tmp_path: Path) -> None:
     assert figures.flat_at_zero(ds) == ["spb_empty"]
     styles = {0: {"color": "#000000", "linestyle": "-", "zorder": 2.0}}
     drawn = figures.superpageblock_panels(ds, styles)
-    assert "tainted superpageblocks" in drawn
+    assert "clean superpageblocks" in drawn
     assert "empty superpageblocks" not in drawn
 
 
 def test_the_command_to_reproduce_keeps_overrides() -> None:
-    from spbfast.results.report.page import reproduce
+    from spbfast.results.report.trust import reproduce
 
     made = {
         "command": "driver.py job.yaml out",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -54,7 +56,11 @@ def report_of(directory: Path, sweep: str | None = None, **settings: object) -> 
 
 def check_safe(text: str) -> Page:
     page = Page(text)
-    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert page.tags.count("script") == len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text, "only the page's own script may run"
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
     assert all(a.startswith("#") for a in page.addresses), page.addresses
     assert not re.search(r"url\((?!#)", text)
     assert "@import" not in text
@@ -82,7 +88,7 @@ def test_page_tells_the_finding(text: str) -> None:
         "15 ok, 0 failed, 0 not done",
         "throttle 50 ms, target objs 4096",
         "baseline: slab shrink off",
-        "95 % interval of the change",
+        "95 % interval",
         "lower is better",
         "higher is better",
         "spb_slab_shrink_ran",
@@ -93,7 +99,11 @@ def test_page_tells_the_finding(text: str) -> None:
         assert words in plain, words
     assert "failed runs" not in plain
     order = [
-        text.index(f">{h}</h2>") for h in ("Superpageblocks over time", "Counters at the end", "Provenance")
+        text.index(f">{h}</h2>")
+        for h in (
+            "Tainted superpageblocks at the end",
+            *("Superpageblocks over time", "Counters at the end", "Provenance"),
+        )
     ]
     assert order == sorted(order)
 

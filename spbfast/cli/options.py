@@ -5,6 +5,7 @@ Owns no verb. Every other module of the package takes `app` from here and regist
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,9 @@ def check_place(path: Path | None, option: str) -> None:
         raise typer.BadParameter(f"{path} {error}", param_hint=option) from None
 
 
-def build_report_page(directory: Path, prefix: str = "") -> None:
+def build_report_page(
+    directory: Path, prefix: str = "", target: Path | None = None, metrics: Sequence[str] = ()
+) -> None:
     """Build the report and print its path, or how to get what it needs."""
     try:
         from spbfast.results.report import build_report
@@ -75,4 +78,4 @@ def build_report_page(directory: Path, prefix: str = "") -> None:
             raise
         typer.echo("no report without matplotlib; install it with: pip install 'spbfast[plot]'", err=True)
         return
-    typer.echo(f"{prefix}{build_report(directory)}")
+    typer.echo(f"{prefix}{build_report(directory, target, metrics)}")

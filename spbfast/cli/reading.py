@@ -21,9 +21,19 @@ ResultsArg = Annotated[
 
 
 @app.command("report")
-def report_command(directory: DirArg) -> None:
+def report_command(
+    directory: DirArg,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="judge by this variable or counter; may be repeated"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="where to  [default: DIR/report.html]"),
+    ] = None,
+) -> None:
     """Build report.html, one self-contained page, from a results directory."""
-    build_report_page(directory)
+    build_report_page(directory, target=output, metrics=metric or ())
 
 
 @app.command("compare")

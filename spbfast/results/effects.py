@@ -130,7 +130,7 @@ def compare(
     values = outcomes(ds, metric, at, sel)
     rows, controls = _pairs(ds, by)
     effects = [
-        _effect(metric, values[control], values[row], confidence)
+        effect_of(metric, values[control], values[row], confidence)
         for row, control in zip(rows, controls, strict=True)
     ]
     units = ds[metric].attrs.get("units", "1") if metric in ds else "1"
@@ -198,7 +198,7 @@ def steps(
         Step(
             names[row],
             names[control],
-            tuple(_effect(m, of[control], of[row], confidence) for m, of in values.items()),
+            tuple(effect_of(m, of[control], of[row], confidence) for m, of in values.items()),
         )
         for row, control in _steps_of(ds, against)
     ]
@@ -264,7 +264,8 @@ def _pairs(ds: xr.Dataset, by: str | None) -> tuple[list[int], list[int]]:
     return rows, [control[keys[i]] for i in rows]
 
 
-def _effect(metric: str, control: np.ndarray, value: np.ndarray, confidence: float) -> Effect:
+def effect_of(metric: str, control: np.ndarray, value: np.ndarray, confidence: float = CONFIDENCE) -> Effect:
+    """What tells two points apart, from their values by replicate (float64 [replicate], NaN without one)."""
     both = np.isfinite(control) & np.isfinite(value)
     if not both.any():
         return Effect(metric, NAN, NAN, NAN, NAN, NAN, 0)

@@ -20,11 +20,15 @@ from spbfast.text import format_value
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from spbfast.results.response import Response
+
 # Okabe and Ito's palette, which the common forms of colour blindness can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
 BASELINE = "#666666"
 PAGE = 4096
 MAX_CORNERS = 160
+TITLE_WIDTH = 40  # letters
+LOG_FROM = 20  # a swept number that spans more than this is drawn on a logarithmic axis
 
 
 def short_names(names: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
@@ -46,6 +50,12 @@ def _without_common_words(short: dict[str, str]) -> dict[str, str]:
     return {name: " ".join(text.split("_")[k:]) for name, text in short.items()}
 
 
+def param_words(ds: xr.Dataset, names: Sequence[str]) -> dict[str, str]:
+    """Short words for parameters that stand together, without what all of them begin with."""
+    short = short_names(names, [str(ds[n].attrs.get("config_path", n)) for n in names])
+    return _without_common_words(short)
+
+
 def point_labels(ds: xr.Dataset) -> list[str]:
     """One label per point: what it sets, without what all points share."""
     names = sweep_params(ds)
@@ -54,17 +64,23 @@ def point_labels(ds: xr.Dataset) -> list[str]:
     varied = [n for n in names if grid.sum() == 1 or len({str(v) for v in ds[n].values[grid].tolist()}) > 1]
     apart = {n: short[n].replace("_", " ") for n in names if n not in varied}
     inner = _without_common_words({n: short[n] for n in varied})
+    shown = {n: _values_as_text(ds[n]) for n in names}
+    baseline = ds["is_baseline"].values
     labels = []
     for i in range(ds.sizes["point"]):
         own = inner if grid[i] else apart or inner
-        text = ", ".join(
-            f"{label} {format_value(ds[n].values[i].item(), str(ds[n].attrs.get('units', '')))}"
-            for n, label in own.items()
-        )
-        if ds["is_baseline"].values[i]:
+        text = ", ".join(f"{label} {shown[n][i]}" for n, label in own.items())
+        if baseline[i]:
             text = f"baseline: {text}" if text else "baseline"
         labels.append(text or f"point {i}")
     return labels
+
+
+def _values_as_text(da: xr.DataArray) -> list[str]:
+    """A parameter's values for people; a grid has few of them, however many points."""
+    units, values = str(da.attrs.get("units", "")), da.values.tolist()
+    known = {value: format_value(value, units) for value in set(values)}
+    return [known[value] for value in values]
 
 
 # One line for all points, where they are the same.
@@ -110,13 +126,88 @@ def draw_series(
             thin = slice(None, None, -(-len(t) // MAX_CORNERS))
             low, high = (found[q].values[thin] / scale for q in ("p5", "p95"))
             ax.fill_between(t[thin], low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=1)
-    ax.set_title(textwrap.fill(title, 38), loc="left", fontsize=10, fontweight="bold")
+    ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel("simulated time (s)")
     finish(ax)
     if scale == 1:
         ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.set_ylim(bottom=0)
     ax.margins(x=0)
+    return ax
+
+
+def draw_points(
+    ax: Axes,
+    values: np.ndarray,
+    points: Sequence[int],
+    labels: Sequence[str],
+    styles: dict[int, dict[str, Any]],
+    *,
+    title: str = "",
+) -> Axes:
+    """A row a point: each replicate as a pale dot, their mean as a full one.
+
+    Parameters
+    ----------
+    values : ndarray
+        float64 [point, replicate]; NaN where a run has no result.
+    points : sequence of int
+        Which, from top to bottom.
+    styles : dict
+        Points whose colour is known from elsewhere on the page (`point_styles`); others are dark.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    y = np.arange(len(points))[::-1]
+    for at, i in zip(y.tolist(), points, strict=True):
+        own = values[i][np.isfinite(values[i])]
+        color = styles[i]["color"] if i in styles else ALIKE["color"]
+        ax.plot(own, np.full(len(own), at), "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
+        ax.plot(own.mean(), at, "o", color=color, markersize=6.5)
+    ax.set_yticks(y)
+    _set_plain_labels(ax, [shorten(labels[i]) for i in points])
+    ax.set_ylim(-0.7, len(points) - 0.3)
+    left = -ax.get_position().x0 / ax.get_position().width  # the labels' edge, not that of the axes
+    ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", x=left, fontsize=10, fontweight="bold")
+    finish(ax)
+    ax.grid(axis="y", visible=False)
+    low, high = np.nanmin(values[list(points)]), np.nanmax(values[list(points)])
+    pad = 0.06 * (high - low) or 1
+    ax.set_xlim(-0.03 * high if 0 <= low <= 0.6 * high else low - pad, high + pad)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    return ax
+
+
+def shorten(label: str, width: int = 28) -> str:
+    """A label that fits beside a panel."""
+    return label if len(label) <= width else f"{label[: width - 3]}..."
+
+
+def _set_plain_labels(ax: Axes, labels: Sequence[str]) -> None:
+    """Labels of the vertical axis; one may contain a dollar sign, which must not start a formula."""
+    for text, name in zip(ax.set_yticklabels(labels), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def draw_response(ax: Axes, response: Response, *, title: str = "") -> Axes:
+    """A metric against a swept number: a line for each setting of the rest, or a mean with its band."""
+    for k, line in enumerate(response.lines):
+        color = PALETTE[k % len(PALETTE)]
+        ax.plot(response.x, line.mean, "-o", color=color, linewidth=1.6, markersize=4, label=line.label)
+        ax.fill_between(response.x, line.low, line.high, color=color, alpha=0.13, linewidth=0, zorder=1)
+    if np.isfinite(response.control):
+        ax.axhline(response.control, color=BASELINE, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
+    positive = response.x[0] > 0
+    if positive and response.x[-1] / response.x[0] > LOG_FROM:
+        ax.set_xscale("log")
+    ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10, fontweight="bold")
+    ax.set_xlabel(f"{response.label} ({response.units})" if response.units else response.label)
+    finish(ax)
+    if len(response.lines) > 1:
+        for text in ax.legend(fontsize=8, frameon=False).get_texts():
+            text.set_parse_math(False)
+    ax.margins(x=0.03)
     return ax
 
 
@@ -129,10 +220,7 @@ def draw_differences(ax: Axes, table: xr.Dataset, labels: Sequence[str], colors:
         ax.plot(table["difference"].values[k], y[k], "o", color=colors[k], markersize=6, label=name)
     ax.axvline(0, color=BASELINE, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
     ax.set_yticks(y)
-    for text, name in zip(ax.set_yticklabels(labels), labels, strict=True):
-        # A label may contain a dollar sign, which must not start a formula.
-        text.set_parse_math(False)
-        text.set_text(name)
+    _set_plain_labels(ax, labels)
     ax.set_ylim(-0.7, len(labels) - 0.3)
     var = VARIABLES.get(str(table.attrs.get("metric")))
     words = f"change in {var.long_name} ({var.direction})" if var else "change"

@@ -35,7 +35,8 @@ def finding(ds: xr.Dataset) -> str:
         return f"{_same(ds)} {_reason(ds)}"
     base = np.flatnonzero(ds["is_baseline"].values)
     if len(base) == 0:
-        return f"This sweep has no baseline, so there is nothing to compare with. {_spread(ds)}"
+        first = point_labels(ds)[int(alive[0])]
+        return f"{_spread(ds)} There is no baseline; differences are from the first point ({first})."
     return _against_baseline(ds, int(base[0]))
 
 

@@ -1,39 +1,58 @@
-"""Figures of the report as inline SVG.
+"""Figures of the report as inline SVG, a panel each, so that a page can lay them out for its width.
 
-Owns the choice of panels, and the step from a figure to markup without addresses or scripts. The drawing is
-in results/plots.py. Panels whose variable was not recorded are left out.
+Owns the choice of panels, and the step from a figure to markup without addresses or scripts, whose colours
+are the page's. The drawing is in results/plots.py. Panels whose variable was not recorded are left out.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from spbfast.outputs.variables import VARIABLES
-from spbfast.results.plots import ALIKE, PAGE, draw_differences, draw_series
+from spbfast.results.plots import (
+    ALIKE,
+    BASELINE,
+    PAGE,
+    PALETTE,
+    draw_points,
+    draw_response,
+    draw_series,
+)
+from spbfast.results.report.metrics import Judged, over_time_title, series_of
+from spbfast.results.response import Response
 from spbfast.results.sentences import alike, has_gigantic_requests
 
 GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100
-PANEL_WIDTH = 3.75
-# Points that have no line elsewhere on the page must not borrow another's colour.
-NOT_DRAWN = "#222222"
-SUPERPAGEBLOCKS = ("spb_tainted", "spb_clean", "spb_empty")
+PANEL_WIDTH, PANEL_HEIGHT = 3.75, 2.9
+SUPERPAGEBLOCKS = ("spb_clean", "spb_empty")
 CONTIGUITY = ("contig_1g_possible", "contig_1g_now")
 MEMORY = (
     *("slab_pages", "slab_cached_bytes", "free_pages"),
     *("free_pages_stranded_in_tainted", "pagecache_pages", "pcp_pages"),
 )
+# Colours of a drawing and the page's name for each, so that the page can have a dark form.
+THEME = {
+    **{color.lower(): f"var(--c{k})" for k, color in enumerate(PALETTE)},
+    **{BASELINE: "var(--base)", "#222222": "var(--ink)", "#444444": "var(--soft)"},
+    **{"#999999": "var(--axis)", "#e4e4e4": "var(--grid)"},
+}
 
 
-def to_svg(figure: Figure, key: str) -> str:
-    """A figure as an <svg> element; `key` keeps the ids of several figures on a page apart."""
+def to_svg(figure: Figure, key: str, name: str = "") -> str:
+    """A figure as markup: a panel with its <svg> element.
+
+    `key` keeps the ids of several figures on a page apart; `name` is what a reader's copy of it is called.
+    """
     buffer = io.StringIO()
     settings = {
         "svg.fonttype": "none",
@@ -52,7 +71,27 @@ def to_svg(figure: Figure, key: str) -> str:
     # Ids are unique within a figure only, and references would go to the first figure of the page.
     text = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{key}-", text)
-    return text.replace("<svg ", f'<svg role="img" style="max-width: {width}px" ', 1)
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: THEME.get(found[0], found[0]), text)
+    said = html.escape(name, quote=True)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{said}" style="max-width: {width}px" ', 1)
+    return f'<div class="panel" data-name="{key}">{text}</div>'
+
+
+def swatch(style: dict[str, Any]) -> dict[str, str]:
+    """What a legend on the page needs of a line's style."""
+    return {"color": THEME[style["color"].lower()], "dash": "" if style["linestyle"] == "-" else "6 4"}
+
+
+def _axes(height: float = PANEL_HEIGHT, left: float = 0.5) -> tuple[Figure, Any]:
+    """A panel's figure; fixed margins, since an automatic layout costs a third of the time of a page."""
+    figure = Figure(figsize=(PANEL_WIDTH, height))
+    margins = {
+        "left": left / PANEL_WIDTH,
+        "right": 1 - 0.15 / PANEL_WIDTH,
+        "bottom": 0.47 / height,
+        "top": 1 - 0.42 / height,
+    }
+    return figure, figure.subplots(gridspec_kw=margins)
 
 
 Panel = tuple[xr.DataArray, float, str]
@@ -69,27 +108,58 @@ def panels(
     key: str,
     prepare: Callable[[xr.Dataset, str], Panel] = _as_recorded,
 ) -> str:
-    """A row of panels over time, one a variable; "" when none was recorded."""
+    """Panels over time, one a variable; "" when none was recorded."""
     found = [n for n in names if _is_drawn(ds, n) and not _is_flat(ds, n)]
-    if not found:
-        return ""
-    width, height = PANEL_WIDTH * len(found), 2.9
-    # Fixed margins: an automatic layout costs a third of the time that a page takes.
-    margins = {
-        "left": 0.5 / width,
-        "right": 1 - 0.15 / width,
-        "bottom": 0.47 / height,
-        "top": 1 - 0.42 / height,
-    }
-    inner = (width - 0.65 - 0.55 * (len(found) - 1)) / len(found)
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots(1, len(found), squeeze=False, gridspec_kw={**margins, "wspace": 0.55 / inner})[0]
-    for ax, name in zip(axes, found, strict=True):
-        da, scale, title = prepare(ds, name)
-        same = len(styles) > 1 and alike(ds, name)
-        title = f"{title}, the same in all points" if same else title
-        draw_series(ax, da, {min(styles): ALIKE} if same else styles, scale=scale, title=title)
-    return to_svg(figure, key)
+    return "".join(_over_time(*prepare(ds, n), styles, f"{key}-{n}", alike(ds, n)) for n in found)
+
+
+def _over_time(
+    da: xr.DataArray, scale: float, title: str, styles: dict[int, dict[str, Any]], key: str, same: bool
+) -> str:
+    figure, ax = _axes()
+    same = same and len(styles) > 1
+    title = f"{title}, the same in all points" if same else title
+    draw_series(ax, da, {min(styles): ALIKE} if same else styles, scale=scale, title=title)
+    return to_svg(figure, key, title)
+
+
+def metric_panels(
+    drawn: xr.Dataset,
+    judged: Judged,
+    labels: list[str],
+    styles: dict[int, dict[str, Any]],
+    responses: list[Response],
+) -> str:
+    """What the page draws of a metric: each point, over time, and against each swept number.
+
+    `drawn` holds the points of `styles` alone, in that order.
+    """
+    parts = []
+    if not judged.is_alike and len(judged.effects):
+        parts.append(_points_panel(judged, labels, styles))
+    series = series_of(drawn, judged.name)
+    if series is not None and bool((series.fillna(0) != 0).any()):
+        own = drawn[["status"]].assign({judged.name: series})
+        title, same = over_time_title(judged.name, judged.title), alike(own, judged.name)
+        rows = dict(enumerate(styles.values()))
+        parts.append(_over_time(series, 1.0, title, rows, f"time-{judged.name}", same))
+    for response in responses:
+        figure, ax = _axes()
+        draw_response(ax, response, title=f"{judged.title}, by {response.label}")
+        parts.append(
+            to_svg(figure, f"by-{judged.name}-{response.name}", f"{judged.title} by {response.label}")
+        )
+    return "".join(parts)
+
+
+def _points_panel(judged: Judged, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:
+    """Every point's replicates and mean; where there are too many points, the drawn ones."""
+    points = sorted({judged.control, *judged.effects})
+    points = [i for i in points if np.isfinite(judged.values[i]).any()]
+    longest = max(len(labels[i]) for i in points)
+    figure, ax = _axes(0.95 + 0.27 * len(points), left=min(0.35 + 0.062 * min(longest, 26), 2.0))
+    draw_points(ax, judged.values, points, labels, styles, title=judged.title)
+    return to_svg(figure, f"points-{judged.name}", f"{judged.title} by point")
 
 
 def _is_drawn(ds: xr.Dataset, name: str) -> bool:
@@ -117,7 +187,7 @@ def _as_memory(ds: xr.Dataset, name: str) -> Panel:
 
 
 def superpageblock_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
-    """Tainted, clean and empty superpageblocks."""
+    """Clean and empty superpageblocks; tainted ones are a metric."""
     return panels(ds, SUPERPAGEBLOCKS, styles, "spb")
 
 
@@ -161,14 +231,4 @@ def gigantic_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
 
 def memory_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
     """Slab, reclaimable objects and free memory."""
-    rows = {"mem1": MEMORY[:3], "mem2": MEMORY[3:]}
-    return "".join(panels(ds, names, styles, key, _as_memory) for key, names in rows.items())
-
-
-def difference_plot(table: xr.Dataset, labels: list[str], styles: dict[int, dict[str, Any]]) -> str:
-    """Dots and intervals of a comparison."""
-    drawn = {i: str(style["color"]) for i, style in styles.items()}
-    colors = [drawn.get(int(p), NOT_DRAWN) for p in table["point"].values]
-    figure = Figure(figsize=(8.4, 0.9 + 0.34 * len(labels)), layout="constrained")
-    draw_differences(figure.subplots(), table, labels, colors)
-    return to_svg(figure, "diff")
+    return panels(ds, MEMORY, styles, "memory", _as_memory)

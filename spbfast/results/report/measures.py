@@ -17,13 +17,13 @@ from spbfast.results.report.tables import number
 REQUESTED = ("unmovable", "movable", "reclaimable")
 
 
-def finals(ds: xr.Dataset, shown: list[int]) -> dict[str, np.ndarray]:
-    """Final counts of every counter, median over replicates, for the points that are drawn."""
+def finals(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """Final counts of every counter, median over replicates, by point."""
     if "vmstat" not in ds.data_vars:
         return {}
     end = at_time(ds["vmstat"].astype("f8"), "end").median("replicate").transpose("counter", "point").values
     names = [str(name) for name in ds["counter"].values]
-    return {name: np.nan_to_num(end[k][shown]) for k, name in enumerate(names)}
+    return {name: np.nan_to_num(end[k]) for k, name in enumerate(names)}
 
 
 def _rows(found: dict[str, np.ndarray], names: list[str], prefix: str) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def shrink_runs(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return rows
 
 
-def sticky(ds: xr.Dataset, shown: list[int]) -> list[dict[str, Any]]:
+def sticky(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Content bits against pages in use at the end, by type; superpageblocks tainted by bits alone."""
     if "pageblocks_with_content_bit" not in ds.data_vars:
         return []
@@ -114,11 +114,11 @@ def sticky(ds: xr.Dataset, shown: list[int]) -> list[dict[str, Any]]:
         for name in ("pageblocks_with_content_bit", "pageblocks_with_pages_in_use"):
             da = ds[name].sel(migratetype=mt).astype("f8")
             end = at_time(da, "end").median("replicate").values
-            parts.append(np.nan_to_num(end[shown]))
+            parts.append(np.nan_to_num(end))
         if parts[0].any():
             cells = [f"{number(float(u))} of {number(float(b))}" for b, u in zip(*parts, strict=True)]
             rows.append({"name": f"{mt} pageblocks that hold such pages, of those marked", "cells": cells})
-    stale = at_time(ds["spb_tainted_by_stale_bits"].astype("f8"), "end").median("replicate").values[shown]
+    stale = at_time(ds["spb_tainted_by_stale_bits"].astype("f8"), "end").median("replicate").values
     if rows:
         cells = [number(float(v)) for v in np.nan_to_num(stale)]
         rows.append({"name": "superpageblocks tainted by stale marks alone", "cells": cells})
@@ -134,13 +134,68 @@ def _table(head: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"head": head, "rows": rows}
 
 
-def measure_tables(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
-    """All tables of this module, {} where nothing ever moved."""
-    found, head = finals(ds, shown), [labels[i] for i in shown]
+def fallback_matrices(found: dict[str, np.ndarray], labels: list[str]) -> list[dict[str, Any]]:
+    """Pageblocks that requests of one type took from another's lists, by point: whole or in part.
+
+    Whole ones were relabelled (pageblock_steal), the others got a foreign page (pageblock_pollute).
+    """
+    matrices = []
+    for k, label in enumerate(labels):
+        kinds = []
+        for kind in ("steal", "pollute"):
+            cells = [
+                [float(found.get(f"pageblock_{kind}_{a}_from_{b}", np.zeros(k + 1))[k]) for b in REQUESTED]
+                for a in REQUESTED
+            ]
+            kinds.append(_shaded(kind, cells))
+        if any(kind["total"] for kind in kinds):
+            matrices.append({"label": label, "kinds": kinds})
+    return matrices
+
+
+def _shaded(kind: str, cells: list[list[float]]) -> dict[str, Any]:
+    """A matrix with the share of its largest cell in each, for the depth of its colour."""
+    most = max(map(max, cells)) or 1
+    rows = [
+        {
+            "name": name,
+            "cells": [{"text": number(value), "share": round(100 * value / most)} for value in row],
+        }
+        for name, row in zip(REQUESTED, cells, strict=True)
+    ]
+    return {"kind": kind, "rows": rows, "total": sum(map(sum, cells))}
+
+
+def evacuation(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """What moving pages out of tainted superpageblocks did, and what it cost."""
+    labels = {
+        "spb_evac_ran": "evacuations that ran",
+        "spb_evac_pages": "pages moved by them",
+        "spb_evac_no_candidate": "evacuations without a candidate",
+        "spb_defrag_ran": "defrag work items that ran",
+        "spb_defrag_pages": "pages moved by them",
+        "spb_compact_pages": "pages moved by compaction inside clean superpageblocks",
+        "pgmigrate_success": "pages migrated in all",
+        "pgmigrate_fail": "pages that could not be migrated",
+        "migrate_ns": "time spent migrating (s)",
+    }
+    rows = []
+    for name, label in labels.items():
+        if name in found and found[name].any():
+            scale = 1e9 if name.endswith("_ns") else 1.0
+            rows.append({"name": label, "cells": [number(float(v / scale)) for v in found[name]]})
+    return rows
+
+
+def measure_tables(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
+    """All tables of this module, for the points of `ds`; {} where nothing ever moved."""
+    found, head = finals(ds), labels
     return {
         "causes": {name: _table(head, rows) for name, rows in cause_tables(found).items()},
         "gigantic": _table(head, gigantic_requests(found)),
         "visits": _table(head, visits(found)),
         "shrink": _table(head, shrink_runs(found)),
-        "sticky": _table(head, sticky(ds, shown)),
+        "evacuation": _table(head, evacuation(found)),
+        "matrices": fallback_matrices(found, labels),
+        "sticky": _table(head, sticky(ds)),
     }

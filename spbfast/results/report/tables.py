@@ -6,6 +6,7 @@ neither files nor markup.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,11 @@ import xarray as xr
 
 from spbfast.outputs.variables import NEITHER, VARIABLES
 from spbfast.results.analysis import at_time, sweep_params
-from spbfast.results.plots import PAGE
-from spbfast.results.sentences import alike, has_gigantic_requests
+from spbfast.results.report.metrics import Judged, signed_number
 from spbfast.sweep.store.shards import OK
 from spbfast.text import format_number, format_seconds, format_value
 
 MAX_ROWS = 200
-GIB_PAGES = (1 << 30) // PAGE
-# Metric, divisor and unit of the columns of the paired table; all at the end of the run.
-PAIRED = (
-    ("tainted_end", 1, ""),
-    ("tainted_peak", 1, ""),
-    ("contig_1g_obtainable", 1, ""),
-    ("free_pages_stranded_in_tainted", GIB_PAGES, "GiB"),
-    ("slab_pages", GIB_PAGES, "GiB"),
-)
-HEADLINE = ("tainted_end", "tainted_peak", "spb_clean", "spb_empty", "contig_1g_obtainable", "contig_1g_held")
-_EMPTY = {"text": "", "label": ""}
 
 
 def _range(values: np.ndarray, divisor: float = 1) -> str:
@@ -46,79 +35,38 @@ def number(x: float, digits: int | None = None) -> str:
     return format_number(x, digits).replace("-", "\N{MINUS SIGN}")
 
 
-def headline(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
-    """The headline metrics at the end of the run: what they mean, the baseline, the range of the others.
-
-    Where every point has the same values there is no best and no worst, and one column says so.
-    """
-    names = [n for n in HEADLINE if n != "contig_1g_held" or has_gigantic_requests(ds)]
-    ends = {n: at_time(ds[n].astype("f8"), "end") for n in names if n in ds.data_vars}
-    base = np.flatnonzero(ds["is_baseline"].values)[:1].tolist()
-    apart = [n for n, end in ends.items() if not alike(ds.assign({n: end}), n)]
-    columns = [*(["baseline"] if base else []), "best point", "worst point"] if apart else ["every point"]
-    rows = []
-    for name, end in ends.items():
-        var, values = VARIABLES[name], end.transpose("point", "replicate").values
-        cells = (
-            _best_and_worst(name, values, labels, base) if apart else [{"text": _range(values), "label": ""}]
-        )
-        rows.append(
-            {"name": var.long_name, "meaning": var.meaning, "direction": var.direction, "cells": cells}
-        )
-    return {"columns": columns, "rows": rows}
-
-
-def _best_and_worst(
-    name: str, values: np.ndarray, labels: list[str], base: list[int]
-) -> list[dict[str, str]]:
-    """Cells for the baseline, the best and the worst of the other points, by their medians."""
-    others = [i for i in range(len(values)) if i not in base and np.isfinite(values[i]).any()]
-    middles = {i: float(np.nanmedian(values[i])) for i in others}
-    order = sorted(others, key=lambda i: middles[i], reverse=VARIABLES[name].direction.startswith("higher"))
-    cells = [{"text": _range(values[i]), "label": ""} for i in base]
-    if len(set(middles.values())) <= 1:
-        same = {"text": _range(values[order[0]]), "label": "all alike"} if order else _EMPTY
-        return [*cells, same, _EMPTY]
-    return [*cells, *({"text": _range(values[i]), "label": labels[i]} for i in (order[0], order[-1]))]
-
-
-def paired_rows(ds: xr.Dataset, labels: list[str], paired: dict[str, xr.Dataset]) -> dict[str, Any]:
-    """The table of paired differences: header with the baseline's values, one row a point."""
-    columns = [(n, d, u) for n, d, u in PAIRED if n in paired]
-    if not columns:
+def effect_rows(judged: Sequence[Judged], labels: list[str]) -> dict[str, Any]:
+    """The table of differences from the control: a column for each metric that tells points apart."""
+    apart = [item for item in judged if not item.is_alike and item.effects]
+    if not apart:
         return {}
-    head = []
-    for name, divisor, unit in columns:
-        control = paired[name]["control"].values
-        known = control[np.isfinite(control)]
-        head.append(
-            {
-                "name": VARIABLES[name].long_name + (f", {unit}" if unit else ""),
-                "direction": VARIABLES[name].direction if VARIABLES[name].direction != NEITHER else "",
-                "baseline": number(float(known[0]) / divisor, 1) if len(known) else "none",
-            }
-        )
-    rows = []
-    first = next(iter(paired.values()))
-    for k, point in enumerate(first["point"].values.tolist()[:MAX_ROWS]):
-        cells = [_difference_cell(paired[n], k, d, VARIABLES[n].direction) for n, d, _ in columns]
-        rows.append({"label": labels[point], "pairs": int(first["pairs"].values[k]), "cells": cells})
-    return {"head": head, "rows": rows, "few": ds.sizes["replicate"] < 10}
+    head = [
+        {
+            "name": item.title,
+            "direction": item.direction if item.direction != NEITHER else "",
+            "control": number(float(item.means[item.control])),
+        }
+        for item in apart
+    ]
+    rows = [
+        {"label": labels[point], "cells": [_difference_cell(item, point) for item in apart]}
+        for point in apart[0].effects
+    ]
+    return {"head": head, "rows": rows}
 
 
-def _difference_cell(table: xr.Dataset, k: int, divisor: float, direction: str) -> dict[str, str]:
-    diff, low, high = (float(table[n].values[k]) / divisor for n in ("difference", "ci_low", "ci_high"))
-    if not np.isfinite(diff):
-        return {"text": "no pairs", "interval": "", "verdict": ""}
-    sign = "+" if diff > 0 else ""
-    clear = np.isfinite(low) and (low > 0 or high < 0)
-    better = (diff < 0) == direction.startswith("lower")
-    verdict = "" if not clear or direction.startswith("neither") else ("better" if better else "worse")
-    interval = f"{number(low, 1)} to {number(high, 1)}" if np.isfinite(low) else ""
-    return {"text": sign + number(diff, 1), "interval": interval, "verdict": verdict}
+def _difference_cell(item: Judged, point: int) -> dict[str, str]:
+    effect = item.effects[point]
+    if effect.pairs == 0:
+        return {"text": "no pair", "interval": "", "verdict": ""}
+    better = (effect.difference < 0) == item.direction.startswith("lower")
+    verdict = "" if not effect.clear or item.direction == NEITHER else ("better" if better else "worse")
+    known = np.isfinite(effect.low)
+    interval = f"{signed_number(effect.low)} to {signed_number(effect.high)}" if known else ""
+    return {"text": signed_number(effect.difference), "interval": interval, "verdict": verdict}
 
 
-def counter_table(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[str, Any]:
+def counter_table(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:
     """Final counts, median over replicates: counters that tell points apart, others that moved, the rest."""
     if "vmstat" not in ds.data_vars:
         return {}
@@ -131,9 +79,9 @@ def counter_table(ds: xr.Dataset, labels: list[str], shown: list[int]) -> dict[s
         if np.nanmax(np.nan_to_num(values)) == 0:
             silent.append(str(name))
             continue
-        row = {"name": str(name), "cells": [number(float(values[i])) for i in shown]}
-        (same if len(shown) > 1 and len(set(row["cells"])) == 1 else rows).append(row)
-    return {"head": [labels[i] for i in shown], "rows": rows, "same": same, "silent": silent}
+        row = {"name": str(name), "cells": [number(float(v)) for v in values]}
+        (same if len(labels) > 1 and len(set(row["cells"])) == 1 else rows).append(row)
+    return {"head": labels, "rows": rows, "same": same, "silent": silent}
 
 
 def point_rows(ds: xr.Dataset, labels: list[str]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from spbfast.sweep.store.shards import (
 
 BLOCK_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
+WHOLE_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -287,8 +288,10 @@ def _digest_pieces(nc: Any) -> Iterator[bytes]:
     names = sorted(n for n in nc.variables if n in VARIABLES or (n in FACTS and n not in VOLATILE_FACTS))
     for name in sorted(n for n in COORDS if n in nc.variables):
         yield f"{name}={nc[name][:].tolist()};".encode()
+    # Small variables are read at once: a read of each of their rows takes longer than the digest.
+    whole = {n: nc[n][:] if nc[n].size * nc[n].dtype.itemsize <= WHOLE_BYTES else nc[n] for n in names}
     for row in np.argsort(ids).tolist():
         yield f"{int(ids[row]):016x}".encode()
         for name in names:
-            values = np.ascontiguousarray(nc[name][row])
+            values = np.ascontiguousarray(whole[name][row])
             yield f"{name}{values.dtype.str}{values.shape}".encode() + values.tobytes()
