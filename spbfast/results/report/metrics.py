@@ -192,6 +192,4 @@ def _how_many(judged: Judged) -> str:
     if len(known) < 2:
         return ""
     clear = sum(e.clear for e in known)
-    return (
-        f" Intervals without 0: {clear} of {len(known)}." if clear else " All intervals include 0."
-    )
+    return f" Intervals without 0: {clear} of {len(known)}." if clear else " All intervals include 0."
