@@ -64,7 +64,7 @@ def check_place(path: Path | None, option: str) -> None:
     try:
         try_place(path)
     except ValueError as error:
-        raise typer.BadParameter(f"{path} {error}", param_hint=option) from None
+        raise typer.BadParameter(f"{path}: {error}", param_hint=option) from None
 
 
 def build_report_page(
