@@ -22,7 +22,7 @@ from spbfast.config.branch import SHAPING_SWITCHES
 from spbfast.errors import ConfigError, SimulationError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model import engine
-from spbfast.results.report.page import provenance
+from spbfast.results.report.trust import provenance
 from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.points.branching import validate_branch
 from spbfast.sweep.points.plan import Cell, make_plan

@@ -18,7 +18,7 @@ from spbfast.cli import app
 from spbfast.config import load_config
 from spbfast.config.replicates import ReplicatesSpec
 from spbfast.errors import ConfigError
-from spbfast.results.report.page import provenance
+from spbfast.results.report.trust import provenance
 from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.points.stopping import MIXING, ROUNDING, StopRule, looks, mean_half_width

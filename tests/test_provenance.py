@@ -19,7 +19,8 @@ from spbfast.sweep.store.consolidate import results_digest
 pytestmark = pytest.mark.shell
 
 JOB = (
-    "extends: base.yaml\nexecutor: {kind: serial}\nsweep:\n  baseline: {policy.slab_shrink: false}\n"
+    "name: prov\nextends: base.yaml\nexecutor: {kind: serial}\n"
+    "sweep:\n  baseline: {policy.slab_shrink: false}\n"
     "  grid: {policy.slab_shrink_target_objs: [512, 2048]}\n"
 )
 
@@ -28,7 +29,7 @@ JOB = (
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from tests import fake_engine
 
-    (tmp_path / "base.yaml").write_text("name: prov\nduration: 4s\nreplicates: 2\n", encoding="utf-8")
+    (tmp_path / "base.yaml").write_text("duration: 4s\nreplicates: 2\n", encoding="utf-8")
     (tmp_path / "job.yaml").write_text(JOB, encoding="utf-8")
     monkeypatch.setitem(sys.modules, "spbfast.model.engine", fake_engine)
     monkeypatch.chdir(tmp_path)
