@@ -23,6 +23,7 @@ _ERR_TEXT = {
 
 
 SHOWN_LINE = 200  # characters of a source line that an error repeats
+SHOWN_PATH = 400  # and of a file's name
 
 
 def strerror(code: int) -> str:
@@ -31,6 +32,12 @@ def strerror(code: int) -> str:
         return _ERR_TEXT[Err(code)]
     except ValueError:
         return f"unknown error code {code}"
+
+
+def _shown(path: str | Path) -> str:
+    """A file's name in a message; a name that no file can have is cut."""
+    text = str(path)
+    return text if len(text) <= SHOWN_PATH else f"{text[:SHOWN_PATH]}..."
 
 
 class SpbfastError(Exception):
@@ -177,7 +184,7 @@ class TraceError(SpbfastError):
 
     def __init__(self, message: str, path: str | Path | None = None, event: int = -1) -> None:
         self.message, self.path, self.event = message, Path(path) if path is not None else None, event
-        place = f"{path}: " if path is not None else ""
+        place = f"{_shown(path)}: " if path is not None else ""
         super().__init__(place + (f"event {event}: " if event >= 0 else "") + message)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -199,7 +206,7 @@ class DumpError(SpbfastError):
 
     def __init__(self, path: str | Path, line: int, message: str) -> None:
         self.path, self.line, self.message = Path(path), int(line), message
-        place = f"{path}:{line}" if line else f"{path}"
+        place = f"{_shown(path)}:{line}" if line else _shown(path)
         super().__init__(f"{place}: error: {message}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -224,7 +231,7 @@ class ResultsError(SpbfastError):
 
     def __init__(self, message: str, path: str | Path | None = None) -> None:
         self.message, self.path = message, Path(path) if path is not None else None
-        super().__init__(f"{path}: {message}" if path is not None else message)
+        super().__init__(f"{_shown(path)}: {message}" if path is not None else message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.path)

@@ -205,7 +205,7 @@ def test_a_machine_at_its_bounds_runs(path: tuple[str, ...], tmp_path: Path) -> 
         ),
         ("policy.slab_shrink_target_objs=9223372036854775808", "must be at most 2147483647"),
         ("machine.memory=100TiB", "must be at most 16TiB, got 100TiB"),
-        ("machine.memory=8TiB", "one zone holds at most 4TiB, got 8TiB for 1 nodes; give less, or more"),
+        ("machine.memory=8TiB", "one zone holds at most 4TiB, got 8TiB for 1 node; give less, or more"),
         ("machine.start_pfn=1", "must be a multiple of 1024, got 1"),
         ("machine.start_pfn=9223372036854774784", "must be at most 549755813888"),
         ("workers.migrate_page_cost=1000000h", "must be at most 1s, got 1000000h"),
@@ -236,6 +236,34 @@ def test_an_interval_beyond_the_duration_is_remarked(
     with pytest.raises(SystemExit):
         cli.main(["validate", str(tmp_path / "job.yaml"), "--set", "output.every=10s"])
     assert remark in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sweep", "place"),
+    [
+        ({"grid": {"duration": ["4ms", "10ms"]}}, "sweep.grid.duration"),
+        ({"zip": {"duration": ["4ms", "10ms"], "policy.reserve_floor": [1, 2]}}, "sweep.zip.duration"),
+        ({"points": [{"duration": "4ms"}, {"duration": "10ms"}]}, "sweep.points.duration"),
+        (
+            {"baseline": {"duration": "4ms"}, "grid": {"policy.reserve_floor": [1, 2]}},
+            "sweep.baseline.duration",
+        ),
+        (
+            {"design": {"kind": "lhs", "samples": 2, "ranges": {"duration": {"min": "4ms", "max": "9ms"}}}},
+            "sweep.design.ranges.duration.min",
+        ),
+    ],
+)
+def test_a_swept_duration_below_the_interval_is_an_error(sweep: Any, place: str, tmp_path: Path) -> None:
+    job = {**BASE, "duration": "20ms", "sweep": sweep}
+    assert load(tmp_path, job).nr_points >= 2  # beside the file's own duration, which swept ones replace
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {**job, "output": {"every": "5ms"}})
+    (problem,) = caught.value.problems
+    assert problem.path == place
+    assert problem.line == 1
+    assert "4ms is shorter than output.every, 5ms" in problem.message
+    assert load(tmp_path, {**job, "output": {"every": "5ms"}}, "output.every=4ms").remarks == []
 
 
 def test_swept_and_ranged_values_have_the_same_bounds(tmp_path: Path) -> None:

@@ -154,6 +154,26 @@ def test_a_time_that_nobody_simulated(directory: Path, at: str, capsys: pytest.C
         assert "seconds such as 60" in err or "there are no samples; they go from 0 to 12 s" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "head"),
+    [
+        (["--at", "3"], "spb_tainted at 3 s, each"),
+        (["--at", "3s"], "spb_tainted at 3 s, each"),
+        (["--at", "3.2"], "spb_tainted at 3 s (the sample nearest to 3.2 s), each"),
+        (["--at", "peak"], "spb_tainted at peak, each"),
+        (["--at", "3.2", "--metric", "tainted_end"], "tainted_end of the whole run, each"),
+    ],
+)
+def test_the_moment_is_the_one_that_is_shown(
+    directory: Path, words: list[str], head: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ((), ("--by", "policy")):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["compare", str(directory), *words, *more])
+        assert not caught.value.code
+        assert capsys.readouterr().out.startswith(head)
+
+
 def test_the_control_of_each_point_is_named(ds: xr.Dataset) -> None:
     table = effects.compare(ds, by="policy")
     assert table.few_pairs.values.all()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from spbfast.results.export import export_results
 from spbfast.results.open import open_results
 from spbfast.sweep.run.driver import run_sweep
 from spbfast.sweep.store.atomic import is_leftover, temporary_name, write_text
+from tests.page_tools import spbfast
 from tests.sweep_tools import ENGINE, make_job
 
 pytestmark = pytest.mark.shell
@@ -25,22 +24,6 @@ SECONDS = 20.0  # of processor time and a start of Python; what hangs, hangs for
 NAME = "n" * 300
 GOOD = "duration: 2s\n"
 DEVICES = ("/dev/zero", "/dev/full", "/dev/null")
-
-
-def spbfast(*args: str, cwd: Path) -> tuple[int, str]:
-    begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "spbfast.cli", *args],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert time.monotonic() - begin < 100
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +43,13 @@ READERS = ["run", "sweep", "validate", "status", "compare", "report", "resume", 
 READERS += ["diagnose", "export", "consolidate", "sensitivity", "doctor"]
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("verb", READERS)
-def test_no_verb_waits_for_what_is_no_file(verb: str, home: Path) -> None:
+def test_no_verb_waits_for_what_is_no_file(verb: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
     more = {"export": ("--csv",)}.get(verb, ())
     for given in ("pipe", "/dev/zero", "gone", "loop", NAME, "."):
-        code, said = spbfast(verb, given, *more, cwd=home)
+        code, said = spbfast([verb, given, *more])
         if verb == "doctor":  # it examines the installation too
             assert "Traceback" not in said
             continue
@@ -82,12 +66,15 @@ WRITERS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("command", WRITERS, ids=" ".join)
-def test_no_verb_writes_where_nothing_can_be(command: tuple[str, ...], home: Path) -> None:
+def test_no_verb_writes_where_nothing_can_be(
+    command: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
     before = sorted(p.name for p in home.iterdir())
     for place in ("pipe", "/dev/full", "gone", "loop", NAME, f"{NAME}/x", "job.yaml/x", "/proc/x"):
-        code, said = spbfast(*command, place, cwd=home)
+        code, said = spbfast([*command, place])
         assert "Traceback" not in said, (place, said)
         assert "internal error" not in said
         if "--dry-run" not in command:

@@ -210,5 +210,6 @@ def sensitivity_command(
     if as_json:
         typer.echo(json.dumps({**found.attrs, "parameters": frame.to_dict("index")}))
         return
-    typer.echo(f"{metric} at {at}, {found.attrs['design']} design of {found.attrs['points']} points")
+    facts = found.attrs
+    typer.echo(f"{metric} {facts['when']}, {facts['design']} design of {facts['points']} points")
     typer.echo(frame.to_string(float_format="{:.3f}".format))

@@ -69,6 +69,7 @@ def compare_command(
         typer.echo(_by_key(results, by, metric or ["spb_tainted"], when, as_json))
         return
     from spbfast.results import effects
+    from spbfast.results.analysis import when_text
 
     control = against or effects.BASELINE
     metrics = list(dict.fromkeys([*(metric or effects.METRICS), *effects.costs(results)]))
@@ -78,13 +79,15 @@ def compare_command(
         typer.echo(json.dumps(data, indent=1))
         return
     shown = "the one before it" if control == effects.PREVIOUS else repr(table[0].name)
-    typer.echo(f"{metrics[0]} at {at}, each point against {shown}\n{effects.steps_text(table)}")
+    head = f"{metrics[0]} {when_text(results, metrics[0], when)}, each point against {shown}"
+    typer.echo(f"{head}\n{effects.steps_text(table)}")
     for name in filter(effects.NO_RESULTS.__contains__, metrics):
         typer.echo(f"{name}: how long the simulator took, not a property of the machine", err=True)
 
 
 def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
     """Points that differ in one swept key, a table for each metric."""
+    from spbfast.results.analysis import when_text
     from spbfast.results.effects import FEW_PAIRS, compare
 
     parts: dict[str, Any] = {}
@@ -98,21 +101,24 @@ def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool
     lines: list[str] = []
     for name, table in parts.items():
         shown = table.drop(columns="few_pairs").to_string(float_format="{:.6g}".format)
-        lines += [f"{name} at {at}, each point against its control", shown]
+        lines += [f"{name} {when_text(ds, name, at)}, each point against its control", shown]
         if table["few_pairs"].any():
             lines.append(f"fewer than {FEW_PAIRS} pairs: such an interval is too narrow; raise replicates")
     return "\n".join(lines)
 
 
 def moment(text: str) -> str | float:
-    """What `--at` means: end, peak, mean, or a time in seconds."""
+    """What `--at` means: end, peak, mean, or a time in seconds or with its unit."""
+    from spbfast.config.units import parse_duration
+
     if text in ("end", "peak", "mean"):
         return text
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if 0 <= seconds < float("inf"):
-        return seconds
+    for read in (float, lambda given: parse_duration(given) / 1e9):
+        try:
+            seconds = read(text)
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
     message = f"must be end, peak, mean, or a time in seconds such as 60; got {quote_value(text)}"
     raise typer.BadParameter(message, param_hint="--at")

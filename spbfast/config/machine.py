@@ -172,9 +172,10 @@ class MachineSpec(Model):
         zones = self.normal_zones()
         if max(zone.nr_pages for zone in zones) * PAGE > MAX_ZONE_BYTES:
             most, given = format_size(MAX_ZONE_BYTES), format_size(self.memory)
+            nodes = "node" if self.nodes == 1 else "nodes"
             raise ValueError(
-                f"memory: one zone holds at most {most}, got {given} for {self.nodes} nodes; give less, or "
-                "more machine.nodes"
+                f"memory: one zone holds at most {most}, got {given} for {self.nodes} {nodes}; give less, "
+                "or more machine.nodes"
             )
         for zone in zones:
             if zone.nr_reserved >= zone.nr_pages:

@@ -147,6 +147,17 @@ def checked_time(da: xr.DataArray, at: object) -> float:
     return at
 
 
+def when_text(ds: xr.Dataset, metric: str, at: str | float) -> str:
+    """The moment that a metric is taken at, in words; of a time, the sample that stands for it."""
+    da = _metric(ds, metric)
+    if "time" not in da.dims:
+        return "of the whole run"
+    if isinstance(at, str):
+        return f"at {at}"
+    sample = float(da["time"].sel(time=checked_time(da, at), method="nearest"))
+    return f"at {sample:g} s" + ("" if sample == at else f" (the sample nearest to {at:g} s)")
+
+
 def _check_number(at: object) -> float:
     if isinstance(at, bool) or not isinstance(at, int | float | np.integer | np.floating) or at != at:
         raise QuestionError(

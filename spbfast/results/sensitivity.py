@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from spbfast.errors import ResultsError
-from spbfast.results.analysis import outcomes
+from spbfast.results.analysis import outcomes, when_text
 from spbfast.results.open import open_results
 from spbfast.sweep.points.design import salib_problem, sample_unit
 from spbfast.sweep.points.plan import make_plan
@@ -67,7 +67,8 @@ def sensitivity(directory: str | Path, metric: str = "spb_tainted", at: str | fl
         if float(np.ptp(values)) == 0:
             raise ResultsError(f"{metric} is {values[0]:g} in every point: nothing decides it", directory)
         found = _analyse(design, values, list(job.ranges), directory)
-    facts = {"metric": metric, "at": str(at), "design": design.kind, "points": len(values)}
+    when = when_text(ds, metric, at)
+    facts = {"metric": metric, "at": str(at), "when": when, "design": design.kind, "points": len(values)}
     out = xr.Dataset(coords={"parameter": list(job.ranges)}, attrs=facts)
     for name, key in COLUMNS[design.kind].items():
         out[name] = ("parameter", np.asarray(found[key], float))
