@@ -20,7 +20,7 @@ def switch_array(switches: Mapping[str, Any]) -> np.ndarray:
     """Switches, by the names of constants.P, as kernels take them; any that is not given is 0.
 
     Slab-shrink triggers are on unless given: most traces predate them. Without `shrink_requests` none of them
-    does anything.
+    does anything, nor does the target, which must be at least 1 in any policy.
 
     Returns
     -------
@@ -34,6 +34,7 @@ def switch_array(switches: Mapping[str, Any]) -> np.ndarray:
     """
     out = np.zeros(NR_POLICY, np.int64)
     out[_TRIGGERS] = 1
+    out[P.slab_shrink_target_objs] = 1
     for name, value in switches.items():
         out[P[name]] = int(value)
     if not out[P.shrink_requests]:
