@@ -20,13 +20,15 @@ from spbfast.constants import (
     Op,
     Row,
 )
+from spbfast.errors import ConfigError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.demand.actor_kinds import ActorKind
+from spbfast.model.demand.demand_plan import TICKS_PER_SECOND, per_tick
 from spbfast.model.demand.demand_rows import DIGEST0, fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.primitives.draws import key_of
-from spbfast.model.state.demand_layout import Ap, As
+from spbfast.model.state.demand_layout import MAX_PER_TICK, Ap, As
 from tests.demand_tools import (
     FIRST_OWNER,
     KEY,
@@ -155,8 +157,11 @@ def test_disabled_actor_asks_for_nothing():
 
 
 def test_rate_too_high_for_a_tick():
-    with pytest.raises(ValueError, match="'page_cache' asks for .* lower its rate"):
+    with pytest.raises(ConfigError, match=r"page_cache\.rate: must be at most 256GB/s, got 1TB/s"):
         plan_for({"kind": "page_cache", "rate": "1TB/s"})
+    (actor,) = scenario({"kind": "page_cache"}).actors
+    with pytest.raises(ValueError, match="'page_cache' asks for .* lower its rate"):
+        per_tick(actor, MAX_PER_TICK * TICKS_PER_SECOND)
 
 
 # --- boot -----------------------------------------------------------------------------------------

@@ -80,14 +80,14 @@ def test_a_full_queue_loses_claimed_pageblocks() -> None:
 # --- inside a clean superpageblock (v1 17) ----------------------------------------------------------
 
 
-def _uneven(on: bool = True) -> Zone:
-    """One superpageblock of eight pageblocks; 100, 200 and 400 pages are left in the first three."""
+def _uneven(on: bool = True, empty: int = 0) -> Zone:
+    """Eight pageblocks: 100, 200 and 400 pages are left in the first three, none in the last `empty`."""
     policy = {"preset": "v1@45", "compact_within_superpageblock": on}
     zone = Zone("16MiB", policy, spb_size="16MiB", start_pfn=0)
     pfns = zone.alloc_many(4096, 0, M)
     left = np.array([100, 200, 400])
     pb, page = pfns >> 9, pfns & 511
-    zone.free_many(pfns[(pb < 3) & (page >= left[np.minimum(pb, 2)])])
+    zone.free_many(pfns[((pb < 3) & (page >= left[np.minimum(pb, 2)])) | (pb >= 8 - empty)])
     return zone
 
 
@@ -103,9 +103,11 @@ def test_the_emptiest_pageblock_goes_into_the_fullest() -> None:
     assert zone.last.moved == 0
 
 
-@pytest.mark.parametrize(("free_pageblocks", "fragments"), [(-1, 1), (1, 2)])
-def test_it_needs_few_free_pageblocks_and_many_fragments(free_pageblocks: int, fragments: int) -> None:
-    zone = _uneven()
+@pytest.mark.parametrize(("empty", "free_pageblocks", "fragments"), [(1, 0, 1), (0, 1, 2)])
+def test_it_needs_few_free_pageblocks_and_many_fragments(
+    empty: int, free_pageblocks: int, fragments: int
+) -> None:
+    zone = _uneven(empty=empty)
     assert zone.compact(0, 16, free_pageblocks, fragments) == 0
     assert zone.last.moved == 0
 
