@@ -1,6 +1,6 @@
-"""Verbs that read results: the report and comparisons.
+"""Verbs that read results: the report, plots and comparisons.
 
-Owns `report` and `compare`. Never changes results.
+Owns `report`, `plot` and `compare`. Never changes results.
 """
 
 from __future__ import annotations
@@ -34,6 +34,28 @@ def report_command(
 ) -> None:
     """Build report.html, one self-contained page, from a results directory."""
     build_report_page(directory, target=output, metrics=metric or ())
+
+
+@app.command("plot")
+def plot_command(
+    paths: ResultsArg,
+    metric: Annotated[str, typer.Option("--metric", help="a variable or counter")] = "spb_tainted",
+    kind: Annotated[
+        str, typer.Option("--kind", help="time, points, differences or response  [default: time if recorded]")
+    ] = "",
+    over: Annotated[
+        str, typer.Option("--over", metavar="KEY", help="of a response: the swept key on the axis")
+    ] = "",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="a .png, .svg or .pdf")
+    ] = Path("plot.png"),
+) -> None:
+    """Draw one metric as a figure in a file: over time, every run, differences, or against a swept number."""
+    from spbfast.results.report.drawing import check_figure_name, draw_figure, save_figure
+    from spbfast.results.together import open_together
+
+    check_figure_name(output)
+    typer.echo(str(save_figure(draw_figure(open_together(paths), metric, kind, over), output)))
 
 
 @app.command("compare")

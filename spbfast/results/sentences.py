@@ -21,6 +21,7 @@ JUDGED = (
     *("free_pages_stranded_in_tainted", "slab_pages"),
 )
 COUNTERS_NAMED = 6
+TWINS_NAMED, TWINS_SOUGHT = 3, 40
 SHRINK = "policy.slab_shrink"
 
 
@@ -187,7 +188,38 @@ def _against_baseline(ds: xr.Dataset, base: int) -> str:
     # An interval for each of a hundred thousand points would take longer than their runs.
     table = compare(ds.isel(point=[base, best]), metric="tainted_end").isel(point=0)
     ties = sum(value == change[best] for value in change.values()) - 1
-    return _best(point_labels(ds)[best], table, ties)
+    return f"{_best(point_labels(ds)[best], table, ties)}{_twins(ds, base, paired)}"
+
+
+def _twins(ds: xr.Dataset, base: int, paired: list[int]) -> str:
+    """Points that are as the baseline in all that is judged, and what their slab shrink did; "" if none."""
+    twins = [i for i in paired[:TWINS_SOUGHT] if _is_twin(ds, base, i)]
+    if not twins:
+        return ""
+    labels = point_labels(ds)
+    named = ", ".join(labels[i] for i in twins[:TWINS_NAMED])
+    more = f" and {len(twins) - TWINS_NAMED} more" if len(twins) > TWINS_NAMED else ""
+    shrink = _shrink_of(ds, twins)
+    return f" As the baseline in every number judged here, replicate by replicate: {named}{more}.{shrink}"
+
+
+def _is_twin(ds: xr.Dataset, base: int, point: int) -> bool:
+    own = ds.isel(point=[base, point])
+    return bool((own["status"].values == OK).all()) and nothing_differs(own)
+
+
+def _shrink_of(ds: xr.Dataset, points: list[int]) -> str:
+    """What slab shrink did in some points, where it ran at all."""
+    counters = ds["counter"].values.tolist() if "vmstat" in ds.data_vars else []
+    names = ["spb_slab_shrink_ran", "spb_slab_shrink_freed"]
+    if not set(names) <= set(counters):
+        return ""
+    own = at_time(ds["vmstat"].isel(point=points).sel(counter=names).astype("f8"), "end")
+    ran, freed = (own.sel(counter=name).values for name in names)
+    if not float(ran.min()) > 0:
+        return ""
+    what = "no object" if not freed.any() else f"up to {format_number(float(freed.max()))} objects"
+    return f" There slab shrink ran {_range(ran)} times a run and freed {what}."
 
 
 def _best(label: str, table: xr.Dataset, ties: int) -> str:
