@@ -8,6 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
+from spbfast.sweep.store.seal import SEAL_BYTES, SEALED
+
 
 def flip(path: Path, offset: int, nbytes: int = 4) -> None:
     """Invert some bytes in place."""
@@ -32,6 +35,13 @@ def zero(path: Path, offset: int, nbytes: int = 4096) -> None:
     else:
         content[offset:end] = bytes(end - offset)
     path.write_bytes(content)
+
+
+def make_old(path: Path) -> None:
+    """A netCDF file as it was written before there were seals."""
+    os.truncate(path, path.stat().st_size - SEAL_BYTES)
+    with NETCDF_LOCK, open_netcdf(path, "a") as nc:
+        nc.delncattr(SEALED)
 
 
 def _directory_instead(path: Path, rng: random.Random) -> None:

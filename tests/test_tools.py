@@ -29,8 +29,10 @@ from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.run.rerun import rerun
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.inputs import load_stored
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.view import find_directories, look
 from tests import fake_engine
+from tests.damage_tools import make_old
 from tests.sweep_tools import ENGINE, ROOT, make_job, write_job
 
 pytestmark = pytest.mark.shell
@@ -230,9 +232,8 @@ def test_another_model_version_is_not_rerun(out: Path, monkeypatch: pytest.Monke
 
 
 def test_results_of_another_configuration_language_are_not_rerun(out: Path) -> None:
-    import netCDF4
-
-    with netCDF4.Dataset(str(out / "points.nc"), "a") as nc:
+    make_old(out / "points.nc")
+    with NETCDF_LOCK, open_netcdf(out / "points.nc", "a") as nc:
         nc["point_id"][:] = np.arange(1, 6, dtype="u8")
     with pytest.raises(ResultsError, match=r"made by spbfast 0\.1\.0.* reads config\.yaml as other points"):
         rerun(out, "0", engine=ENGINE)

@@ -8,12 +8,12 @@ and deletes nothing that a user wrote.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +90,18 @@ def _inputs(store: Any) -> Iterator[Finding]:
 
 def _shards(store: Any) -> Iterator[Finding]:
     from spbfast.sweep.store.atomic import is_leftover
-    from spbfast.sweep.store.shards import read_shard
+    from spbfast.sweep.store.shards import fault_of
 
     listed = {str(r["batch"]) for r in _journal_lines(store)}
     paths = {p.stem: p for p in sorted(store.shards.glob("??/*.nc"))}
-    broken = []
-    for path in paths.values():
-        try:
-            read_shard(path, data=False)
-        except ResultsError:
-            broken.append(path)
+    broken = {path: why for path in paths.values() if (why := fault_of(path))}
     repair = "spbfast doctor DIR --repair sets things right"
     if broken:
-        text = f"{len(broken)} of {len(paths)} cannot be read, such as {broken[0].name}; their runs go again"
+        path, why = next(iter(broken.items()))
+        text = f"{len(broken)} of {len(paths)} are damaged, such as {path.name}, which {why}"
         yield Finding("shards", BAD, text, repair)
     else:
-        yield Finding("shards", GOOD, f"{len(paths)}, all readable")
+        yield Finding("shards", GOOD, f"{len(paths)}, all as they were written")
     gone, unknown = len(listed - set(paths)), len(set(paths) - listed)
     if gone or unknown:
         text = f"the journal names {gone} shards that are gone and lacks {unknown}"
@@ -115,19 +111,19 @@ def _shards(store: Any) -> Iterator[Finding]:
     left = [p for p in store.dir.rglob(".*.tmp") if is_leftover(p)]
     if left:
         yield Finding("leftovers", CAUTION, f"{len(left)} unfinished files of drivers or workers", repair)
-    aside = list(store.shards.glob("??/*.unreadable"))
+    aside = list(store.shards.glob("??/*.unreadable*"))
     if aside:
-        yield Finding("set aside", CAUTION, f"{len(aside)} unreadable shards were set aside before")
+        yield Finding("set aside", CAUTION, f"{len(aside)} damaged shards were set aside before")
 
 
 def _journal_lines(store: Any) -> Iterator[dict[str, Any]]:
     """Whole lines of all journals, whether or not their shard is there."""
+    from spbfast.sweep.store.receipts import receipt_in
+
     for path in sorted(store.dir.glob("journal*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                found = json.loads(line)
-                if isinstance(found, dict) and "batch" in found:
-                    yield found
+        with contextlib.suppress(OSError):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            yield from filter(None, map(receipt_in, lines))
 
 
 def _results(store: Any) -> Iterator[Finding]:
@@ -145,7 +141,7 @@ def _results(store: Any) -> Iterator[Finding]:
     yield Finding("results.nc", GOOD, text)
 
 
-def repair_directory(directory: str | Path) -> list[str]:
+def repair_directory(directory: str | Path, engine: str = "spbfast.model.engine") -> list[str]:
     """Set a results directory right; returns what was done, one line each.
 
     Raises
@@ -154,26 +150,50 @@ def repair_directory(directory: str | Path) -> list[str]:
         When it is not a results directory, a driver holds it, or it cannot be written.
     """
     from spbfast.sweep.store.atomic import remove_leftovers
-    from spbfast.sweep.store.consolidate import consolidate
+    from spbfast.sweep.store.consolidate import write_results
     from spbfast.sweep.store.directory import Store, quarantine
     from spbfast.sweep.store.lock import DirectoryLock
-    from spbfast.sweep.store.shards import read_shard
+    from spbfast.sweep.store.shards import fault_of
 
     store = Store(directory)
-    store.manifest()
+    if not store.manifest_path.is_file():
+        store.manifest()
     done = []
     with DirectoryLock(store.dir):
+        done += _rewrite_inputs(store, engine)
         n = remove_leftovers(store.dir)
         done += [f"removed {n} unfinished files"] if n else []
         for path in sorted(store.shards.glob("??/*.nc")):
-            try:
-                read_shard(path, data=False)
-            except ResultsError:
+            if why := fault_of(path):
                 quarantine(path)
-                done.append(f"set {path.name} aside as {path.with_suffix('.unreadable').name}")
+                done.append(f"set {path.name} aside, which {why}; continue the sweep, and its runs go again")
         done += _rebuild_journal(store)
-        consolidate(store.dir)
+        write_results(store)
         done.append(f"wrote {store.results_path}")
+    return done
+
+
+def _rewrite_inputs(store: Any, engine: str) -> list[str]:
+    """Make the manifest and points.nc anew from the configuration where they are damaged."""
+    from spbfast.sweep.points.plan import make_plan
+    from spbfast.sweep.store.checkedjson import write_checked
+    from spbfast.sweep.store.inputs import load_stored
+    from spbfast.sweep.store.manifest import default_command, make_manifest
+    from spbfast.sweep.store.pointtable import read_points, write_points
+
+    done = []
+    try:
+        version = store.manifest()["model_version"]
+    except ResultsError:
+        job = load_stored(store.dir)
+        version = import_module(engine).MODEL_VERSION
+        write_checked(store.manifest_path, make_manifest(make_plan(job, version), job, default_command()))
+        done.append(f"wrote {store.manifest_path.name} anew from the configuration")
+    try:
+        read_points(store.points_path)
+    except ResultsError:
+        write_points(store.points_path, make_plan(load_stored(store.dir), version))
+        done.append(f"wrote {store.points_path.name} anew from the configuration")
     return done
 
 

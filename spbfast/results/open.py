@@ -18,8 +18,10 @@ from spbfast.errors import QuestionError, ResultsError
 from spbfast.outputs.variables import annotate, check_dataset
 from spbfast.places import as_path, check_readable
 from spbfast.results.runfile import as_sweep, is_run
-from spbfast.sweep.store.consolidate import consolidate
+from spbfast.sweep.store.consolidate import PURPOSE, consolidate
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.seal import SEALED, has_good_seal
+from spbfast.sweep.store.view import EXAMINED_BYTES
 from spbfast.text import quote_value, suggest
 
 # More than this is read when it is used, so that opening stays quick.
@@ -55,19 +57,20 @@ def open_results(path: str | Path, *, load: bool | None = None, chunks: Any | No
     """
     path = _path_of(path)
     _check_reading(load, chunks)
-    if path.is_dir():
-        store = Store(path)
-        store.manifest()
-        if not _is_current(store):
-            if chunks is not None:
-                raise ResultsError(
-                    f"has newer runs than results.nc; to open it in chunks run: spbfast consolidate {path}",
-                    path,
-                )
-            with tempfile.TemporaryDirectory(prefix="spbfast-") as scratch:
-                return _open(consolidate(path, Path(scratch) / "results.nc"), load=True)
-        path = store.results_path
-    return _open(path, load, chunks)
+    if not path.is_dir():
+        return _open(path, load, chunks)
+    store = Store(path)
+    store.manifest()
+    why = _why_not_current(store)
+    if not why:
+        try:
+            return _open(store.results_path, load, chunks)
+        except ResultsError:
+            why = "has a damaged results.nc"
+    if chunks is not None:
+        raise ResultsError(f"{why}; to open it in chunks run: spbfast consolidate {path}", path)
+    with tempfile.TemporaryDirectory(prefix="spbfast-") as scratch:
+        return _open(consolidate(path, Path(scratch) / "results.nc"), load=True)
 
 
 def _path_of(given: object) -> Path:
@@ -102,22 +105,34 @@ def _with_hex_ids(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_coords(point_id=(ids.dims, names, ids.attrs))
 
 
-def _is_current(store: Store) -> bool:
-    """Whether results.nc is at least as new as the last finished batch."""
+def _why_not_current(store: Store) -> str:
+    """Why results.nc is not what the directory holds, "" if it is."""
     try:
         made = store.results_path.stat().st_mtime_ns
+        _check_seal(store.results_path)
     except FileNotFoundError:
-        return False
-    return not store.journal_path.exists() or store.journal_path.stat().st_mtime_ns <= made
+        return "has no results.nc"
+    except ResultsError:
+        return "has a damaged results.nc"
+    journals = [path.stat().st_mtime_ns for path in store.dir.glob("journal*.jsonl")]
+    return "has newer runs than results.nc" if any(time > made for time in journals) else ""
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether a file is sealed; of a large one that takes too long to find out, but its chunks have sums."""
+    return path.stat().st_size < EXAMINED_BYTES and has_good_seal(path, PURPOSE)
 
 
 def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Dataset:
     try:
         check_readable(path)
+        is_sealed = _check_seal(path)
         ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks)
     except (OSError, ValueError, TypeError) as err:
         reason = getattr(err, "strerror", None) or err
         raise ResultsError(f"cannot read: {reason}{_nearest_results(path)}", path) from err
+    if ds.attrs.pop(SEALED, None) is not None and not is_sealed and path.stat().st_size < EXAMINED_BYTES:
+        raise ResultsError("is damaged: it is cut short, or another program wrote it: its seal is gone", path)
     if is_run(ds):
         ds = as_sweep(ds)
     if "point" not in ds.dims or "point_id" not in ds.variables or "status" not in ds.variables:

@@ -17,7 +17,9 @@ from spbfast.errors import ResultsError
 from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
 from spbfast.places import check_readable
 from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.consolidate import PURPOSE
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
+from spbfast.sweep.store.seal import SEALED, has_good_seal, seal_file
 from spbfast.sweep.store.shards import put_variable
 
 if TYPE_CHECKING:
@@ -54,12 +56,13 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
         When the file cannot be written.
     """
     with atomic_file(path) as tmp:
-        dataset.to_netcdf(tmp, engine="netcdf4")
+        dataset.assign_attrs({SEALED: 1}).to_netcdf(tmp, engine="netcdf4")
         if any(runs):
             zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
             zone = RecordField("zone", "i1", "zone", names=tuple(zones))
             with NETCDF_LOCK, open_netcdf(tmp, "a") as nc:
                 _put_records(nc.createGroup(GROUP), runs, zone)
+        seal_file(tmp, PURPOSE)
 
 
 def _put_records(root: Any, runs: Sequence[Mapping[str, Records]], zone: RecordField) -> None:
@@ -118,6 +121,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
         raise ResultsError(str(err)) from err
     try:
         check_readable(Path(path))
+        has_good_seal(Path(path), PURPOSE)
         with NETCDF_LOCK, open_netcdf(path) as nc:
             nc.set_auto_maskandscale(False)
             groups = nc.groups[GROUP].groups if GROUP in nc.groups else {}

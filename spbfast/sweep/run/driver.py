@@ -34,7 +34,7 @@ from spbfast.sweep.run.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_wor
 from spbfast.sweep.run.progress import Logged, Progress, make_progress
 from spbfast.sweep.run.signals import StopRequest
 from spbfast.sweep.run.sweepoptions import SweepOptions
-from spbfast.sweep.store.consolidate import consolidate
+from spbfast.sweep.store.consolidate import damage_words, write_results
 from spbfast.sweep.store.decisions import known_values, write_decisions
 from spbfast.sweep.store.directory import Store, settled
 from spbfast.sweep.store.lock import DirectoryLock
@@ -299,7 +299,9 @@ class _Sweep:
         conductor.status.clear()
         conductor.attempts.clear()
         if not self.store.share and not hurry:
-            consolidate(self.store.dir)
+            _, damaged = write_results(self.store)
+            if damaged:
+                raise ResultsError(damage_words(damaged), self.store.dir)
         conductor.write_status("stopped" if conductor.stopped_by else "finished")
         conductor.branching.finish(outcome.n_missing)
         outcome = replace(outcome, wall_s=time.monotonic() - self.started)

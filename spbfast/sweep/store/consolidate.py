@@ -2,12 +2,13 @@
 
 Owns the schema of results.nc (dimension point with its parameters as coordinates, replicate, then those of
 each variable) and the digest of all results. Streams blocks of points, so memory does
-not grow with the sweep. Never runs simulations and never changes a shard.
+not grow with the sweep. Never runs simulations and never changes a shard; damaged ones are set aside.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
-from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.decisions import Decisions, read_decisions
 from spbfast.sweep.store.directory import Store, quarantine
 from spbfast.sweep.store.manifest import kept_replicates, origin_attrs
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 from spbfast.sweep.store.pointtable import PointTable, put_points, read_points
+from spbfast.sweep.store.seal import has_good_seal, refuse_lost_seal, sealed_netcdf
 from spbfast.sweep.store.shards import (
     FACTS,
     OK,
@@ -39,6 +40,7 @@ from spbfast.sweep.store.shards import (
     union_coords,
 )
 
+PURPOSE = "results"
 BLOCK_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
 WHOLE_BYTES = 8 << 20
@@ -48,7 +50,8 @@ WHOLE_BYTES = 8 << 20
 class _Source:
     """Which row of which shard holds each cell, and the labels of all of them together.
 
-    `needed` are the replicates that each point has to have; it may have more.
+    `needed` are the replicates that each point has to have; it may have more. `damaged` grows when the data
+    of a shard without a seal turn out to be unreadable.
     """
 
     rows: dict[Cell, tuple[Path, int]]
@@ -57,6 +60,7 @@ class _Source:
     needed: np.ndarray
     coords: dict[str, np.ndarray]
     names: list[str]
+    damaged: dict[Path, str]
 
 
 def consolidate(directory: str | Path, target: Path | None = None) -> Path:
@@ -79,18 +83,47 @@ def consolidate(directory: str | Path, target: Path | None = None) -> Path:
     ResultsError
         When this is not a results directory or the file cannot be written.
     """
-    store = Store(directory)
-    manifest = store.manifest()
-    table = read_points(store.points_path)
-    final = target or store.results_path
-    source = _find(store, manifest, table)
-    with atomic_file(final) as tmp, NETCDF_LOCK:
-        with open_netcdf(tmp, "w") as nc:
-            _write(nc, store, manifest, table, source)
+    final, damaged = write_results(Store(directory), target)
+    if damaged:
+        warnings.warn(damage_words(damaged), stacklevel=2)
     return final
 
 
-def _find(store: Store, manifest: Mapping[str, Any], table: PointTable) -> _Source:
+def damage_words(damaged: Mapping[Path, str]) -> str:
+    """What happened to damaged shards."""
+    path, why = next(iter(damaged.items()))
+    first = f"{len(damaged)} shards are damaged and left out, such as {path}, which {why}"
+    return f"{first}; continue the sweep, and their runs go again"
+
+
+def write_results(store: Store, target: Path | None = None) -> tuple[Path, dict[Path, str]]:
+    """Write results.nc; the file, and the damaged shards by what is wrong with them.
+
+    Damaged shards are set aside, unless the file is written to another place: then the directory may be
+    somebody else's, and is left as it is.
+
+    Raises
+    ------
+    ResultsError
+        As for `consolidate`.
+    """
+    manifest = store.manifest()
+    table = read_points(store.points_path)
+    final = target or store.results_path
+    damaged: dict[Path, str] = {}
+    known = -1
+    while len(damaged) != known:
+        source = _find(store, manifest, table, damaged)
+        known = len(damaged)
+        with sealed_netcdf(final, PURPOSE) as nc:
+            _write(nc, store, manifest, table, source)
+    if target is None:
+        for path in damaged:
+            quarantine(path)
+    return final, damaged
+
+
+def _find(store: Store, manifest: Mapping[str, Any], table: PointTable, damaged: dict[Path, str]) -> _Source:
     """Choose one row per cell: a success before anything else, then the latest try."""
     replicates = kept_replicates(manifest)
     wanted = {int(p) for p in table.point_id}
@@ -100,10 +133,12 @@ def _find(store: Store, manifest: Mapping[str, Any], table: PointTable) -> _Sour
     failed: set[Cell] = set()
     labels, names = {}, {}
     for path in paths:
+        if path in damaged:
+            continue
         try:
             shard = read_shard(path, data=False)
-        except ResultsError:
-            quarantine(path)
+        except ResultsError as err:
+            damaged[path] = err.message
             continue
         labels[path], names[path] = shard.coords, list(shard.data)
         for row, cell in enumerate(shard.cells):
@@ -123,6 +158,7 @@ def _find(store: Store, manifest: Mapping[str, Any], table: PointTable) -> _Sour
         everywhere if decisions is None else decisions.needed,
         union_coords([labels[p] for p in paths if p in used and labels[p]]),
         [n for n in VARIABLES if n in found],
+        damaged,
     )
 
 
@@ -224,7 +260,11 @@ def _write_block(nc: Any, ids: Sequence[int], start: int, replicates: int, sourc
             if (found := source.rows.get(Cell(point, r))) is not None:
                 by_shard[found[0]].append((found[1], i, r))
     for path, places in by_shard.items():
-        shard = read_shard_locked(path)
+        try:
+            shard = read_shard_locked(path)
+        except ResultsError as err:
+            source.damaged[path] = err.message
+            continue
         for row, i, r in places:
             for name in FACTS:
                 facts[name][i, r] = shard.facts[name][row]
@@ -267,14 +307,17 @@ def results_digest(directory: str | Path) -> str:
     Raises
     ------
     ResultsError
-        When there is no results.nc.
+        When there is no results.nc, or it is damaged.
     """
     path = Path(directory)
     path = path / "results.nc" if path.is_dir() else path
+    is_sealed = has_good_seal(path, PURPOSE)
     hasher = hashlib.blake2b(digest_size=8)
     with NETCDF_LOCK:
         try:
             with open_netcdf(path) as nc:
+                if not is_sealed:
+                    refuse_lost_seal(nc, path)
                 nc.set_auto_maskandscale(False)
                 for piece in _digest_pieces(nc):
                     hasher.update(piece)

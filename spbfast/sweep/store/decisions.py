@@ -17,7 +17,7 @@ import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.plan import Cell
-from spbfast.sweep.store.atomic import read_json, write_json
+from spbfast.sweep.store.checkedjson import read_checked, write_checked
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.shards import FAILED, OK, TIMEOUT, read_shard, scalars_of
 
@@ -50,7 +50,7 @@ class Decisions:
 
 def write_decisions(directory: Path, decided: Mapping[str, Any]) -> None:
     """Keep what was decided."""
-    write_json(directory / FILE, decided)
+    write_checked(directory / FILE, decided)
 
 
 def read_decisions(directory: Path, ids: np.ndarray, least: int) -> Decisions | None:
@@ -61,7 +61,7 @@ def read_decisions(directory: Path, ids: np.ndarray, least: int) -> Decisions | 
     path = directory / FILE
     if not path.is_file():
         return None
-    found = read_json(path)
+    found = read_checked(path)
     rows = [found["points"].get(f"{int(i):016x}", {}) for i in ids]
     return Decisions(
         str(found["rule"]),

@@ -26,8 +26,8 @@ from spbfast.sweep.store.atomic import (
     read_json,
     remove_leftovers,
     write_failed,
-    write_json,
 )
+from spbfast.sweep.store.checkedjson import read_checked, write_checked
 from spbfast.sweep.store.inputs import write_inputs
 from spbfast.sweep.store.manifest import (
     IDENTITY,
@@ -38,7 +38,8 @@ from spbfast.sweep.store.manifest import (
     resolved_point,
 )
 from spbfast.sweep.store.pointtable import write_points
-from spbfast.sweep.store.shards import FAILED, OK, SETTLED, read_shard
+from spbfast.sweep.store.receipts import receipt_in, summed_line
+from spbfast.sweep.store.shards import FAILED, OK, SETTLED, fault_of, read_shard
 
 # What may lie in a directory before it has a manifest.
 _OURS = re.compile(r"lock(\.[0-9]+-of-[0-9]+)?|logs|running")
@@ -69,6 +70,7 @@ class Store:
         self.failures = self.dir / "failures"
         self.running = self.dir / "running"
         self.log_path = self.dir / "logs" / f"sweep{mark}.log"
+        self.set_aside: dict[Path, str] = {}
         self.remarks: list[str] = []
 
     def shard_path(self, batch_id: str) -> Path:
@@ -85,17 +87,24 @@ class Store:
         Raises
         ------
         ResultsError
-            When this is not a results directory.
+            When this is not a results directory, or the manifest is damaged.
         """
         if not self.manifest_path.is_file():
             raise ResultsError("not a results directory: it has no manifest.json", self.dir)
-        return dict(read_json(self.manifest_path))
+        try:
+            found = read_checked(self.manifest_path)
+            if "model_version" not in found:
+                raise ResultsError("is damaged: it does not say of which model version it is")
+            return found
+        except ResultsError as err:
+            text = f"{err.message}; spbfast doctor {self.dir} --repair makes it anew"
+            raise ResultsError(text, self.manifest_path) from err
 
     # -- the journal ---------------------------------------------------------------------------------
 
     def append(self, receipt: Mapping[str, Any], cells: Iterable[Cell]) -> None:
         """Add one finished batch to the journal."""
-        line = json.dumps({**receipt, "cells": [str(c) for c in cells]}, separators=(",", ":"))
+        line = summed_line({**receipt, "cells": [str(c) for c in cells]})
         try:
             with open(self.journal_path, "ab") as f:
                 # A driver killed in the middle of a line must not spoil the next one.
@@ -107,17 +116,16 @@ class Store:
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Whole lines of all journals whose shard exists; oldest first within each journal."""
         for line in self._lines():
-            try:
-                receipt = json.loads(line)
-                ok = len(receipt["cells"]) == len(receipt["statuses"])
-            except (ValueError, KeyError, TypeError):
-                continue
-            if ok and self.shard_path(str(receipt["batch"])).is_file():
+            receipt = receipt_in(line)
+            if receipt is not None and self.shard_path(receipt["batch"]).is_file():
                 yield receipt
 
     def _lines(self) -> Iterator[str]:
         for path in sorted(self.dir.glob("journal*.jsonl")):
-            with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as f:
+            with (
+                contextlib.suppress(FileNotFoundError, IsADirectoryError),
+                open(path, encoding="utf-8", errors="replace") as f,
+            ):
                 yield from f
 
     def shard_paths(self) -> list[Path]:
@@ -132,9 +140,12 @@ class Store:
         """Status of every cell that any shard holds, and how often each was tried.
 
         Shards that the journal lacks (the driver died between rename and journal) are read and added to
-        it. Unreadable ones are renamed, so that their cells run again. A task of an array looks for such
-        shards only when it is continued: the newest belong to the other tasks.
+        it. Damaged ones are set aside and noted in `set_aside`, so that their cells run again. A task of an
+        array looks for shards that the journal lacks only when it is continued, since the newest belong to
+        the other tasks, and leaves the seals of all to the consolidation.
         """
+        if not self.share:
+            self._set_damaged_aside()
         status: dict[Cell, int] = {}
         attempts: Counter[Cell] = Counter()
         known = set()
@@ -148,7 +159,8 @@ class Store:
                 continue
             try:
                 shard = read_shard(path, data=False)
-            except ResultsError:
+            except ResultsError as err:
+                self.set_aside[path] = err.message
                 quarantine(path)
                 continue
             codes = shard.facts["status"].tolist()
@@ -157,6 +169,12 @@ class Store:
             take_better(status, shard.cells, codes)
             attempts.update(shard.cells)
         return status, attempts
+
+    def _set_damaged_aside(self) -> None:
+        for path in self.shard_paths():
+            if why := fault_of(path):
+                self.set_aside[path] = why
+                quarantine(path)
 
     # -- starting or continuing a sweep --------------------------------------------------------------
 
@@ -181,6 +199,8 @@ class Store:
             old = self.manifest()
             self.refuse_identity(plan)
             status, attempts = self.scan()
+            for path, why in self.set_aside.items():
+                self.remarks.append(f"set aside {path.name}, which {why}; its runs go again")
             self._refuse_foreign(plan, status)
             # Another task of the array may have written all this; a thousand of them need not do it again.
             known = old.get("plan") == plan_digest(plan)
@@ -192,11 +212,11 @@ class Store:
         manifest["replicates_kept"] = self._remark_on_more(plan, status)
         # The manifest goes first: it is what makes the directory ours, should we be killed in between. It
         # goes again at the end, when its mark of the plan is true.
-        write_json(self.manifest_path, manifest | {"plan": ""})
+        write_checked(self.manifest_path, manifest | {"plan": ""})
         write_inputs(self.dir, job)
         write_resolved(self.dir / "config.resolved.json", plan)
         write_points(self.points_path, plan)
-        write_json(self.manifest_path, manifest)
+        write_checked(self.manifest_path, manifest)
         return status, attempts
 
     def _remark_on_more(self, plan: Plan, status: Mapping[Cell, int]) -> int:
@@ -305,9 +325,10 @@ def write_resolved(path: Path, plan: Plan) -> None:
 
 
 def quarantine(path: Path) -> None:
-    """Set an unreadable shard aside; its cells count as missing from then on."""
+    """Set a damaged shard aside; its cells count as missing from then on."""
+    names = (path.with_suffix(f".unreadable{n or ''}") for n in itertools.count())
     with contextlib.suppress(OSError):
-        path.rename(path.with_suffix(".unreadable"))
+        path.rename(next(name for name in names if not name.exists()))
 
 
 def take_better(status: dict[Cell, int], cells: Iterable[Cell], codes: Iterable[int]) -> None:

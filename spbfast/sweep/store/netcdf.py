@@ -51,6 +51,11 @@ def open_netcdf(path: str | Path, mode: str = "r") -> Any:
     return netCDF4.Dataset(name, mode, format="NETCDF4", encoding="latin-1")  # type: ignore[arg-type]
 
 
+def open_bytes(content: bytes) -> Any:
+    """The content of a netCDF file, for reading. The caller holds NETCDF_LOCK."""
+    return netCDF4.Dataset("content", "r", memory=content)
+
+
 def library_versions() -> str:
     """Versions of netCDF and HDF5."""
     return f"netCDF {netCDF4.__netcdf4libversion__}, HDF5 {netCDF4.__hdf5libversion__}"

@@ -14,9 +14,12 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.sweep.points.params import Param
 from spbfast.sweep.points.plan import Plan
-from spbfast.sweep.store.atomic import atomic_file
-from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_bytes
+from spbfast.sweep.store.seal import read_sealed, refuse_lost_seal, sealed_netcdf
 from spbfast.sweep.store.shards import put_variable
+
+PURPOSE = "points"
+_ANEW = "the sweep's own command, or spbfast doctor DIR --repair, writes it anew"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def write_points(path: Path, plan: Plan) -> None:
     baseline = np.array([p.baseline for p in plan.points], bool)
     in_grid = np.array([p.in_grid for p in plan.points], bool)
     table = PointTable(plan.ids, baseline, in_grid, tuple(plan.params))
-    with atomic_file(path) as tmp, NETCDF_LOCK, open_netcdf(tmp, "w") as nc:
+    with sealed_netcdf(path, PURPOSE) as nc:
         put_points(nc, table)
 
 
@@ -46,18 +49,26 @@ def read_points(path: Path) -> PointTable:
     ResultsError
         When the file cannot be read.
     """
-    with NETCDF_LOCK:
-        try:
-            with open_netcdf(path) as nc:
-                nc.set_auto_maskandscale(False)
-                params = [
-                    Param(n, v.config_path, getattr(v, "units", ""), _values(v))
-                    for n, v in nc.variables.items()
-                    if "config_path" in v.ncattrs()
-                ]
-                ids, base, grid = (nc[n][:] for n in ("point_id", "is_baseline", "in_grid"))
-        except (OSError, RuntimeError, IndexError) as err:
-            raise ResultsError(f"cannot read: {err}", path) from err
+    try:
+        content, is_sealed = read_sealed(path, PURPOSE)
+        with NETCDF_LOCK, open_bytes(content) as nc:
+            if not is_sealed:
+                refuse_lost_seal(nc, path)
+            return _points_in(nc)
+    except ResultsError as err:
+        raise ResultsError(f"{err.message}; {_ANEW}", path) from err
+    except Exception as err:  # an old file without a seal may hold anything, and the library raise anything
+        raise ResultsError(f"cannot read: {err}; {_ANEW}", path) from err
+
+
+def _points_in(nc: Any) -> PointTable:
+    nc.set_auto_maskandscale(False)
+    params = [
+        Param(n, v.config_path, getattr(v, "units", ""), _values(v))
+        for n, v in nc.variables.items()
+        if "config_path" in v.ncattrs()
+    ]
+    ids, base, grid = (nc[n][:] for n in ("point_id", "is_baseline", "in_grid"))
     return PointTable(ids, base.astype(bool), grid.astype(bool), tuple(params))
 
 

@@ -1,8 +1,9 @@
 """Shards: the netCDF files that workers write, one per batch.
 
 Owns the layout of a shard (dimension `cell`, then the dimensions of each variable) and the alignment of
-runs whose time axes or counters differ. A shard is written once and never reopened for writing. Uses the
-netCDF4 library directly: xarray inside a Dask worker is 14 times slower.
+runs whose time axes or counters differ. A shard is written once, sealed, and never reopened for writing; it
+is read into memory, its seal checked, and only then given to the netCDF library. Uses that library directly:
+xarray inside a Dask worker is 14 times slower.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
-from spbfast.sweep.store.atomic import atomic_file
-from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_bytes
+from spbfast.sweep.store.seal import has_good_seal, read_sealed, refuse_lost_seal, sealed_netcdf
 
 OK, FAILED, TIMEOUT, LOST, INTERRUPTED, MISSING, UNNEEDED = range(7)
 STATUS_NAMES = ("ok", "failed", "timeout", "lost", "interrupted", "missing", "unneeded")
@@ -34,6 +35,8 @@ FACTS: dict[str, tuple[str, int | float, str, str]] = {
     "wall_time": ("f8", float("nan"), "s", "time the run took, boot included"),
     "boot_time": ("f8", float("nan"), "s", "part of wall_time spent before simulated time 0"),
 }
+# Every chunk has a sum of its own, which is checked when it is read.
+_PACKED: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True, "fletcher32": True}
 # These differ from one execution to the next; everything else must not.
 VOLATILE_FACTS = ("wall_time", "boot_time")
 
@@ -125,7 +128,7 @@ def put_variable(
         if array is not None:
             var[:] = np.array([str(v) for v in array.ravel()], dtype=object).reshape(array.shape)
     else:
-        packed: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if dims else {}
+        packed: dict[str, Any] = dict(_PACKED) if dims else {}
         if chunks is not None and dims:
             packed["chunksizes"] = tuple(chunks)
         if kind == "b":
@@ -156,7 +159,7 @@ def write_shard(path: Path, results: Sequence[CellResult]) -> None:
     """
     coords = union_coords([r.coords for r in results if r.status == OK])
     names = list(dict.fromkeys(n for r in results for n in r.data))
-    with atomic_file(path) as tmp, NETCDF_LOCK, open_netcdf(tmp, "w") as nc:
+    with sealed_netcdf(path, path.stem) as nc:
         _fill_shard(nc, results, coords, names)
 
 
@@ -193,16 +196,35 @@ def read_shard(path: Path, *, data: bool = True) -> Shard:
 
 def read_shard_locked(path: Path, *, data: bool = True) -> Shard:
     """The same for callers that hold NETCDF_LOCK, which is not reentrant."""
+    content, is_sealed = read_sealed(path, path.stem)
     try:
-        with open_netcdf(path) as nc:
-            nc.set_auto_maskandscale(False)
-            ids = nc["point_id"][:].tolist()
-            reps = nc["replicate"][:].tolist()
-            cells = [Cell(int(p), int(r)) for p, r in zip(ids, reps, strict=True)]
-            facts = {n: nc[n][:] for n in FACTS}
-            coords = {n: nc[n][:] for n in COORDS if n in nc.variables}
-            names = [n for n in nc.variables if n in VARIABLES]
-            arrays = {n: nc[n][...] if data else np.empty(0) for n in names}
-    except (OSError, RuntimeError, IndexError, KeyError, ValueError) as err:
+        with open_bytes(content) as nc:
+            if not is_sealed:
+                refuse_lost_seal(nc, path)
+            return _shard_in(nc, data)
+    except ResultsError:
+        raise
+    except Exception as err:  # an old shard without a seal may hold anything, and the library raise anything
         raise ResultsError(f"not a readable shard: {err}", path) from err
+
+
+def _shard_in(nc: Any, data: bool) -> Shard:
+    nc.set_auto_maskandscale(False)
+    ids = nc["point_id"][:].tolist()
+    reps = nc["replicate"][:].tolist()
+    cells = [Cell(int(p), int(r)) for p, r in zip(ids, reps, strict=True)]
+    facts = {n: nc[n][:] for n in FACTS}
+    coords = {n: nc[n][:] for n in COORDS if n in nc.variables}
+    names = [n for n in nc.variables if n in VARIABLES]
+    arrays = {n: nc[n][...] if data else np.empty(0) for n in names}
     return Shard(cells, facts, arrays, coords)
+
+
+def fault_of(path: Path) -> str:
+    """What is wrong with a shard, "" if nothing is: its seal, or all it holds if it is from before seals."""
+    try:
+        if not has_good_seal(path, path.stem):
+            read_shard(path)
+    except ResultsError as err:
+        return err.message
+    return ""

@@ -22,9 +22,11 @@ from spbfast.sweep.store.decisions import read_decisions
 from spbfast.sweep.store.directory import Store, take_better
 from spbfast.sweep.store.lock import ALIVE, DEAD, SILENT, judge
 from spbfast.sweep.store.pointtable import read_points
+from spbfast.sweep.store.seal import has_good_seal
 from spbfast.sweep.store.shards import FAILED, OK, read_shard
 
 FAILURES_SHOWN = 5
+EXAMINED_BYTES = 64 << 20  # whose digests are checked while somebody waits for an answer
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,42 @@ class Held:
 
 
 def held_runs(store: Store) -> Held:
-    """Read the journals, and the shards that they lack."""
+    """Read the journals, and the shards that they lack; damaged shards hold nothing."""
+    paths = store.shard_paths()
+    nbytes = sum(map(_size, paths))
+    damaged = {p.stem for p in paths if _is_damaged(p)} if nbytes < EXAMINED_BYTES else set()
     status: dict[Cell, int] = {}
-    wall, timed, known = 0.0, 0, set()
+    wall, timed, known = 0.0, 0, set(damaged)
     for receipt in store.receipts():
+        if str(receipt["batch"]) in damaged:
+            continue
         known.add(str(receipt["batch"]))
         take_better(status, map(Cell.parse, receipt["cells"]), map(int, receipt["statuses"]))
         if float(receipt.get("wall_s", 0.0)) > 0:
             wall += float(receipt["wall_s"])
             timed += len(receipt["cells"])
-    paths = store.shard_paths()
-    nbytes = 0
     for path in paths:
-        with contextlib.suppress(OSError):
-            nbytes += path.stat().st_size
         if path.stem in known:
             continue
         with contextlib.suppress(ResultsError):
             shard = read_shard(path, data=False)
             take_better(status, shard.cells, shard.facts["status"].tolist())
-    return Held(status, wall, timed, nbytes, len(paths), paths[0] if paths else None)
+    sound = [p for p in paths if p.stem not in damaged]
+    return Held(status, wall, timed, nbytes, len(paths), sound[0] if sound else None)
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        has_good_seal(path, path.stem)
+    except ResultsError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)
