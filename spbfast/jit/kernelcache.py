@@ -138,6 +138,8 @@ class CheckedFiles(caching.IndexDataCacheFile):
 
     def _write(self, path: str, value: Any) -> None:
         content = self._dump(value)
+        if os.path.isdir(path):  # nothing replaces a directory
+            _drop(Path(path))
         with self._open_for_write(path) as f:
             f.write(_digest(path, content) + content)
 
