@@ -47,8 +47,10 @@ from spbfast.model.lowering.painting import mixing_policy, paint
 from spbfast.model.state import picture as pictures
 from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
+from spbfast.model.state.contents import absent_pageblocks, read_contents
 from spbfast.model.state.lookup import must_be_held
 from spbfast.model.state.walk import read_lists, read_places
+from spbfast.tiles.markup import tiles_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +184,7 @@ class Zone:
         )
         paint(zone, letters)
         if "".join(zone.picture().split()) != letters:
-            raise ZoneError(f"the picture can't be built; it came out as {zone.picture()!r}")
+            raise ZoneError(f"the picture can't be built; it came out as {str.__repr__(zone.picture())}")
         zone._set_policy(wanted)
         return zone
 
@@ -441,9 +443,34 @@ class Zone:
         return int(self.state.count[C.TAINTED_SPBS])
 
     @_alone
-    def picture(self) -> str:
-        """One letter a pageblock, superpageblocks apart; letters: `spbfast.model.state.picture`."""
+    def picture(self) -> pictures.Picture:
+        """One letter a pageblock, superpageblocks apart: a string of the letters and nothing else.
+
+        Printed, it fits the terminal and says what its letters mean; where a superpageblock is longer than a
+        line, a letter stands for several pageblocks.
+        """
         return pictures.picture(self.state)
+
+    @_alone
+    def _repr_html_(self) -> str:
+        """The zone as tiles, one a superpageblock, with a legend: what a notebook shows."""
+        contents = read_contents(self.state, absent_pageblocks(self.state))
+        category = read_places(self.state)[0].tolist()
+        free = self.state.spb.nr_free_pages.tolist()
+        free_pb = self.state.spb.nr_free_pb.tolist()
+        titles = []
+        for spb, code in enumerate(category):
+            name = SpbCategory(code).name.lower() if code >= 0 else "without memory"
+            pfn = (spb << self.state.geo.spb_shift) + self._base
+            titles.append(
+                f"superpageblock {spb}, pfn {pfn:#x}: {name}, {free[spb]:,} pages free, "
+                f"{free_pb[spb]} pageblocks wholly free"
+            )
+        note = (
+            "A cell is a pageblock of 2 MiB, by the pages in use in it; the more of it is free, the paler. "
+            "Red frame: tainted; broken frame: empty."
+        )
+        return tiles_html(contents, category, titles, repr(self)[1:-1], note)
 
     @_alone
     def check(self) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.shell
 # From the ground up. Rooms of one storey know nothing of each other.
 STOREYS: list[tuple[str, ...]] = [
     ("constants", "jit", "text", "freeindex", "places"),
-    ("errors", "model.primitives"),
+    ("errors", "model.primitives", "tiles"),
     ("outputs", "model.state", "observed", "statefile"),
     ("config", "live", "model.allocator", "model.demand"),
     ("model.holders",),
@@ -35,7 +35,7 @@ STOREYS: list[tuple[str, ...]] = [
     ("sweep.run",),
     ("sweep",),
     ("results",),
-    ("results.report",),
+    ("results.report", "results.memorymap"),
     ("cli",),
 ]
 RANK = {room: i for i, rooms in enumerate(STOREYS) for room in rooms}

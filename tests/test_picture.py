@@ -68,3 +68,24 @@ def test_long_pictures_have_a_line_a_superpageblock() -> None:
 def test_pictures_of_nothing(text: str, message: str) -> None:
     with pytest.raises(ZoneError, match=message):
         Zone.from_picture(text)
+
+
+def test_a_printed_picture_says_what_its_letters_mean_and_fits() -> None:
+    zone = Zone.from_picture("MMMM.... UM...... TtMMrr..")
+    shown = zone.picture().fitted(40)
+    assert max(map(len, shown.splitlines())) <= 40
+    for text in (". free", "M movable", "U unmovable", "R reclaimable", "small letters have free pages"):
+        assert text in shown
+    assert "X " not in shown, "letters that do not occur are not explained"
+    assert str(zone.picture()).startswith("MMMM....")
+    assert zone.picture().split()[0] == "MMMM....", "as a string it is the letters alone"
+
+
+def test_a_letter_stands_for_several_pageblocks_where_lines_are_short() -> None:
+    zone = Zone("2GiB")
+    zone.alloc(9)
+    zone.alloc(0, mt=0)
+    lines = zone.picture().fitted(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "a letter is 8 pageblocks" in lines[-1]
+    assert {lines[0][0], lines[1][0]} == {"m", "u"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +170,7 @@ def run_replicate(
     records: tuple[str, ...] = (),
     records_max: int = 1_000_000,
     save: tuple[int, Callable[[SavedState], object]] | None = None,
+    frames: tuple[Sequence[int], Callable[[Lowered], object]] | None = None,
 ) -> ReplicateResult:
     """Simulate one replicate of a scenario.
 
@@ -193,8 +194,11 @@ def run_replicate(
     save : (int, callable), optional
         A tick, and what is called with the machine's state once that many ticks are done. A run that is
         stopped before does not call it.
+    frames : (sequence of int, callable), optional
+        Ticks, ascending, and what is called with the machine when each is done, to look at it. Ticks before
+        the moment that the run begins at are left out.
 
-    None of the last four changes what is simulated, nor the digest.
+    None of the last five changes what is simulated, nor the digest.
 
     Raises
     ------
@@ -214,7 +218,10 @@ def run_replicate(
     stopped = not _begin(run, samples, scenario, origin, stop)
     boot_s = time.perf_counter() - start
     start_records(run.world.zone.trace, mask)
-    stopped = stopped or not _go_on(run, samples, scenario, origin, stop, save)
+    moments = _moments(run, frames)
+    if save is not None:
+        moments.append((save[0], lambda: save[1](SavedState(run, samples, scenario, origin))))
+    stopped = stopped or not _go_on(run, samples, scenario, origin, stop, moments)
     finish_run(padded(run.worlds), run.policy, padded(samples))
     if check:
         _recount(run)
@@ -238,19 +245,30 @@ def run_replicate(
     )
 
 
+def _moments(
+    run: Lowered, frames: tuple[Sequence[int], Callable[[Lowered], object]] | None
+) -> list[tuple[int, Callable[[], object]]]:
+    """Ticks at which somebody wants to look at the machine, and what is called then."""
+    if frames is None:
+        return []
+    ticks, take = frames
+    begin = int(run.world.node.now[Now.TICK])
+    return [(tick, lambda: take(run)) for tick in ticks if tick >= begin]
+
+
 def _go_on(
     run: Lowered,
     samples: tuple[Samples, ...],
     scenario: Scenario,
     origin: Origin,
     stop: Callable[[], bool] | None,
-    save: tuple[int, Callable[[SavedState], object]] | None,
+    moments: list[tuple[int, Callable[[], object]]],
 ) -> bool:
-    """Simulate to the end, handing out the state on the way where asked; False if stopped."""
-    if save is not None:
-        if not simulate_ticks(run, samples, save[0], origin.seed, stop):
+    """Simulate to the end, pausing at moments on the way; False if stopped."""
+    for tick, act in sorted(moments, key=lambda moment: moment[0]):
+        if not simulate_ticks(run, samples, tick, origin.seed, stop):
             return False
-        save[1](SavedState(run, samples, scenario, origin))
+        act()
     return simulate_ticks(run, samples, scenario.duration // NS_PER_TICK, origin.seed, stop)
 
 

@@ -1,12 +1,15 @@
 """Memory as text: one letter a pageblock, superpageblocks apart; for humans and for tests.
 
-Owns the letters. `.` is free, `M`, `U`, `R` hold movable, unmovable or reclaimable pages, `T` movable and one
-other type, `X` unmovable and reclaimable; small letters have free pages left. `#` belongs to a contiguous
-allocation, `-` has no memory. Letters go by content bits, which is what the allocator goes by.
+Owns the letters and what is said of them. `.` is free, `M`, `U`, `R` hold movable, unmovable or reclaimable
+pages, `T` movable and one other type, `X` unmovable and reclaimable; small letters have free pages left. `#`
+belongs to a contiguous allocation, `-` has no memory. Letters go by content bits, as the allocator does.
+A picture is a string of the letters; printed, it fits the terminal and says what the letters in it mean.
 `Zone.from_picture` builds a zone from a picture, which takes requests.
 """
 
 from __future__ import annotations
+
+import shutil
 
 import numpy as np
 
@@ -35,6 +38,82 @@ STROKES: dict[str, tuple[Stroke, Stroke]] = {
 }
 BUILDABLE = ".MURTXmurtx"
 MAX_COLUMNS = 110  # longer pictures have a line for each superpageblock
+MEANINGS = {
+    ".": "free",
+    "M": "movable",
+    "U": "unmovable",
+    "R": "reclaimable",
+    "T": "movable beside one of them",
+    "X": "unmovable and reclaimable",
+    "#": "contiguous allocation",
+    "-": "no memory",
+    "?": "unknown",
+}
+_TYPES_OF = {".": 0, "M": _M, "U": _U, "R": _R, "T": _U | _M, "X": _U | _R}
+
+
+class Picture(str):
+    """The letters of a zone; as a string they are nothing else, printed they come with their meaning."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.fitted(shutil.get_terminal_size().columns)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def fitted(self, columns: int) -> str:
+        """The picture in lines of at most `columns`, and below what its letters mean.
+
+        Where a superpageblock has more pageblocks than a line has room, a letter stands for several.
+        """
+        groups = self.split()
+        width = max(columns, 20)
+        each = 1
+        while -(-len(max(groups, key=len)) // each) > width:
+            each *= 2
+        lines = _filled([_condensed(group, each) for group in groups], width)
+        return "\n".join([*lines, "", *_filled(_meanings(lines, each), width, ", ")])
+
+
+def _filled(words: list[str], width: int, gap: str = " ") -> list[str]:
+    """Words in as few lines as they fit, in their order."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + len(gap) + len(word) <= width:
+            lines[-1] += gap + word
+        else:
+            lines.append(word)
+    return lines
+
+
+def _condensed(group: str, each: int) -> str:
+    """One letter for so many pageblocks."""
+    if each == 1:
+        return group
+    return "".join(_letter_for(group[i : i + each]) for i in range(0, len(group), each))
+
+
+def _letter_for(letters: str) -> str:
+    """The letter of several pageblocks together: all that is in them, small if any has free pages."""
+    present = letters.replace("-", "") or "-"
+    if len(set(present)) == 1:
+        return present[0]
+    if not set(present.upper()) <= set(_TYPES_OF):
+        return max(present, key=present.count)
+    types = 0
+    for letter in present.upper():
+        types |= _TYPES_OF[letter]
+    return _LETTERS[types].lower()
+
+
+def _meanings(lines: list[str], each: int) -> list[str]:
+    """What the letters of some lines mean, those that occur alone."""
+    seen = set("".join(lines)) - {" "}
+    told = [f"{letter} {text}" for letter, text in MEANINGS.items() if {letter, letter.lower()} & seen]
+    small = ["small letters have free pages"] if any(letter.islower() for letter in seen) else []
+    return [*told, *small, f"a letter is {each} pageblocks" if each > 1 else "a letter is a pageblock"]
 
 
 def pageblock_letters(z: ZoneState) -> list[str]:
@@ -54,14 +133,14 @@ def pageblock_letters(z: ZoneState) -> list[str]:
     return out
 
 
-def picture(z: ZoneState) -> str:
+def picture(z: ZoneState) -> Picture:
     """Text picture of a zone, e.g. ``MMMM.... UM...... ........``."""
     letters = pageblock_letters(z)
     per_spb = z.geo.nr_pb // z.geo.nr_spb
     groups = ["".join(letters[i : i + per_spb]) for i in range(0, len(letters), per_spb)]
     groups[-1] = groups[-1].rstrip("-")
     text = " ".join(groups)
-    return text if len(text) <= MAX_COLUMNS else "\n".join(groups)
+    return Picture(text if len(text) <= MAX_COLUMNS else "\n".join(groups))
 
 
 def parse_picture(text: str) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from spbfast.errors import ResultsError
 from spbfast.outputs.variables import VARIABLES
-from spbfast.sweep.points.plan import Cell, Plan, make_plan
+from spbfast.sweep.points.plan import Cell, Plan, Task, make_plan
 from spbfast.sweep.pools.worker import run_cell
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store
@@ -71,9 +71,25 @@ def rerun(
     ResultsError
         When there is no such point, or the results are of another version of the model.
     """
+    module = importlib.import_module(engine)
+    store, plan = stored_plan(directory, module)
+    task = task_of(plan, point, replicate, store.dir)
+    say(f"point {task.cell.point_id:016x}, replicate {task.cell.replicate}, seed {task.seed}; running ...")
+    now = run_cell(task, module.run_replicate, plan.level, lambda: False)
+    old = _stored(store, task.cell)
+    return _compare(old, now) if now.status == OK else _compare_failure(store, old, now)
+
+
+def stored_plan(directory: str | Path, module: Any) -> tuple[Store, Plan]:
+    """A results directory and its plan, if an engine can give the same bits again.
+
+    Raises
+    ------
+    ResultsError
+        When the results are of another version of the model or of the configuration.
+    """
     store = Store(directory)
     manifest = store.manifest()
-    module = importlib.import_module(engine)
     made_by = manifest.get("versions", {}).get("spbfast")
     if manifest.get("model_version") != module.MODEL_VERSION:
         raise ResultsError(
@@ -90,11 +106,12 @@ def rerun(
             "config.yaml as other points. Its results can be read; to rerun a point install that version",
             store.dir,
         )
-    task = plan.task(find_cell(plan, point, replicate, store.dir))
-    say(f"point {task.cell.point_id:016x}, replicate {task.cell.replicate}, seed {task.seed}; running ...")
-    now = run_cell(task, module.run_replicate, plan.level, lambda: False)
-    old = _stored(store, task.cell)
-    return _compare(old, now) if now.status == OK else _compare_failure(store, old, now)
+    return store, plan
+
+
+def task_of(plan: Plan, point: str, replicate: int, directory: Path) -> Task:
+    """What runs one replicate of the point that a text names; raises as `find_cell` does."""
+    return plan.task(find_cell(plan, point, replicate, directory))
 
 
 def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
