@@ -24,6 +24,8 @@ PCP_BATCH_SCALE_MAX = 5
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
 NR_LOWORDER_PCP_LISTS = (COSTLY_ORDER + 1) * NR_REQUEST_MT  # orders 0..3 by type
 NR_PCP_LISTS = NR_LOWORDER_PCP_LISTS + 2  # then order 9: unmovable and reclaimable, movable
+MAX_ZONE_PAGES = 240 << 20  # 960 GiB: with its list heads within the links of page_state.py
+NR_STRANDS = 8  # of a per-CPU list, a power of two: how far ahead it is known (pcplist.py)
 NR_RESTING_ORDERS = PB_ORDER + 1  # with owned pageblocks a CPU's lists are a buddy system of orders 0..9
 NR_RESTING_LISTS = NR_REQUEST_MT * NR_RESTING_ORDERS
 

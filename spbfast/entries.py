@@ -20,16 +20,16 @@ from spbfast.model.demand.generate import generate_boot, generate_tick
 from spbfast.model.loop.churn import chase, run_lifetimes, run_ranges
 from spbfast.model.loop.replay import (
     NR_EVENT_FIELDS,
-    NR_RESULT_FIELDS,
     boot_cma,
     boot_zone,
     run_events,
 )
+from spbfast.model.loop.replay_rows import event_rows, result_rows
 from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, build_zone, zeros
 from spbfast.model.state.layout import ZoneState
-from spbfast.model.state.scan_lists import check_lists
+from spbfast.model.state.scan_lists import check_lists, check_pcp_lists
 from spbfast.model.state.scan_owned import check_owned
 from spbfast.model.state.scan_pages import check_pages, check_slots
 from spbfast.model.state.shrink_layout import make_shrink
@@ -43,7 +43,7 @@ from spbfast.verify.replay_shrink import EVENT_COLUMNS, run_shrink_events
 # Still compiled when they are first used: reading, replaying and judging what kernels have recorded.
 COMPILED_AT_FIRST_USE = ("recorded_pages", "page_passage", "judge_events", "ring")
 RUN = (boot_zone, boot_steps, boot_page_cache, end_boot, run_steps, finish_run, ask_for_contig)
-CHECKS = (check_lists, check_owned, check_pages, check_slots)
+CHECKS = (check_lists, check_pcp_lists, check_owned, check_pages, check_slots)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,8 @@ def _small_zone() -> tuple[ZoneState, np.ndarray]:
 def _touch_traces() -> None:
     zone, policy = _small_zone()
     boot_cma(zone, policy, 0, 0)
-    events = np.zeros((1, NR_EVENT_FIELDS), np.int64)
-    out = np.zeros((1, NR_RESULT_FIELDS), np.int64)
-    run_events(zone, policy, events, 0, 0, np.zeros(2, np.int64), out)
+    events = event_rows(np.zeros((1, NR_EVENT_FIELDS), np.int64))
+    run_events(zone, policy, events, 0, 0, np.zeros(2, np.int64), result_rows(1))
     read_lists(zone, zone.geo.list0, 1)
 
 

@@ -30,7 +30,7 @@ from spbfast.errors import ResultsError
 from spbfast.places import open_to_read
 
 MAGIC = b"spbfast state\r\n\x1a"
-FORMAT = 1
+FORMAT = 2  # 1: a page's record was three arrays
 PROLOG = struct.Struct("<16sQQQ16s")  # magic, format, offset and length of the head, its digest
 PLANE = struct.Struct("<BI")  # how a plane is kept, its bytes
 ZEROS, PLAIN, PACKED = range(3)

@@ -31,6 +31,7 @@ from spbfast.constants import (
 )
 from spbfast.errors import ZoneError
 from spbfast.model.loop import replay
+from spbfast.model.loop.replay_rows import check_results, event_rows, result_rows
 from spbfast.model.lowering.arguments import (
     FIRST_SLOTS,
     checked_flags,
@@ -49,6 +50,7 @@ from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.contents import absent_pageblocks, read_contents
 from spbfast.model.state.lookup import must_be_held
+from spbfast.model.state.page_state import links_of
 from spbfast.model.state.walk import read_lists, read_places
 from spbfast.tiles.markup import tiles_html
 
@@ -152,7 +154,7 @@ class Zone:
         self.nr_pages = spec.zone_pages
         self.nr_cpus = spec.nr_cpus or 1
         self._free = FreeSlots(FIRST_SLOTS)
-        self._last = np.zeros(replay.NR_RESULT_FIELDS, np.int64)
+        self._last = result_rows(1)[0]
         self._pins = np.zeros(2, np.int64)
         replay.boot_zone(
             self.state, self.policy, boot_chunks(self.state, self.state.geo.lo, self.state.geo.hi)
@@ -289,7 +291,7 @@ class Zone:
             raise ZoneError(f"page frame numbers are integers, got {given.dtype}")
         index = given.astype(np.int64).reshape(-1) - self._base
         must_be_held(self.state, self._base, index)
-        slots = self.state.page.prev[index].astype(np.int64)
+        slots = links_of(self.state.page, index)[1]
         for first in range(0, index.size, _CHUNK):
             part = slots[first : first + _CHUNK]
             events = np.repeat(_event(replay.FREE, arg=of_cpu)[None, :], part.size, axis=0)
@@ -487,12 +489,13 @@ class Zone:
 
     def _run(self, events: np.ndarray) -> np.ndarray:
         """Run event rows, or a single one; a row of results each."""
-        events = np.atleast_2d(events)
-        out = np.zeros((len(events), replay.NR_RESULT_FIELDS), np.int64)
+        events = event_rows(np.atleast_2d(events))
+        out = result_rows(len(events))
         if len(events):
             replay.run_events(self.state, self.policy, events, 0, len(events), self._pins, out)
+            check_results(out)
             self._last = out[-1]
-        return out
+        return out.astype(np.int64)
 
     def _need_slots(self, n: int) -> None:
         """Have at least `n` free slots: a larger pool takes over what the old one holds."""

@@ -14,14 +14,14 @@ from spbfast.constants import NR_ROW, C, Cls, Ev, Mt, Op
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.engine import boot
 from spbfast.model.holders.check_slab import check_slab
-from spbfast.model.holders.pagecache import reclaim_pages
+from spbfast.model.holders.reclaim import reclaim_pages
 from spbfast.model.loop.execute import run_rows
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
-from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE
+from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE, states_of
 from spbfast.model.state.slots import blocks_in
 from spbfast.model.state.vmstat import VM_NAMES
 from spbfast.model.state.world import World
@@ -159,15 +159,15 @@ def held_pages(world: World) -> int:
     pfn = blocks_in(world.zone.slots)
     heads = pfn[pfn >= 0]
     assert len(np.unique(heads)) == len(heads)
-    state = world.zone.page.state[heads].astype(np.int64)
+    state = states_of(world.zone.page, heads)
     whole = int((state >> 4 == CODE_CONTIG).sum())
     blocks = state[state >> 4 != CODE_CONTIG]
     return (whole << world.zone.geo.spb_shift) + int((1 << (blocks & ORDER_NIBBLE)).sum())
 
 
-def bare(policy: Any = "v1@30", **values: Any) -> Machine:
-    """The tiny machine with all memory free, at time 0, and one owner of 16,384 slots."""
-    given = scenario(ROOM, policy=policy, **values)
+def bare(policy: Any = "v1@30", pinned: Any = None, **values: Any) -> Machine:
+    """The tiny machine with all memory free, at time 0, and one owner of 16,384 slots; `pinned`: its pins."""
+    given = scenario(ROOM | ({"pinned": pinned} if pinned else {}), policy=policy, **values)
     run = lower_scenario(given, 1, 0)
     z = run.world.zone
     boot_zone(z, run.policy, boot_chunks(z, first_usable(z), z.geo.hi))

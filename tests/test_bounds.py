@@ -205,7 +205,7 @@ def test_a_machine_at_its_bounds_runs(path: tuple[str, ...], tmp_path: Path) -> 
         ),
         ("policy.slab_shrink_target_objs=9223372036854775808", "must be at most 2147483647"),
         ("machine.memory=100TiB", "must be at most 16TiB, got 100TiB"),
-        ("machine.memory=8TiB", "one zone holds at most 4TiB, got 8TiB for 1 node; give less, or more"),
+        ("machine.memory=8TiB", "one zone holds at most 960GiB, got 8TiB for 1 node; give less, or more"),
         ("machine.start_pfn=1", "must be a multiple of 1024, got 1"),
         ("machine.start_pfn=9223372036854774784", "must be at most 549755813888"),
         ("workers.migrate_page_cost=1000000h", "must be at most 1s, got 1000000h"),

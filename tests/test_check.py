@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.constants import NR_REQUEST_MT, C, Pc
+from spbfast.constants import NR_REQUEST_MT, NR_STRANDS, C, Pc
 from spbfast.errors import InvariantError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.loop.replay import boot_zone
@@ -16,7 +16,17 @@ from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone, copy_zone, first_usable
 from spbfast.model.state.check import check_zone, field_of
 from spbfast.model.state.layout import FIELDS, ZoneState
-from spbfast.model.state.page_state import CODE_PCP, ORDER_NIBBLE, STATE_HOLE
+from spbfast.model.state.page_state import (
+    CODE_PCP,
+    HIGH_SHIFT,
+    NEXT_SHIFT,
+    ORDER_NIBBLE,
+    PREV_SHIFT,
+    STATE_HOLE,
+    links_of,
+    record_words,
+    states_of,
+)
 from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone
 from tests.zone_tools import TINY, replay_of, run_to, steps
@@ -34,13 +44,13 @@ STATES = (
 if INTERPRETED:
     STATES = STATES[:2]
 FAULTS_PER_FIELD = 12
+FAULTS = {"page.word": 3 * FAULTS_PER_FIELD}  # a state and two links
 # A fault can only be told by what it contradicts; fields that may be named for one another.
 PARTNERS = {
-    "page.next": {"page.prev", "page.state", "slots.link", "area.nr"},
-    "page.prev": {"page.next", "page.state", "slots.link"},
-    "page.state": {
+    "page.word": {
         "page.next",
         "page.prev",
+        "page.state",
         "pb.used",
         "slots.link",
         "area.nr",
@@ -48,6 +58,8 @@ PARTNERS = {
         "spb.list",
         "spb.pinned",
     },
+    "pcp.nr": {"page.next", "page.prev", "page.state", "pcp.cpu"},
+    "pcp.first": {"page.next", "page.prev", "page.state"},
     "pb.bits": {"spb.content"},
     "pb.owner": {"pcp.nr_owned"},
     "pb.next": {"pb.prev"},
@@ -92,25 +104,50 @@ def test_clean_throughout_larger_files(name: str, step: int) -> None:
 
 def heads(z: ZoneState) -> np.ndarray:
     """Pages whose links mean something: heads of free, held and per-CPU blocks, and the list heads."""
-    state = z.page.state.astype(np.int64)
+    state = states_of(z.page, slice(z.geo.nr_pages))
     on_cpu = (state >> 4 == CODE_PCP) & (state & ORDER_NIBBLE != ORDER_NIBBLE)
     head = (state & ORDER_NIBBLE <= 10) | on_cpu
-    return np.concatenate([np.flatnonzero(head), np.arange(z.geo.nr_pages, z.page.next.size)])
+    return np.concatenate([np.flatnonzero(head), np.arange(z.geo.nr_pages, z.page.word.size)])
+
+
+def open_ends(z: ZoneState) -> tuple[set[int], set[int]]:
+    """Entries whose next link means nothing, and those whose previous link does not: ends of strands."""
+    after, _ = links_of(z.page)
+    no_next, no_prev = set(), set()
+    for i, nr in enumerate(z.pcp.nr.tolist()):
+        for turn in range(NR_STRANDS):
+            head = z.geo.pcp0 + i * NR_STRANDS + (int(z.pcp.first[i]) + turn) % NR_STRANDS
+            at = head
+            for k in range((nr - turn + NR_STRANDS - 1) // NR_STRANDS):
+                at = int(after[at])
+                if k == 0:
+                    no_prev.add(at)
+            no_next.add(at)
+            if at == head:
+                no_prev.add(head)
+    return no_next, no_prev
+
+
+def is_meaningful(z: ZoneState, i: int, bit: int) -> bool:
+    """Whether a bit of a record says anything: states of pages, links of heads (page_state.py)."""
+    if not NEXT_SHIFT <= bit < HIGH_SHIFT:
+        return i < z.geo.nr_pages
+    return i in heads(z) and i not in open_ends(z)[bit >= PREV_SHIFT]
 
 
 def candidates(z: ZoneState, path: str) -> np.ndarray:
     """Flat indices of elements of a field that some other state contradicts when they are wrong."""
     array = field_of(z, path)
-    if path in ("page.next", "page.prev"):
-        return heads(z)
     if path == "pb.label":  # the label of a pageblock without a free block can be anything
-        free = np.flatnonzero(z.page.state < 0)
+        free = np.flatnonzero(states_of(z.page, slice(z.geo.nr_pages)) < 0)
         return np.unique(free >> 9)
     if path == "index.spb":
         bits = np.unpackbits(z.index.live.view(np.uint8), axis=-1, bitorder="little")
         return np.flatnonzero(bits.reshape(-1))
     if path == "spb.slot":
         return np.flatnonzero(z.spb.list >= 0)
+    if path == "pcp.first":  # where all strands are equally long, a list may begin on any
+        return np.flatnonzero(z.pcp.nr % NR_STRANDS)
     if path == "pcp.cpu":
         return np.arange(len(array)) * array.shape[1] + Pc.COUNT
     if path == "count":  # the others count what happened, not what is
@@ -121,6 +158,8 @@ def candidates(z: ZoneState, path: str) -> np.ndarray:
 
 def is_visible(z: ZoneState, path: str, flat: int, bit: int) -> bool:
     """Whether the flip makes a state that the allocator could not have reached."""
+    if path == "page.word":
+        return is_meaningful(z, flat, bit)
     if path == "index.tail":  # gaps at the end are allowed
         live = np.unpackbits(z.index.live[flat].view(np.uint8), bitorder="little")
         last = int(np.flatnonzero(live).max(initial=-1)) + 1
@@ -132,11 +171,12 @@ def is_visible(z: ZoneState, path: str, flat: int, bit: int) -> bool:
 def draw_faults(z: ZoneState, path: str, rng: np.random.Generator) -> list[tuple[int, int]]:
     array, among = field_of(z, path), candidates(z, path)
     faults: list[tuple[int, int]] = []
-    for _ in range(60 * FAULTS_PER_FIELD if among.size else 0):
+    wanted = FAULTS.get(path, FAULTS_PER_FIELD)
+    for _ in range(60 * wanted if among.size else 0):
         fault = int(rng.choice(among)), int(rng.integers(8 * array.itemsize))
         if is_visible(z, path, *fault):
             faults.append(fault)
-        if len(faults) == FAULTS_PER_FIELD:
+        if len(faults) == wanted:
             break
     return faults
 
@@ -191,7 +231,8 @@ def test_states_cover_what_there_is() -> None:
     for name, events in STATES:
         z = prepared(name, events).z
         lists |= set((z.spb.list.astype(int) // 5).tolist())
-        codes |= set((z.page.state[z.page.state >= 0] >> 4).tolist())
+        state = states_of(z.page, slice(z.geo.nr_pages))
+        codes |= set((state[state >= 0] >> 4).tolist())
     assert {0, 1, 2} <= lists
     assert {0, 1, 2, 4} <= codes
     assert INTERPRETED or {6, 7} <= codes
@@ -246,6 +287,6 @@ def test_reserved_memory_is_a_hole() -> None:
     boot_zone(z, policy, boot_chunks(z, first_usable(z), z.geo.hi))
     check_zone(z, policy)
     assert z.spb.total.tolist() == [6, 8, 8, 8]
-    z.page.state[5000] = STATE_HOLE
+    z.page.word[5000] = record_words(STATE_HOLE, 0)
     with pytest.raises(InvariantError, match=r"page.state\[5000\]"):
         check_zone(z, policy)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spbfast.constants import PB_PAGES, Mt, Req
+from spbfast.model.state.page_state import states_of
 from spbfast.zone import Zone
 
 LOOSE = {"preset": "v1@45", "reserve_floor": 0, "reserve_shift": -1}
@@ -31,12 +32,18 @@ def test_movable_pages_leave_tainted_superpageblocks(before: str, after: str, mo
     zone.check()
 
 
+def held_heads(zone: Zone) -> np.ndarray:
+    """Page frames at which blocks in use begin."""
+    state = states_of(zone.state.page, slice(zone.state.geo.nr_pages))
+    return np.flatnonzero((state >= 0) & (state & 15 <= 10)) + zone._base
+
+
 def test_moves_follow_their_owners() -> None:
     """After an evacuation every block is freed by its new name, and nothing is lost."""
     zone = Zone.from_picture("UMMM M... ....", LOOSE)
-    held = np.flatnonzero((zone.state.page.state >= 0) & (zone.state.page.state & 15 <= 10)) + zone._base
+    held = held_heads(zone)
     zone.evacuate(0, Mt.UNMOVABLE)
-    now = np.flatnonzero((zone.state.page.state >= 0) & (zone.state.page.state & 15 <= 10)) + zone._base
+    now = held_heads(zone)
     assert now.size == held.size
     assert set(now.tolist()) != set(held.tolist())
     zone.free_many(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import PB_PAGES, Err, Op
-from spbfast.model.state.page_state import CODE_PINNED
+from spbfast.model.state.page_state import CODE_PINNED, states_of
 from spbfast.model.state.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
 
@@ -92,7 +92,7 @@ def test_pinned_share_decides_the_code_of_movable_pages(share):
     assert machine.fill(0, 20) == 20
     assert machine.fill(30, 20, mt=U) == 20
     assert machine.row(Op.THP, PB_PAGES, 2) == 0
-    state = machine.world.zone.page.state
+    state = states_of(machine.world.zone.page)
     movable = [*machine.slots(0, 20), machine.slots(PB_PAGES, 1)[0]]
     assert {int(state[pfn]) >> 4 for pfn in movable} == {CODE_PINNED if share else M}
     assert {int(state[pfn]) >> 4 for pfn in machine.slots(30, 20)} == {U}
@@ -105,7 +105,7 @@ def test_alternative_order_where_the_first_fails():
     for slot in range(0, 3000, 2):
         machine.row(Op.FREE, slot, 1)
     assert machine.fill(16_000, 4, order=10, alt=0, cls=OPTIONAL, mt=U) == 4
-    state = machine.world.zone.page.state
+    state = states_of(machine.world.zone.page)
     assert {int(state[pfn]) & 15 for pfn in machine.slots(16_000, 4)} == {0}
     machine.check()
 

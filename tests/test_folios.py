@@ -12,7 +12,7 @@ from spbfast.model.allocator.migrate import migrate_pageblock
 from spbfast.model.engine import boot, run_replicate
 from spbfast.model.lowering.lower_machine import first_demand_owner, lower_scenario
 from spbfast.model.state.node import N
-from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of
+from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of, states_of
 from tests.demand_tools import scenario
 from tests.machine_tools import MS, Machine, U, bare
 
@@ -44,7 +44,7 @@ def daemons(pinned, memory="64MiB", thp_share=0.5, **values):
 def pinned_slots(machine):
     """Of each slot of the owner: -1 empty or inside a huge page, else whether its block is pinned."""
     pfn = machine.slots()
-    state = machine.world.zone.page.state[np.maximum(pfn, 0)].astype(np.int64)
+    state = states_of(machine.world.zone.page, np.maximum(pfn, 0))
     return np.where(pfn < 0, -1, (state >> 4 == CODE_PINNED).astype(np.int64))
 
 
@@ -156,7 +156,7 @@ def test_a_huge_page_without_a_place_splits_and_its_pages_move(policy, split):
     assert len(np.unique(slots)) == PB_PAGES
     assert (slots >= 0).all()
     assert (slots >> 9 != pfn >> 9).all()
-    states = [int(z.page.state[p]) for p in slots]
+    states = states_of(z.page, slots).tolist()
     assert {(order_of(s), kind_of(s)) for s in states} == {(0, CODE_MOVABLE)}
     assert z.pb.used.sum() == used
     assert z.ev[Ev.MOVED_PAGES] == PB_PAGES
@@ -173,7 +173,7 @@ def test_a_split_page_is_freed_page_by_page_and_touched_again_as_a_whole():
     assert (machine.slots(0, PB_PAGES) == -1).all()
     assert machine.free == free + PB_PAGES
     assert machine.row(Op.THP, 0) == 0
-    assert order_of(int(z.page.state[machine.slots(0, 1)[0]])) == 9
+    assert order_of(int(states_of(z.page, machine.slots(0, 1))[0])) == 9
     machine.check()
 
 
@@ -218,4 +218,4 @@ def test_unmovable_memory_knows_no_pins():
     machine = daemons({"share": 1.0}, workers__pinned_share=0.0)
     machine.row(Op.FREE, 0, 1)
     assert machine.fill(0, 1, mt=U) == 1
-    assert kind_of(int(machine.world.zone.page.state[machine.slots(0, 1)[0]])) == U
+    assert kind_of(int(states_of(machine.world.zone.page, machine.slots(0, 1))[0])) == U

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spbfast.constants import Cls, Op
-from spbfast.model.state.page_state import CODE_PINNED
+from spbfast.model.state.page_state import CODE_PINNED, states_of
 from tests.demand_tools import SlotBook, digest_of, plan_for, tick_rows
 from tests.machine_tools import USER, M, U, bare, held_pages
 
@@ -98,10 +98,10 @@ def test_tree_pages_are_movable_where_the_policy_says_so(movable):
     policy = {"preset": "v1@45", "extent_buffers_movable": movable}
     machine = bare(policy, workers__pinned_share=1.0)
     assert machine.fill(0, 4, mt=U, cls=TREE) == 4
-    state = machine.world.zone.page.state
+    state = states_of(machine.world.zone.page)
     assert {int(state[pfn]) >> 4 for pfn in machine.slots(0, 4)} == {M if movable else U}
     # Pins are drawn for others only, and stay the same.
     assert machine.fill(10, 1) == 1
-    assert int(state[machine.slots(10, 1)[0]]) >> 4 == CODE_PINNED
+    assert int(states_of(machine.world.zone.page, machine.slots(10, 1))[0]) >> 4 == CODE_PINNED
     assert machine.row(Op.FREE, 0, 11) == 0
     machine.check()

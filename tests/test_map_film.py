@@ -8,7 +8,7 @@ import pytest
 from spbfast.constants import NS_PER_TICK, PB_PAGES
 from spbfast.model.engine import run_replicate
 from spbfast.model.state.contents import absent_pageblocks, pinned_pageblocks, read_contents
-from spbfast.model.state.page_state import CODE_PINNED, CODE_SHIFT
+from spbfast.model.state.page_state import CODE_PINNED, CODE_SHIFT, record_words
 from spbfast.results.memorymap.films import MOST_FRAMES, film_scenario, frame_ticks, record_film
 from spbfast.tiles import pageblocks as tiles
 from spbfast.zone import Zone
@@ -59,7 +59,7 @@ def test_pins_are_found_where_they_are() -> None:
     zone = Zone("64MiB", spb_size="16MiB")
     pfn = zone.alloc(0)
     index = pfn - zone._base
-    zone.state.page.state[index] = CODE_PINNED << CODE_SHIFT
+    zone.state.page.word[index] = record_words(CODE_PINNED << CODE_SHIFT, 0)
     zone.state.spb.pinned[index >> zone.state.geo.spb_shift] = 1
     assert np.flatnonzero(pinned_pageblocks(zone.state)).tolist() == [index // PB_PAGES]
 

@@ -14,6 +14,7 @@ from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS
 from spbfast.errors import InvariantError, ZoneError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.loop import replay
+from spbfast.model.loop.replay_rows import event_rows, result_rows
 from spbfast.model.state.check import check_zone, field_of
 from spbfast.model.state.walk import read_lists
 from spbfast.verify.switches import switch_array
@@ -505,6 +506,6 @@ def test_a_run_of_rows_may_name_every_cpu() -> None:
     rows = np.zeros((4, replay.NR_EVENT_FIELDS), np.int64)
     rows[:, replay.E_OP], rows[:, replay.E_MT], rows[:, replay.E_CPU] = replay.ALLOC, M, np.arange(4)
     rows[:, replay.E_HANDLE] = np.arange(4)
-    out = np.zeros((4, replay.NR_RESULT_FIELDS), np.int64)
-    replay.run_events(z.state, z.policy, rows, 0, 4, np.zeros(2, np.int64), out)
+    out = result_rows(4)
+    replay.run_events(z.state, z.policy, event_rows(rows), 0, 4, np.zeros(2, np.int64), out)
     assert owners(z) == [0, 1, 2, 3]

@@ -6,8 +6,25 @@ import numpy as np
 import pytest
 
 from spbfast.constants import PB_PAGES, Op
-from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca
+from spbfast.jit.decorators import entry_kernel
+from spbfast.model.holders.reclaim import find_run
+from spbfast.model.primitives.draws import below, chance, draw
+from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
+from spbfast.model.state.page_state import states_of
 from tests.machine_tools import Machine, bare, reclaim
+
+
+@entry_kernel
+def draw_place(key, counter, mix, places):
+    """Place of the run that a counter draws from a ring with so many places for it."""
+    return below(draw(key + 1, counter + 1), places) if chance(draw(key, counter), mix) else 0
+
+
+@entry_kernel
+def look_ahead(w, owner, nr, out):
+    """Places of the next runs of `nr` folios, each counted from the head as it will be."""
+    for i in range(out.shape[0]):
+        out[i] = find_run(w.node, owner, i, i * nr)
 
 
 def add(machine: Machine, n: int, order: int = 0, reused: int = 0) -> None:
@@ -30,7 +47,7 @@ def check_rings(machine: Machine) -> None:
         ring = oldest(machine, owner)
         assert min(ring, default=0) >= 0
         assert int((machine.slots(owner=owner) >= 0).sum()) == len(ring)
-        pages = sum(1 << (int(world.zone.page.state[pfn]) & 15) for pfn in ring)
+        pages = sum(1 << (int(states_of(world.zone.page)[pfn]) & 15) for pfn in ring)
         assert world.node.cache[Ca.COLD_PAGES + owner] == pages
     machine.check()
 
@@ -66,6 +83,51 @@ def test_with_mixing_runs_leave_from_anywhere():
     assert len(gone) == 40
     assert gone != list(range(40))
     check_rings(machine)
+
+
+def take_by_rule(machine: Machine, ring: list[int], want: int) -> list[int]:
+    """The ring that reclaim of single pages leaves, taken folio by folio, none known ahead."""
+    node, ring = machine.world.node, ring[:]
+    conf, counter = node.conf, int(node.cache[Ca.COUNTER])
+    while want and ring:
+        nr = min(int(conf[N.RECLAIM_RUN]), len(ring))
+        place = int(
+            draw_place(int(conf[N.RECLAIM_KEY]), counter, int(conf[N.LRU_MIX_32]), len(ring) - nr + 1)
+        )
+        counter += 1
+        for _ in range(min(nr, want)):
+            ring[place] = ring[0]
+            del ring[0]
+            place = min(place, len(ring) - 1)
+            want -= 1
+    return ring
+
+
+@pytest.mark.parametrize("run", [1, 7, 32])
+@pytest.mark.parametrize("lru_mix", [0.0, 0.5, 1.0])
+def test_reclaim_that_looks_ahead_takes_what_the_rule_says(lru_mix, run):
+    machine = bare(pagecache__lru_mix=lru_mix, pagecache__reclaim_run=run, pagecache__hot_share=0.0)
+    for want in (40, 1, 100, 333):
+        add(machine, 150)
+        left = take_by_rule(machine, oldest(machine), want)
+        reclaim(machine.world, machine.policy, want)
+        assert oldest(machine) == left
+    check_rings(machine)
+
+
+@pytest.mark.parametrize("lru_mix", [0.5, 1.0])
+def test_the_look_ahead_knows_where_the_next_runs_begin(lru_mix):
+    machine = bare(pagecache__lru_mix=lru_mix, pagecache__reclaim_run=8, pagecache__hot_share=0.0)
+    add(machine, 200)
+    seen = []
+    for _ in range(10):
+        ahead = np.zeros(3, np.int64)
+        look_ahead(machine.world, OWNER_COLD, 8, ahead)
+        seen.append(ahead)
+        assert reclaim(machine.world, machine.policy, 8) == 8
+    assert [row[1] for row in seen[:-1]] == [row[0] for row in seen[1:]]
+    assert [row[2] for row in seen[:-2]] == [row[0] for row in seen[2:]]
+    assert max(row[0] for row in seen) > 8
 
 
 def test_hot_folios_stay_while_cold_ones_remain():
@@ -117,6 +179,6 @@ def test_migrated_folios_keep_their_places():
     machine = bare("mainline")
     add(machine, 200)
     assert machine.fill(0, PB_PAGES) == PB_PAGES
-    state = machine.world.zone.page.state
+    state = states_of(machine.world.zone.page)
     assert (np.array([state[pfn] for pfn in oldest(machine)]) >= 0).all()
     check_rings(machine)

@@ -13,13 +13,14 @@ from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.layout import FIELDS, ZoneState
+from spbfast.model.state.page_state import links_of, states_of
 from spbfast.model.state.slots import blocks_in
 
 PAGES = 32 * 512
 LENGTHS = (1, 3, 16, 64, 500, 1500)
 # Links are compared by walking the lists: those of pages that head nothing are left-overs.
 # A range searches once where its pages one by one do so each time: searches are not compared.
-LEFT_OVER = {"page.next", "page.prev", "ev", "spb.defrag_mark", "scratch", "records", "walks"}
+LEFT_OVER = {"page.word", "ev", "spb.defrag_mark", "scratch", "records", "walks"}
 POLICIES = {
     "mainline": ("mainline", {}),
     "two walks": ("v1@15", {}),
@@ -44,11 +45,12 @@ def make_zone(policy: np.ndarray, superpageblocks: bool) -> ZoneState:
 def lists_of(zone: ZoneState) -> list[list[int]]:
     """Every free list, head to tail."""
     out = []
-    for head in range(zone.geo.list0, zone.page.next.size):
-        pages, at = [], int(zone.page.next[head])
+    after, _ = links_of(zone.page)
+    for head in range(zone.geo.list0, after.size):
+        pages, at = [], int(after[head])
         while at != head:
             pages.append(at)
-            at = int(zone.page.next[at])
+            at = int(after[at])
         out.append(pages)
     return out
 
@@ -67,8 +69,9 @@ def assert_same(one: ZoneState, two: ZoneState) -> None:
     assert lists_of(one) == lists_of(two)
     held = blocks_in(one.slots)
     held = held[held >= 0]
-    assert np.array_equal(one.page.next[held], two.page.next[held])
-    assert np.array_equal(one.page.prev[held], two.page.prev[held])
+    pages = slice(one.geo.nr_pages)
+    assert np.array_equal(states_of(one.page, pages), states_of(two.page, pages))
+    assert np.array_equal(one.page.word[held], two.page.word[held])
 
 
 def run_singly(zone: ZoneState, policy: np.ndarray, slots: np.ndarray, mt: int) -> tuple[int, int, int]:

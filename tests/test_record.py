@@ -10,7 +10,7 @@ from spbfast.jit.decorators import entry_kernel
 from spbfast.model.loop.sample import record_sample
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import Now
-from spbfast.model.state.page_state import CODE_PINNED, ORDER_NIBBLE
+from spbfast.model.state.page_state import CODE_PINNED, ORDER_NIBBLE, states_of
 from spbfast.model.state.sample_layout import Ga, make_samples
 from spbfast.model.state.walk import read_free_lists, spb_lists
 from tests.machine_tools import M, R, U, bare, booted
@@ -32,7 +32,7 @@ def gauges_of(machine):
 
 def pinned_by_hand(z):
     """Superpageblocks with a pinned page."""
-    state = z.page.state.astype(int)
+    state = states_of(z.page)
     heads = np.flatnonzero((state >> 4 == CODE_PINNED) & (state & ORDER_NIBBLE <= 10))
     return {int(pfn) >> z.geo.spb_shift for pfn in heads}
 

@@ -12,11 +12,14 @@ import pytest
 from spbfast.constants import ALLOC_NOFRAGMENT, MOVABLE, RECLAIMABLE, UNMOVABLE
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.loop import replay
+from spbfast.model.loop.replay_rows import event_rows, result_rows
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.layout import FIELDS, ZoneState
+from spbfast.model.state.page_state import CODE_PCP, links_of, states_of
 from spbfast.model.state.trace import Tp, start_records
+from spbfast.model.state.walk import read_pcp_lists
 from tests.test_range import POLICIES
 
 PAGES = 32 * 512
@@ -28,9 +31,8 @@ MORE_POLICIES = {
     "bitmaps, fragments first": ("v1@30", {"choose_by_bitmap": True, "whole_pageblock_first": False}),
     "bulk calls don't fragment": ("v1@30", {"bulk_nofragment": True}),
 }
-NEVER_EQUAL = {"trace.head", "trace.nr", "trace.where", "trace.rows", "trace.clock"}
-# Links of pages that head nothing are left-overs.
-LINKS = {"page.next", "page.prev"}
+# Of records, links of pages that head nothing and states of list heads are left-overs.
+NEVER_EQUAL = {"page.word", "trace.head", "trace.nr", "trace.where", "trace.rows", "trace.clock"}
 
 
 def make_zone(policy: np.ndarray, superpageblocks: bool, recording: bool) -> ZoneState:
@@ -79,15 +81,23 @@ def draw_events(rng: np.random.Generator, held: dict[int, int], nr: int) -> np.n
 
 def assert_same(one: ZoneState, two: ZoneState) -> None:
     """All state but the records and left-over links is equal."""
-    heads = np.append(one.page.state & 0x0F != 0x0F, np.ones(one.page.next.size - one.geo.nr_pages, bool))
+    pages = slice(one.geo.nr_pages)
+    state = states_of(one.page)
+    assert np.array_equal(state[pages], states_of(two.page, pages))
+    linked = (state & 0x0F != 0x0F) & (state >> 4 != CODE_PCP)
+    linked[one.geo.list0 :] = True
+    linked[one.geo.pcp0 : one.geo.resting0] = False  # strands' ends, and blocks on them: lists are compared
+    for a, b in zip(links_of(one.page, linked), links_of(two.page, linked), strict=True):
+        assert np.array_equal(a, b)
+    for cpu in range(one.geo.nr_cpus):
+        for a, b in zip(read_pcp_lists(one, cpu), read_pcp_lists(two, cpu), strict=True):
+            assert np.array_equal(a, b)
     for field in FIELDS:
         if field.path in NEVER_EQUAL:
             continue
         a, b = one, two
         for name in field.path.split("."):
             a, b = getattr(a, name), getattr(b, name)
-        if field.path in LINKS:
-            a, b = a[heads], b[heads]
         assert np.array_equal(a, b), field.path
 
 
@@ -101,9 +111,9 @@ def run_both(policy: np.ndarray, superpageblocks: bool, seed: int, nr: int) -> i
     rested = 0
     for _ in range(nr):
         events = draw_events(rng, held, 50)
-        results = [np.zeros((len(events), replay.NR_RESULT_FIELDS), np.int64) for _ in range(2)]
+        results = [result_rows(len(events)) for _ in range(2)]
         for zone, out in zip((runs, singly), results, strict=True):
-            replay.run_events(zone, policy, events, 0, len(events), pins, out)
+            replay.run_events(zone, policy, event_rows(events), 0, len(events), pins, out)
         assert np.array_equal(*results)
         assert_same(runs, singly)
         rested += int(runs.pcp.nr.sum())

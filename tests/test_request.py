@@ -6,7 +6,7 @@ import pytest
 
 from spbfast.constants import PB_PAGES, Cls, Op
 from spbfast.model.state.node import N
-from spbfast.model.state.page_state import CODE_PINNED
+from spbfast.model.state.page_state import CODE_PINNED, states_of
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare
 
 
@@ -130,5 +130,5 @@ def test_compaction_is_bounded_by_its_rate():
 
 def test_pins_survive_in_the_page_state():
     machine = full()
-    state = machine.world.zone.page.state
+    state = states_of(machine.world.zone.page)
     assert int(state[machine.slots(0, 1)[0]]) >> 4 == CODE_PINNED

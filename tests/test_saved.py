@@ -241,7 +241,9 @@ def test_another_format_is_refused(small, tmp_path):
     whole = bytearray(path.read_bytes())
     whole[16] = 99
     (tmp_path / "new").write_bytes(whole)
-    with pytest.raises(ResultsError, match="format 99, this version of spbfast reads format 1"):
+    with pytest.raises(
+        ResultsError, match=f"format 99, this version of spbfast reads format {statefile.FORMAT}"
+    ):
         statefile.read_state_head(tmp_path / "new")
 
 

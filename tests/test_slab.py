@@ -33,6 +33,7 @@ from spbfast.model.holders.slab import (
 )
 from spbfast.model.primitives.fifo_reading import entries_of
 from spbfast.model.state.build import ZoneSpec, build_zone
+from spbfast.model.state.page_state import NEXT_SHIFT
 from spbfast.model.state.slab_layout import (
     DENTRIES,
     HELD,
@@ -550,9 +551,9 @@ def test_recount_finds_planted_faults_of_pages(what):
     z, slots = m.zone, m.zone.slots
     pfn = blocks_in(slots, int(slots.base[1]))
     if what == "owner":
-        z.page.next[pfn] -= 1
+        z.page.low[pfn] += 1 << NEXT_SHIFT
     elif what == "order":
-        z.page.state[pfn] ^= 1
+        z.page.low[pfn] ^= 1
     elif what == "range":
         slots.size[2] -= 1
     else:

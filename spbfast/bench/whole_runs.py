@@ -20,6 +20,7 @@ import numpy as np
 
 from spbfast.bench.workload import LINE_WORDS, Population, chase_links
 from spbfast.model.loop import churn, replay
+from spbfast.model.loop.replay_rows import event_rows, result_rows
 from spbfast.model.state.build import zeros
 
 FLAGSHIP = "devvm-burst"  # a ready-made job
@@ -169,9 +170,8 @@ def compile_all() -> float:
     start = time.perf_counter()
     population = Population(1 << 12, spb_pb=4)
     population.run(population.rows(8))
-    events = np.zeros((1, replay.NR_EVENT_FIELDS), np.int64)
-    out = np.zeros((1, replay.NR_RESULT_FIELDS), np.int64)
-    replay.run_events(population.zone, population.policy, events, 0, 0, np.zeros(2, np.int64), out)
+    events = event_rows(np.zeros((1, replay.NR_EVENT_FIELDS), np.int64))
+    replay.run_events(population.zone, population.policy, events, 0, 0, np.zeros(2, np.int64), result_rows(1))
     churn.chase(zeros((LINE_WORDS,), "int64"), 0, 1)
     engine.warmup()
     return time.perf_counter() - start

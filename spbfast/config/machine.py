@@ -15,11 +15,12 @@ from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from spbfast.config.base import PAGE, Model, Pageblocks, Share, key
 from spbfast.config.units import MAX_SIZE, Duration, Size, format_size, parse_size
+from spbfast.constants import MAX_ZONE_PAGES
 from spbfast.text import quote_value
 
 BLOCK = 4 << 20  # the biggest buddy, 4 MiB
 BLOCK_PAGES = BLOCK // PAGE
-MAX_ZONE_BYTES = 4 << 40  # the zone's lists link 2^30 pages in 32 bits
+MAX_ZONE_BYTES = MAX_ZONE_PAGES * PAGE  # what links of pages and list heads reach
 MAX_SPB_BYTES = 1 << 40
 MAX_START_PFN = 1 << 39  # with every zone behind it, page frames stay below 2^40
 MAX_PCP_PAGES = 1 << 24

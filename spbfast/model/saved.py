@@ -35,6 +35,8 @@ NOT_SAVED = {
     "node.zonelist",
     "node.pins",
     "node.cycles",
+    "zone.page.low",  # a view of zone.page.word, as is
+    "zone.page.high",
     "zone.trace",
     "zone.slots.base",
     "zone.slots.size",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spbfast.constants import MAX_ORDER, PB_ORDER, PB_PAGES, Mt
+from spbfast.constants import MAX_ORDER, MAX_ZONE_PAGES, PB_ORDER, PB_PAGES, Mt
 from spbfast.errors import DumpError
 from spbfast.model.loop.recorded_pages import PAGE_ALLOC, X_FALLBACK, X_MT, X_OP, X_ORDER, X_PFN
 from spbfast.observed import capture_file as container
@@ -22,7 +22,6 @@ from spbfast.observed.capture_file import json_mapping, read_chunks
 from spbfast.observed.page_classes import ON_LRU, PageClass
 from spbfast.observed.values import Snapshot
 
-MAX_ZONE_PAGES = 1 << 28
 UNMANAGED = -1  # in use, and not by anybody who could free it
 
 

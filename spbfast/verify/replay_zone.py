@@ -19,7 +19,9 @@ from spbfast.constants import (
     RECORD_MOVE,
     C,
 )
-from spbfast.model.loop.replay import NR_EVENT_FIELDS, NR_RESULT_FIELDS, run_events
+from spbfast.errors import TraceError
+from spbfast.model.loop.replay import NR_EVENT_FIELDS, run_events
+from spbfast.model.loop.replay_rows import check_results, event_rows, result_rows
 from spbfast.model.state.walk import read_free_lists, read_pcp_lists, read_places
 from spbfast.text import text_table
 from spbfast.verify.differences import array_difference, row_difference
@@ -39,17 +41,26 @@ EXTFRAG_COLUMNS = (
 MOVE_COLUMNS = ("event", "handle", "pfn")
 
 
+def _events_of(golden: Golden) -> np.ndarray:
+    """The file's events as rows of the loop."""
+    values = np.zeros((golden.nr_events, NR_EVENT_FIELDS), np.int64)
+    for i, column in enumerate(EVENT_COLUMNS):
+        if column in golden.arrays:
+            values[:, i] = golden[column]
+    try:
+        return event_rows(values)
+    except ValueError as error:
+        raise TraceError(str(error), golden.path) from error
+
+
 class Replay:
     """A file and its zone just after boot; `differences` runs it and yields what differs, in file order."""
 
     def __init__(self, golden: Golden) -> None:
         self.golden = golden
         self.z, self.policy = booted_zone(golden)
-        self.events = np.zeros((golden.nr_events, NR_EVENT_FIELDS), np.int64)
-        for i, column in enumerate(EVENT_COLUMNS):
-            if column in golden.arrays:
-                self.events[:, i] = golden[column]
-        self.out = np.zeros((golden.nr_events, NR_RESULT_FIELDS), np.int64)
+        self.events = _events_of(golden)
+        self.out = result_rows(golden.nr_events)
         self.pins = np.array([golden.meta.get(f"pin_{k}", 0) for k in ("modulus", "remainder")], np.int64)
 
     def differences(self) -> Iterator[str]:
@@ -66,6 +77,7 @@ class Replay:
         if first >= last:
             return
         run_events(self.z, self.policy, self.events, first, last, self.pins, self.out)
+        check_results(self.out[first:last])
         columns = RESULT_COLUMNS if self.golden.kind == "spb" else RESULT_COLUMNS[:1]
         expected = np.stack([self.golden[c][first:last] for c in columns], axis=1)
         found = self.out[first:last, : len(columns)]

@@ -40,6 +40,7 @@ from spbfast.model.state.page_state import (
     block_order,
     code_of,
     is_free_head,
+    next_of,
     state_at,
 )
 from spbfast.model.state.trace import Refused
@@ -199,13 +200,13 @@ def find_near_tainted(z, order, mt):
 
     For one set of lists, which is not empty (v1 12).
     """
-    pfn = np.int64(z.page.next[z.geo.list0 + list_of(0, order, mt)])
+    pfn = next_of(z.page, z.geo.list0 + list_of(0, order, mt))
     for _ in range(CLAIM_SCAN_LIMIT):
         if pfn >= z.geo.nr_pages:
             break
         if category_of_list(z.spb.list[spb_of(z.geo, pfn)]) == TAINTED:
             return pfn
-        pfn = np.int64(z.page.next[pfn])
+        pfn = next_of(z.page, pfn)
     return first_block(z, 0, order, mt)
 
 

@@ -17,8 +17,8 @@ from spbfast.model.state.page_state import (
     code_of,
     mt_of_code,
     order_of,
-    set_head,
     set_tail,
+    set_used,
     state_at,
     used_state,
 )
@@ -28,9 +28,7 @@ from spbfast.model.state.slots import block_in, put_block
 @inline_kernel
 def hand_out(z, pfn, order, code, owner, slot):
     """Make `owner` hold the block in `slot`."""
-    set_head(z.page, pfn, used_state(code, order))
-    z.page.next[pfn] = -(owner + 1)
-    z.page.prev[pfn] = slot
+    set_used(z.page, pfn, used_state(code, order), owner, slot)
     put_block(z.slots, z.slots.base[owner] + slot, pfn)
     if code == CODE_PINNED:
         z.spb.pinned[pfn >> z.geo.spb_shift] += 1 << order

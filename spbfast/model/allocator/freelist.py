@@ -13,26 +13,34 @@ from spbfast.constants import CMA, HIGHATOMIC, NR_MT, PB_ORDER, C
 from spbfast.jit.decorators import inline_kernel, prefetch
 from spbfast.model.allocator.pfn import list_of, set_of
 from spbfast.model.allocator.spb import account_free_pb, note_mask
-from spbfast.model.state.page_state import free_state, set_head, set_tail
+from spbfast.model.state.page_state import (
+    free_state,
+    next_of,
+    prev_of,
+    put_next,
+    put_prev,
+    set_record,
+    set_tail,
+)
 
 
 @inline_kernel
-def link_after(page, pfn, at):
-    """Insert `pfn` behind link `at`."""
-    after = np.int64(page.next[at])
-    page.next[pfn] = after
-    page.prev[pfn] = at
-    page.prev[after] = pfn
-    page.next[at] = pfn
+def link_after(page, pfn, at, state):
+    """Insert `pfn` behind link `at`, in the state that all blocks of the list are in."""
+    after = next_of(page, at)
+    set_record(page, pfn, state, after, at)
+    put_prev(page, after, pfn, state)
+    put_next(page, at, pfn, state)
 
 
 @inline_kernel
-def unlink(page, pfn):
-    """Take `pfn` out of the list it is on."""
-    after = np.int64(page.next[pfn])
-    before = np.int64(page.prev[pfn])
-    page.next[before] = after
-    page.prev[after] = before
+def unlink(page, pfn, state):
+    """Take `pfn` out of a list on which all blocks are in this state; it heads nothing any more."""
+    after = next_of(page, pfn)
+    before = prev_of(page, pfn)
+    put_next(page, before, after, state)
+    put_prev(page, after, before, state)
+    set_tail(page, pfn)
 
 
 @inline_kernel
@@ -65,8 +73,7 @@ def add_to_free_list(z, pfn, order, mt, to_tail):
     set_ = set_of(z.geo, pfn)
     lst = list_of(set_, order, mt)
     head = z.geo.list0 + lst
-    link_after(z.page, pfn, np.int64(z.page.prev[head]) if to_tail else head)
-    set_head(z.page, pfn, free_state(order, mt))
+    link_after(z.page, pfn, prev_of(z.page, head) if to_tail else head, free_state(order, mt))
     count_block(z, set_, order, mt, lst)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, 1 << (order - PB_ORDER))
@@ -78,8 +85,7 @@ def add_to_free_list(z, pfn, order, mt, to_tail):
 def del_from_free_list(z, pfn, order, mt):
     """Unlink the free block headed by `pfn`; it is on list (order, mt). Its head becomes a tail."""
     set_ = set_of(z.geo, pfn)
-    unlink(z.page, pfn)
-    set_tail(z.page, pfn)
+    unlink(z.page, pfn, free_state(order, mt))
     uncount_blocks(z, set_, order, mt, list_of(set_, order, mt), 1)
     if order >= PB_ORDER:
         account_free_pb(z, pfn, -(1 << (order - PB_ORDER)))
@@ -94,22 +100,22 @@ def first_block(z, set_, order, mt):
     The caller takes it and the next request takes the block behind it. A list reveals its order one link at
     a time, so only now can that block be prefetched.
     """
-    pfn = np.int64(z.page.next[z.geo.list0 + list_of(set_, order, mt)])
-    prefetch(z.page.next, np.int64(z.page.next[pfn]))
+    pfn = next_of(z.page, z.geo.list0 + list_of(set_, order, mt))
+    prefetch(z.page.word, next_of(z.page, pfn))
     return pfn
 
 
 @inline_kernel
-def cut_first(z, set_, order, mt, last, nr):
-    """Unlink the first `nr` blocks of a list below a pageblock's order; `last` is the last of them.
+def cut_first(z, set_, order, mt, after, nr):
+    """Unlink the first `nr` blocks of a list below a pageblock's order; `after` is the link behind them.
 
-    Their links with each other stay, and so do their states.
+    Their own links and states stay.
     """
     lst = list_of(set_, order, mt)
     head = z.geo.list0 + lst
-    after = np.int64(z.page.next[last])
-    z.page.next[head] = after
-    z.page.prev[after] = head
+    state = free_state(order, mt)
+    put_next(z.page, head, after, state)
+    put_prev(z.page, after, head, state)
     uncount_blocks(z, set_, order, mt, lst, nr)
 
 

@@ -29,8 +29,11 @@ from spbfast.model.state.page_state import (
     block_order,
     code_of,
     is_free_head,
+    next_of,
     order_of,
+    owner_at,
     set_tail,
+    slot_at,
     state_at,
 )
 
@@ -75,11 +78,11 @@ def take_target_mainline(z, order, source):
     while orders:
         high = ctz(orders)
         orders &= orders - 1
-        pfn = np.int64(z.page.next[z.geo.list0 + list_of(0, high, MOVABLE)])
+        pfn = next_of(z.page, z.geo.list0 + list_of(0, high, MOVABLE))
         while pfn < z.geo.nr_pages:
             if pfn >> PB_ORDER != source >> PB_ORDER:
                 return take_block(z, pfn, high, order, MOVABLE)
-            pfn = np.int64(z.page.next[pfn])
+            pfn = next_of(z.page, pfn)
     return np.int64(-1)
 
 
@@ -142,8 +145,8 @@ def event_mark(z):
 @kernel
 def give_new_place(z, pfn, order, new):
     """Let the owner of the movable block headed by `pfn` hold its new place instead; count the move."""
-    owner = -np.int64(z.page.next[pfn]) - 1
-    slot = np.int64(z.page.prev[pfn])
+    owner = owner_at(z.page, pfn)
+    slot = slot_at(z.page, pfn)
     hand_out(z, new, order, CODE_MOVABLE, owner, slot)
     record_move(z, slot, new)
     z.ev[Ev.MOVED_PAGES] += 1 << order
@@ -193,7 +196,7 @@ def prefetch_owner(z, pfn):
     """Hint that the slot of the block headed by `pfn`, if it is in use, is needed soon."""
     state = state_at(z.page, pfn)
     if not is_free_head(state) and code_of(state) == CODE_MOVABLE and order_of(state) != ORDER_NIBBLE:
-        prefetch_slot(z.slots, -np.int64(z.page.next[pfn]) - 1, np.int64(z.page.prev[pfn]))
+        prefetch_slot(z.slots, owner_at(z.page, pfn), slot_at(z.page, pfn))
 
 
 @kernel

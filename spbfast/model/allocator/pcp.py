@@ -26,17 +26,17 @@ from spbfast.constants import (
     Tp,
     Tune,
 )
-from spbfast.jit.decorators import inline_kernel, kernel, prefetch
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_piece
 from spbfast.model.allocator.owned import refill_owned
 from spbfast.model.allocator.owner import note_fragments
 from spbfast.model.allocator.pcplist import (
     add_to_pcp,
-    del_from_pcp,
-    head_of,
     is_pcp_order,
     list_order,
     pcp_list,
+    take_pcp_head,
+    take_pcp_tail,
 )
 from spbfast.model.allocator.record import is_traced, trace_drained
 from spbfast.model.allocator.refill import rate_refill, refill
@@ -51,11 +51,7 @@ from spbfast.model.state.trace import Cause
 @inline_kernel
 def take_from_pcp(z, policy, cpu, order, mt, i):
     """Take the head block of a list that is not empty for a request of type mt."""
-    pfn = np.int64(z.page.next[head_of(z, cpu, i)])
-    # The next request takes the block behind it, which has rested long enough to be cold.
-    prefetch(z.page.next, np.int64(z.page.next[pfn]))
-    prefetch(z.page.state, np.int64(z.page.next[pfn]))
-    del_from_pcp(z, cpu, i, pfn, order)
+    pfn = take_pcp_head(z, cpu, i, order)
     old = pcp_mt(state_at(z.page, pfn))
     if old != mt:
         cause = z.ev[Ev.CAUSE]
@@ -107,16 +103,12 @@ def pcp_alloc(z, policy, cpu, order, mt, flags):
 @kernel
 def drain_list(z, policy, cpu, i, nr):
     """Free blocks from a list's tail until `nr` pages are gone or it is empty; pages still to go."""
-    head = head_of(z, cpu, i)
     order = list_order(i)
     traced = is_traced(z, Tp.MM_PAGE_PCPU_DRAIN)
     cause = z.ev[Ev.CAUSE]
     z.ev[Ev.CAUSE] = Cause.PCP_DRAIN
     while nr > 0 and z.pcp.nr[cpu * NR_PCP_LISTS + i] > 0:
-        pfn = np.int64(z.page.prev[head])
-        prefetch(z.page.prev, np.int64(z.page.prev[pfn]))
-        prefetch(z.page.state, np.int64(z.page.prev[pfn]))
-        del_from_pcp(z, cpu, i, pfn, order)
+        pfn = take_pcp_tail(z, cpu, i, order)
         mt = pcp_mt(state_at(z.page, pfn))
         set_tail(z.page, pfn)
         if traced:

@@ -1,4 +1,13 @@
-"""The only writer of the classic per-CPU lists' links and lengths.
+"""The only writer of the classic per-CPU lists: their strands, where they begin, and their lengths.
+
+A list is dealt out to NR_STRANDS circular strands: the block at place p is on strand p modulo NR_STRANDS. The
+two links of a block so lead to those NR_STRANDS places before and behind it. Whoever takes block after block
+from one end knows, at each, the one that comes NR_STRANDS later, and asks for its record; in one chain the
+next address would come only with the last miss. A list can have any length and needs no memory of its own.
+
+The length of a list says where its strands end: the outer links of their first and last blocks mean nothing,
+so that taking a block writes to none that rests. A strand can only be empty while the list is shorter than
+NR_STRANDS.
 
 A block on a list stays accounted as in use under the type that it last had; the state of its head says
 which. refill.py and pcp.py decide which blocks come and go.
@@ -14,13 +23,21 @@ from spbfast.constants import (
     NR_LOWORDER_PCP_LISTS,
     NR_PCP_LISTS,
     NR_REQUEST_MT,
+    NR_STRANDS,
     PB_ORDER,
     C,
     Pc,
 )
-from spbfast.jit.decorators import inline_kernel
-from spbfast.model.allocator.freelist import link_after, unlink
-from spbfast.model.state.page_state import pcp_state, set_head
+from spbfast.jit.decorators import inline_kernel, prefetch
+from spbfast.model.state.page_state import (
+    next_of,
+    pcp_state,
+    prev_of,
+    put_next,
+    put_prev,
+    set_next,
+    set_record,
+)
 
 
 @inline_kernel
@@ -44,56 +61,102 @@ def list_order(i):
 
 
 @inline_kernel
-def head_of(z, cpu, i):
-    """Link index of the head of a CPU's i-th list."""
-    return z.geo.pcp0 + cpu * NR_PCP_LISTS + i
+def strand_at(z, lst, place):
+    """Link index of the head of the strand of a list that has the block of this place."""
+    return z.geo.pcp0 + lst * NR_STRANDS + (place & (NR_STRANDS - 1))
 
 
 @inline_kernel
-def set_on_pcp(z, pfn, order, mt):
-    """Mark the head of a block that rests on a per-CPU list, accounted as type mt."""
-    set_head(z.page, pfn, pcp_state(order, mt))
-
-
-@inline_kernel
-def count_blocks(z, cpu, i, nr, pages):
-    """`nr` more blocks (or fewer) with `pages` pages on a list."""
-    z.pcp.nr[cpu * NR_PCP_LISTS + i] += nr
+def count_pcp_pages(z, cpu, pages):
+    """`pages` more (or fewer) on a CPU's lists."""
     z.pcp.cpu[cpu, Pc.COUNT] += pages
     z.count[C.PCP_PAGES] += pages
 
 
 @inline_kernel
+def count_blocks(z, cpu, i, nr, order):
+    """`nr` more blocks on a list."""
+    z.pcp.nr[cpu * NR_PCP_LISTS + i] += nr
+    count_pcp_pages(z, cpu, nr << order)
+
+
+@inline_kernel
+def move_first(z, lst, places):
+    """The list begins so many places further on from now on."""
+    z.pcp.first[lst] = (np.int64(z.pcp.first[lst]) + places) & (NR_STRANDS - 1)
+
+
+@inline_kernel
+def push_pcp(z, cpu, i, pfn, state):
+    """Put a block, which gets this state, on a list's head; its pages are still to be counted."""
+    lst = cpu * NR_PCP_LISTS + i
+    move_first(z, lst, -1)
+    head = strand_at(z, lst, np.int64(z.pcp.first[lst]))
+    after = next_of(z.page, head) if z.pcp.nr[lst] >= NR_STRANDS else head
+    set_record(z.page, pfn, state, after, head)
+    put_prev(z.page, after, pfn, state)
+    put_next(z.page, head, pfn, state)
+    z.pcp.nr[lst] += 1
+
+
+@inline_kernel
+def peek_pcp(z, cpu, i):
+    """The head block of a list, -1 if it is empty."""
+    lst = cpu * NR_PCP_LISTS + i
+    if z.pcp.nr[lst] == 0:
+        return np.int64(-1)
+    return next_of(z.page, strand_at(z, lst, np.int64(z.pcp.first[lst])))
+
+
+@inline_kernel
+def pop_pcp(z, cpu, i, pfn):
+    """Take a list's head block `pfn` off it; its record stays, its pages are still to be counted."""
+    lst = cpu * NR_PCP_LISTS + i
+    after = next_of(z.page, pfn)
+    prefetch(z.page.word, after)
+    put_next(z.page, strand_at(z, lst, np.int64(z.pcp.first[lst])), after, 0)
+    move_first(z, lst, 1)
+    z.pcp.nr[lst] -= 1
+
+
+@inline_kernel
 def add_to_pcp(z, cpu, i, pfn, order, mt):
     """Put a block that was in use as mt on a list's head."""
-    set_on_pcp(z, pfn, order, mt)
-    link_after(z.page, pfn, head_of(z, cpu, i))
-    count_blocks(z, cpu, i, 1, 1 << order)
+    push_pcp(z, cpu, i, pfn, pcp_state(order, mt))
+    count_pcp_pages(z, cpu, 1 << order)
 
 
 @inline_kernel
-def del_from_pcp(z, cpu, i, pfn, order):
-    """Take a block off the list it is on; the state of its head stays."""
-    unlink(z.page, pfn)
-    count_blocks(z, cpu, i, -1, -(1 << order))
+def take_pcp_head(z, cpu, i, order):
+    """Take the head block off a list that is not empty; the block's record stays."""
+    pfn = peek_pcp(z, cpu, i)
+    pop_pcp(z, cpu, i, pfn)
+    count_pcp_pages(z, cpu, -(1 << order))
+    return pfn
 
 
 @inline_kernel
-def link_neighbours(z, first, last, order):
-    """Link blocks that follow each other in memory, for `add_run_to_pcp`, which links the ends."""
-    step = 1 << order
-    for pfn in range(first, last + 1, step):
-        z.page.next[pfn] = pfn + step
-        z.page.prev[pfn] = pfn - step
+def take_pcp_tail(z, cpu, i, order):
+    """Take the tail block off a list that is not empty; the block's record stays."""
+    lst = cpu * NR_PCP_LISTS + i
+    strand = strand_at(z, lst, np.int64(z.pcp.first[lst]) + z.pcp.nr[lst] - 1)
+    pfn = prev_of(z.page, strand)
+    before = prev_of(z.page, pfn)
+    prefetch(z.page.word, before)
+    put_prev(z.page, strand, before, 0)
+    z.pcp.nr[lst] -= 1
+    count_pcp_pages(z, cpu, -(1 << order))
+    return pfn
 
 
 @inline_kernel
-def add_run_to_pcp(z, cpu, i, first, last, nr, order):
-    """Append `nr` blocks, linked with each other from `first` to `last` and marked, to a list's tail."""
-    head = head_of(z, cpu, i)
-    tail = np.int64(z.page.prev[head])
-    z.page.next[tail] = first
-    z.page.prev[first] = tail
-    z.page.next[last] = head
-    z.page.prev[head] = last
-    count_blocks(z, cpu, i, nr, nr << order)
+def link_behind(z, lst, place, pfn, state):
+    """Put a block, which gets this state, `place` behind a list's head, where the list ends.
+
+    Whoever links a run calls `count_blocks` for the whole of it.
+    """
+    strand = strand_at(z, lst, np.int64(z.pcp.first[lst]) + place)
+    before = prev_of(z.page, strand) if place >= NR_STRANDS else strand
+    set_record(z.page, pfn, state, strand, before)
+    set_next(z.page, before, pfn)
+    put_prev(z.page, strand, pfn, 0)

@@ -22,6 +22,5 @@ def prefetch_slot(slots, owner, slot):
 
 @inline_kernel
 def prefetch_page(page, pfn):
-    """Hint that the links (one line) and the state of page `pfn` are needed soon; any index is safe."""
-    prefetch(page.next, pfn)
-    prefetch(page.state, pfn)
+    """Hint that the record of page `pfn` is needed soon; any index is safe."""
+    prefetch(page.word, pfn)

@@ -21,8 +21,8 @@ from spbfast.model.state.page_state import (
     code_of,
     mt_of_code,
     order_of,
-    set_head,
     set_tail,
+    set_used,
     state_at,
     used_state,
 )
@@ -52,9 +52,7 @@ def hand_out_run(z, pfn, nr, code, owner, slot):
     if code == CODE_PINNED:
         z.spb.pinned[pfn >> z.geo.spb_shift] += nr
     for i in range(nr):
-        set_head(z.page, pfn + i, used_state(code, 0))
-        z.page.next[pfn + i] = -(owner + 1)
-        z.page.prev[pfn + i] = slot + i
+        set_used(z.page, pfn + i, used_state(code, 0), owner, slot + i)
         put_block(z.slots, at + i, pfn + i)
 
 

@@ -2,7 +2,7 @@
 
 A refill is a bulk call of equal requests (rmqueue_bulk). As long as a superpageblock's fragments serve them,
 the search of the first finds what those of the others would find; it is made once and counted for each.
-Blocks of one list then move as the linked run that they are, larger ones are cut up at once (fragments.py).
+Blocks of one list then leave it as the run that they are, larger ones are cut up at once (fragments.py).
 Everything else, and all of it while events are recorded, goes one by one through rmqueue.
 tests/test_refill.py holds both equal.
 """
@@ -17,6 +17,7 @@ from spbfast.constants import (
     CLEAN,
     MODE_NORMAL,
     MOVABLE,
+    NR_PCP_LISTS,
     PB_ORDER,
     PCP_BATCH_SCALE_MAX,
     TAINTED,
@@ -33,11 +34,12 @@ from spbfast.jit.decorators import ctz, inline_kernel, kernel, prefetch
 from spbfast.model.allocator.fragments import fragments_for, is_from_fragments, note_served, take_fragment
 from spbfast.model.allocator.freelist import cut_first, first_block
 from spbfast.model.allocator.ladder import find_preferred, remember_preferred
-from spbfast.model.allocator.pcplist import add_run_to_pcp, link_neighbours, pcp_list, set_on_pcp
+from spbfast.model.allocator.pcplist import count_blocks, link_behind, pcp_list
 from spbfast.model.allocator.pfn import list_of
 from spbfast.model.allocator.rmqueue import begin_ladder, rmqueue, rmqueue_from
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import account_pages, add_used
+from spbfast.model.state.page_state import next_of, pcp_state
 from spbfast.model.state.trace import Th
 
 
@@ -62,24 +64,23 @@ def rate_refill(z, cpu, order):
 
 @kernel
 def take_listed(z, policy, cpu, set_, order, mt, most):
-    """Move up to `most` blocks from the head of a free list to a per-CPU list's tail; how many.
-
-    They keep their links with each other: only the ends of the run are linked anew.
-    """
+    """Move up to `most` blocks from the head of a free list to a per-CPU list's tail; how many."""
+    i = pcp_list(order, mt)
+    lst = cpu * NR_PCP_LISTS + i
     nr = min(most, np.int64(z.area.nr[list_of(set_, order, mt)]))
-    first = first_block(z, set_, order, mt)
-    last = first
-    pfn = first
-    for _ in range(nr):
+    place = np.int64(z.pcp.nr[lst])
+    pfn = first_block(z, set_, order, mt)
+    last = pfn
+    for k in range(nr):
         last = pfn
-        pfn = np.int64(z.page.next[pfn])
-        prefetch(z.page.next, pfn)
-        set_on_pcp(z, last, order, mt)
+        pfn = next_of(z.page, pfn)
+        prefetch(z.page.word, pfn)
+        link_behind(z, lst, place + k, last, pcp_state(order, mt))
         account_pages(z, last, -(1 << order))
         add_used(z, last, order, mt)
         settle(z, policy, last)
-    cut_first(z, set_, order, mt, last, nr)
-    add_run_to_pcp(z, cpu, pcp_list(order, mt), first, last, nr, order)
+    cut_first(z, set_, order, mt, pfn, nr)
+    count_blocks(z, cpu, i, nr, order)
     note_served(z, policy, last, mt)
     return nr
 
@@ -88,11 +89,12 @@ def take_listed(z, policy, cpu, set_, order, mt, most):
 def take_split(z, policy, cpu, set_, order, mt, most):
     """Cut up to `most` blocks off a larger fragment, for a per-CPU list's tail; how many."""
     first, nr = take_fragment(z, policy, set_, order, mt, most)
-    last = first + ((nr - 1) << order)
-    for pfn in range(first, last + 1, 1 << order):
-        set_on_pcp(z, pfn, order, mt)
-    link_neighbours(z, first, last, order)
-    add_run_to_pcp(z, cpu, pcp_list(order, mt), first, last, nr, order)
+    i = pcp_list(order, mt)
+    lst = cpu * NR_PCP_LISTS + i
+    place = np.int64(z.pcp.nr[lst])
+    for k in range(nr):
+        link_behind(z, lst, place + k, first + (k << order), pcp_state(order, mt))
+    count_blocks(z, cpu, i, nr, order)
     return nr
 
 
@@ -127,8 +129,10 @@ def refill_one(z, cpu, order, mt, pfn):
     """Put the block that one request got, if it got one, on a per-CPU list; 1 if it did."""
     if pfn < 0:
         return 0
-    set_on_pcp(z, pfn, order, mt)
-    add_run_to_pcp(z, cpu, pcp_list(order, mt), pfn, pfn, 1, order)
+    i = pcp_list(order, mt)
+    lst = cpu * NR_PCP_LISTS + i
+    link_behind(z, lst, np.int64(z.pcp.nr[lst]), pfn, pcp_state(order, mt))
+    count_blocks(z, cpu, i, 1, order)
     return 1
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from spbfast.constants import MOVABLE, NR_REQUEST_MT, NR_RESTING_ORDERS, PB_ORDER, PB_PAGES, C, Ev, Pc, Tp
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_piece
-from spbfast.model.allocator.freelist import link_after, unlink
 from spbfast.model.allocator.owner import drop_owner, note_fragments, set_owner
 from spbfast.model.allocator.record import is_traced, trace_drained
 from spbfast.model.allocator.settle import settle
@@ -25,10 +24,14 @@ from spbfast.model.state.page_state import (
     CODE_PCP,
     ORDER_NIBBLE,
     code_of,
+    next_of,
     order_of,
     pcp_mt,
     pcp_state,
-    set_head,
+    prev_of,
+    set_next,
+    set_prev,
+    set_record,
     set_tail,
     state_at,
     used_state,
@@ -63,20 +66,37 @@ def count_pages(z, cpu, pfn, pages):
 
 
 @inline_kernel
+def link_mixed(page, pfn, at, state):
+    """Insert `pfn`, in this state, behind link `at` of a list whose blocks are in different states."""
+    after = next_of(page, at)
+    set_record(page, pfn, state, after, at)
+    set_prev(page, after, pfn)
+    set_next(page, at, pfn)
+
+
+@inline_kernel
+def unlink_mixed(page, pfn):
+    """Take `pfn` out of a list whose blocks are in different states; it heads nothing any more."""
+    after = next_of(page, pfn)
+    before = prev_of(page, pfn)
+    set_next(page, before, after)
+    set_prev(page, after, before)
+    set_tail(page, pfn)
+
+
+@inline_kernel
 def add_resting(z, cpu, pfn, order, mt, state, to_tail):
     """Put a block on the list (order, mt) of a CPU."""
     i = resting_list(cpu, order, mt)
     head = z.geo.resting0 + i
-    link_after(z.page, pfn, np.int64(z.page.prev[head]) if to_tail else head)
-    set_head(z.page, pfn, state)
+    link_mixed(z.page, pfn, prev_of(z.page, head) if to_tail else head, state)
     z.pcp.resting[i] += 1
 
 
 @inline_kernel
 def del_resting(z, cpu, pfn, order, mt):
     """Take a block off the list (order, mt) of a CPU; its head is no longer one."""
-    unlink(z.page, pfn)
-    set_tail(z.page, pfn)
+    unlink_mixed(z.page, pfn)
     z.pcp.resting[resting_list(cpu, order, mt)] -= 1
 
 
@@ -151,7 +171,7 @@ def take_resting(z, policy, cpu, order, mt):
     high = find_resting(z, cpu, order, mt)
     if high < 0:
         return np.int64(-1)
-    pfn = np.int64(z.page.next[z.geo.resting0 + resting_list(cpu, high, mt)])
+    pfn = next_of(z.page, z.geo.resting0 + resting_list(cpu, high, mt))
     state = state_at(z.page, pfn)
     is_owned = code_of(state) == CODE_OWNED
     old = mt_at_rest(state, mt)
@@ -196,7 +216,7 @@ def drain_resting(z, policy, cpu, nr, first_mt):
             mt = (first_mt + k) % NR_REQUEST_MT
             i = resting_list(cpu, order, mt)
             while nr > 0 and z.pcp.resting[i] > 0:
-                pfn = np.int64(z.page.prev[z.geo.resting0 + i])
+                pfn = prev_of(z.page, z.geo.resting0 + i)
                 give_back(z, policy, cpu, pfn, order, mt)
                 settle(z, policy, pfn)
                 nr -= 1 << order

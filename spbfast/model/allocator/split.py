@@ -8,25 +8,23 @@ are small, and move or stay.
 
 from __future__ import annotations
 
-import numpy as np
-
 from spbfast.constants import PB_ORDER, PB_PAGES, Ev
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import hand_out
-from spbfast.model.state.page_state import CODE_MOVABLE
+from spbfast.model.state.page_state import CODE_MOVABLE, owner_at, slot_at
 
 
 @inline_kernel
 def may_split(z, pfn, order):
     """Whether the movable block headed by `pfn` is a huge page whose owner has slots for its pages."""
-    return order == PB_ORDER and z.slots.paged[-np.int64(z.page.next[pfn]) - 1] != 0
+    return order == PB_ORDER and z.slots.paged[owner_at(z.page, pfn)] != 0
 
 
 @kernel
 def split_huge(z, pfn):
     """A huge page becomes base pages in consecutive slots of its owner; all counts stay as they are."""
-    owner = -np.int64(z.page.next[pfn]) - 1
-    slot = np.int64(z.page.prev[pfn])
+    owner = owner_at(z.page, pfn)
+    slot = slot_at(z.page, pfn)
     for i in range(PB_PAGES):
         hand_out(z, pfn + i, 0, CODE_MOVABLE, owner, slot + i)
     z.ev[Ev.SPLIT_HUGE] += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from spbfast.errors import InvariantError
 from spbfast.model.primitives.fifo_reading import chunks_of, directory_of, entries_of, free_chunks
-from spbfast.model.state.page_state import ORDER_NIBBLE
+from spbfast.model.state.page_state import ORDER_NIBBLE, links_of, states_of
 from spbfast.model.state.slab_layout import (
     ATTACHED0,
     DENTRIES,
@@ -197,9 +197,9 @@ def _check_pages(slab: Slab, cache_of: np.ndarray, zone: Any) -> None:
     )
     for c, row in enumerate(slab.cache):
         mine = np.flatnonzero(cache_of == c)
-        orders = zone.page.state[pfn[mine]] & ORDER_NIBBLE
+        orders = states_of(zone.page, pfn[mine]) & ORDER_NIBBLE
         _expect_values("orders of slabs", mine, _orders(row, slab.state[mine]), orders)
-        found = np.unique(-zone.page.next[pfn[mine]] - 1).tolist()
+        found = np.unique(links_of(zone.page, pfn[mine])[0]).tolist()
         _expect("owners of slabs", f"cache {c}", [int(row[Sc.OWNER])] if mine.size else [], found)
 
 

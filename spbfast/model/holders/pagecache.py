@@ -1,8 +1,8 @@
-"""The page cache: two rings of folios, one of them hot, and how they are reclaimed.
+"""The page cache: two rings of folios, one of them hot.
 
-Owns which folio goes next. Folios are slots of the owners OWNER_COLD and OWNER_HOT; a ring is dense, so that
-reclaim reads it in a row. Its head is a slot and its tail that many folios further, past the last slot when
-the ring wraps around: a slot is then found without a division.
+Owns how folios come and go; reclaim.py takes them in runs. Folios are slots of the owners OWNER_COLD and
+OWNER_HOT; a ring is dense, so that reclaim reads it in a row. Its head is a slot and its tail that many
+folios further, past the last slot when the ring wraps around: a slot is then found without a division.
 
 Model: a new folio that will be used again is hot while the hot ring holds less than `hot_share` of the
 cache, one that is read once never; hot folios are only reclaimed when no cold ones are left. With
@@ -14,18 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import PB_ORDER, Ev
-from spbfast.jit.decorators import inline_kernel, kernel, prefetch
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
-from spbfast.model.allocator.prefetch import prefetch_page
-from spbfast.model.primitives.draws import below, chance, draw
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
-from spbfast.model.state.page_state import CODE_MOVABLE, order_of, state_at
+from spbfast.model.state.page_state import CODE_MOVABLE, order_of, set_prev, state_at
 from spbfast.model.state.slots import block_in, put_block
-from spbfast.model.state.trace import Cause
 from spbfast.model.state.vmstat import V
-
-AHEAD = 16
 
 
 @inline_kernel
@@ -74,7 +68,7 @@ def fill_gap(z, owner, gap, head):
     base = z.slots.base[owner]
     pfn = block_in(z.slots, base + head)
     put_block(z.slots, base + gap, pfn)
-    z.page.prev[pfn] = gap
+    set_prev(z.page, pfn, gap)
 
 
 @inline_kernel
@@ -103,62 +97,3 @@ def take_folio(z, policy, node, owner, place):
     node.vm[V.PAGE_EVENTS] += 1
     node.vm[V.PGFREE] += pages
     return pages
-
-
-@inline_kernel
-def prefetch_folio(z, node, owner, place):
-    """Hint that the folio `place` behind the oldest of a ring, if there is one, is needed soon."""
-    if place >= nr_folios(node, owner):
-        return
-    head = node.cache[2 * owner + Ca.COLD_HEAD]
-    pfn = slot_pfn(z, owner, ring_slot(z, owner, head + place))
-    prefetch_page(z.page, pfn)
-    prefetch(z.pb.used, (pfn >> PB_ORDER) * z.pb.used.shape[1])
-
-
-@kernel
-def prefetch_run(z, node, owner, place, nr):
-    """Hint that a run of folios goes, and that the oldest fill its gaps: all their misses at once."""
-    for i in range(min(nr, AHEAD)):
-        prefetch_folio(z, node, owner, place + i)
-    if place:
-        for i in range(min(nr, AHEAD)):
-            prefetch_folio(z, node, owner, np.int64(i))
-
-
-@kernel
-def reclaim_run(z, policy, node, owner, want):
-    """Reclaim one run of folios of a ring, at most until `want` pages are free; pages freed."""
-    nr = min(node.conf[N.RECLAIM_RUN], nr_folios(node, owner))
-    x = draw(node.conf[N.RECLAIM_KEY], node.cache[Ca.COUNTER])
-    node.cache[Ca.COUNTER] += 1
-    place = np.int64(0)
-    if chance(x, node.conf[N.LRU_MIX_32]):
-        place = below(
-            draw(node.conf[N.RECLAIM_KEY] + 1, node.cache[Ca.COUNTER]), nr_folios(node, owner) - nr + 1
-        )
-    freed = np.int64(0)
-    prefetch_run(z, node, owner, place, nr)
-    for _ in range(nr):
-        if freed >= want:
-            break
-        prefetch_folio(z, node, owner, place + AHEAD)
-        # The gap that a folio leaves is filled from the head, which moves on: the run stays at `place`.
-        freed += take_folio(z, policy, node, owner, place)
-        place = min(place, nr_folios(node, owner) - 1)
-    return freed
-
-
-@kernel
-def reclaim_pages(z, policy, node, want):
-    """Reclaim page cache, cold first, until `want` pages are free or none is left; pages freed."""
-    freed = np.int64(0)
-    cause = z.ev[Ev.CAUSE]
-    z.ev[Ev.CAUSE] = Cause.RECLAIM
-    while freed < want:
-        owner = OWNER_COLD if nr_folios(node, OWNER_COLD) > 0 else OWNER_HOT
-        if nr_folios(node, owner) == 0:
-            break
-        freed += reclaim_run(z, policy, node, owner, want - freed)
-    z.ev[Ev.CAUSE] = cause
-    return freed

@@ -27,55 +27,23 @@ from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.model.loop.cache_rows import run_cache_row
 from spbfast.model.loop.kvmalloc import get_kvmalloc
+from spbfast.model.loop.pins import draw_code, has_own_pins
+from spbfast.model.loop.single_pages import (
+    pin_drawn,
+    replace_in_place,
+    run_alloc_ahead,
+    run_free_ahead,
+    serve_run,
+)
 from spbfast.model.loop.slab_rows import run_slab_row
-from spbfast.model.primitives.draws import chance, draw
 from spbfast.model.requests.alloc_pages import request, request_thp
-from spbfast.model.state.node import N, Now, Ph, Pi
-from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, state_at
+from spbfast.model.state.node import Ph
+from spbfast.model.state.page_state import code_of, mt_of_code, order_of, state_at
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
 
 ROW_AHEAD = 12
-CLUSTER_STREAM = 2  # of the key of pins: draws of clusters, apart from those of blocks
-CLUSTER_BITS = 32
-
-
-@kernel
-def is_in_pinned_cluster(node, owner, slot, nr):
-    """Whether a pinned cluster has any of the owner's slots from `slot` on.
-
-    Which clusters are pinned is a matter of owner and place alone: they stay so when memory is given back and
-    touched again, and under every policy.
-    """
-    shift = node.pins[owner, Pi.SHIFT]
-    for cluster in range(slot >> shift, ((slot + nr - 1) >> shift) + 1):
-        x = draw(node.conf[N.PIN_KEY] + CLUSTER_STREAM, (owner << CLUSTER_BITS) + cluster)
-        if chance(x, node.pins[owner, Pi.SHARE_32]):
-            return True
-    return False
-
-
-@inline_kernel
-def has_own_pins(node, owner):
-    """Whether an owner's actor says itself what of its memory is pinned."""
-    return node.pins.shape[0] > 0 and node.pins[owner, Pi.SHARE_32] >= 0
-
-
-@inline_kernel
-def draw_code(node, mt, owner, slot, nr):
-    """Code of a block asked for as mt, into nr slots of an owner from `slot` on: pinned or not.
-
-    A drawn share of movable memory is pinned, unless the owner's actor has long-term pins of its own. The
-    draw is consumed whether or not the request succeeds: pins are part of the demand.
-    """
-    if mt == MOVABLE and has_own_pins(node, owner):
-        return CODE_PINNED if is_in_pinned_cluster(node, owner, slot, nr) else mt
-    if mt != MOVABLE or node.conf[N.PINNED_32] == 0:
-        return mt
-    node.now[Now.PIN_COUNTER] += 1
-    pinned = chance(draw(node.conf[N.PIN_KEY], node.now[Now.PIN_COUNTER]), node.conf[N.PINNED_32])
-    return CODE_PINNED if pinned else mt
 
 
 @kernel
@@ -130,25 +98,65 @@ def get_page(w, policy, row, slot):
 @kernel
 def run_alloc_row(w, policy, row):
     """N requests into consecutive slots."""
-    first = np.int64(row[Row.SLOT])
-    for slot in range(first, first + row[Row.N]):
+    slot = np.int64(row[Row.SLOT])
+    end = slot + row[Row.N]
+    while slot < end:
+        slot += run_alloc_ahead(w, policy, row, slot, end - slot)
+        if slot == end:
+            break
         if slot_pfn(w.zone, np.int64(row[Row.OWNER]), slot) >= 0:
             return Err.CORRUPT
         get_page(w, policy, row, slot)
+        slot += 1
     return Err.OK
 
 
 @kernel
 def run_free_row(w, policy, row):
     """Free N consecutive slots."""
-    owner, first, cpu = np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT]), np.int64(row[Row.CPU])
-    last = first + row[Row.N] - 1
-    for slot in range(first, last + 1):
-        ahead = slot_pfn(w.zone, owner, min(slot + ROW_AHEAD, last))
+    owner, slot, cpu = np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT]), np.int64(row[Row.CPU])
+    end = slot + row[Row.N]
+    while slot < end:
+        slot += run_free_ahead(w, policy, row, slot, end - slot)
+        if slot == end:
+            break
+        ahead = slot_pfn(w.zone, owner, min(slot + ROW_AHEAD, end - 1))
         if ahead >= 0:
             prefetch_page(w.zone.page, ahead)
         put_page(w, policy, owner, slot, cpu)
+        slot += 1
     return Err.OK
+
+
+@kernel
+def base_page_of(w, policy, row, code, owner, slot):
+    """One base page of a huge fault that fell back."""
+    pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
+    if pfn >= 0:
+        hand_out(w.zone, pfn, 0, code, owner, slot)
+
+
+@kernel
+def fault_base_pages(w, policy, row, code, slot):
+    """The base pages of a huge fault that fell back; pinned if the huge page would have been.
+
+    With pins of the actor's own it is each page's cluster that counts.
+    """
+    owner, cpu = np.int64(row[Row.OWNER]), np.int64(row[Row.CPU])
+    end = slot + PB_PAGES
+    is_own = has_own_pins(w.node, owner)
+    if is_own:
+        code = np.int64(MOVABLE)
+    while slot < end:
+        done = serve_run(w, policy, cpu, np.int64(MOVABLE), code, owner, slot, end - slot)
+        if is_own:
+            pin_drawn(w, owner, slot, done)
+        slot += done
+        if slot == end:
+            break
+        drawn = draw_code(w.node, np.int64(MOVABLE), owner, slot, 1) if is_own else code
+        base_page_of(w, policy, row, drawn, owner, slot)
+        slot += 1
 
 
 @kernel
@@ -162,27 +170,15 @@ def run_thp_row(w, policy, row):
         if pfn >= 0:
             hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
             continue
-        for slot in range(first, first + PB_PAGES):
-            base_page_of(w, policy, row, code, owner, slot)
+        fault_base_pages(w, policy, row, code, first)
     return Err.OK
-
-
-@kernel
-def base_page_of(w, policy, row, code, owner, slot):
-    """One base page of a huge fault that fell back; pinned if the huge page would have been.
-
-    With pins of the actor's own it is the page's cluster that counts.
-    """
-    if has_own_pins(w.node, owner):
-        code = draw_code(w.node, np.int64(MOVABLE), owner, slot, 1)
-    pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
-    if pfn >= 0:
-        hand_out(w.zone, pfn, 0, code, owner, slot)
 
 
 @kernel
 def run_replace_row(w, policy, row):
     """End one lifetime, begin another in the same slot."""
+    if replace_in_place(w, policy, row):
+        return Err.OK
     slot = np.int64(row[Row.SLOT])
     put_page(w, policy, np.int64(row[Row.OWNER]), slot, np.int64(row[Row.CPU]))
     get_page(w, policy, row, slot)

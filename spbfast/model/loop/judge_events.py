@@ -35,7 +35,7 @@ from spbfast.model.loop.recorded_pages import (
     release_pages,
     take_exact,
 )
-from spbfast.model.state.page_state import free_mt, state_at
+from spbfast.model.state.page_state import free_mt, free_state, next_of, state_at
 
 # Verdicts. EQUAL and DIFFERS speak of the model, the others of what a recording cannot tell.
 (
@@ -59,7 +59,7 @@ def is_order_known(z, start, head, lst):
     """Whether a list's first block is known to be the first: not from the start, or the last such."""
     if not start[head]:
         return True
-    after = np.int64(z.page.next[head])
+    after = next_of(z.page, head)
     return after == z.geo.list0 + lst or not start[after]
 
 
@@ -74,8 +74,8 @@ def learn_first(z, start, head, order, mt):
     if not start[head] or not start[first] or is_order_known(z, start, first, lst):
         return 0
     if first != head:
-        unlink(z.page, head)
-        link_after(z.page, head, z.geo.list0 + lst)
+        unlink(z.page, head, free_state(order, mt))
+        link_after(z.page, head, z.geo.list0 + lst, free_state(order, mt))
     return 1
 
 

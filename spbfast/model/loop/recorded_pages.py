@@ -25,7 +25,7 @@ from spbfast.model.state.page_state import (
     code_of,
     free_mt,
     is_free_head,
-    set_head,
+    set_record,
     set_tail,
     state_at,
     used_state,
@@ -57,9 +57,9 @@ def is_held_page(z, pfn):
 
 @kernel
 def hold_pages(z, pfn, order, mt):
-    """Mark every page of a block that was taken for a request of type mt."""
+    """Mark every page of a block that was taken for a request of type mt; no owner has them in a slot."""
     for i in range(pfn, pfn + (1 << order)):
-        set_head(z.page, i, used_state(mt, 0))
+        set_record(z.page, i, used_state(mt, 0), 0, 0)
 
 
 @kernel

@@ -25,7 +25,7 @@ from spbfast.model.state.page_state import (
     code_of,
     mt_of_code,
     order_of,
-    set_head,
+    set_state,
     state_at,
     used_state,
 )
@@ -54,6 +54,19 @@ NR_EVENT_FIELDS = 6
 ) = range(10)
 NR_RESULT_FIELDS = 10
 NOT_AN_ALLOCATION = -2
+ROW_MAX = (1 << 31) - 1  # rows are int32; in a result it stands for what would not fit (replay_rows.py)
+
+
+@inline_kernel
+def wide(event, column):
+    """A column of an event row."""
+    return np.int64(event[column])
+
+
+@inline_kernel
+def narrow(value):
+    """A count as a result row holds it."""
+    return min(value, ROW_MAX)
 
 
 @entry_kernel
@@ -88,16 +101,17 @@ def code_of_handle(mt, handle, pin_modulus, pin_remainder):
 @kernel
 def run_alloc(z, policy, event, pins, off_lru):
     """One ALLOC event; page index or -1."""
-    order, mt, flags = event[E_ORDER], event[E_MT], event[E_FLAGS]
+    order, mt, flags = wide(event, E_ORDER), wide(event, E_MT), wide(event, E_FLAGS)
+    handle = wide(event, E_HANDLE)
     if z.geo.nr_cpus > 0 and is_pcp_order(order):
-        pfn = pcp_alloc(z, policy, event[E_CPU], order, mt, flags)
+        pfn = pcp_alloc(z, policy, wide(event, E_CPU), order, mt, flags)
     else:
         pfn = rmqueue_in_mode(z, policy, order, mt, flags, z.ev[Ev.MODE])
     if pfn >= 0:
-        code = code_of_handle(mt, event[E_HANDLE], pins[0], pins[1])
+        code = code_of_handle(mt, handle, pins[0], pins[1])
         if off_lru and mt == MOVABLE:
             code = CODE_OFF_LRU
-        hand_out(z, pfn, order, code, 0, event[E_HANDLE])
+        hand_out(z, pfn, order, code, 0, handle)
         if code == CODE_OFF_LRU:
             z.ev[Ev.OFF_LRU] += 1 << order
     return pfn
@@ -126,7 +140,7 @@ def run_free(z, policy, handle, cpu):
 def run_bulk(z, policy, events, first, pins, out):
     """A bulk group beginning at row `first`: requests that share a mode; rows until its end."""
     nr = 1
-    while first + nr < events.shape[0] and events[first + nr, E_OP] == BULK_NEXT:
+    while first + nr < events.shape[0] and wide(events[first + nr], E_OP) == BULK_NEXT:
         nr += 1
     z.ev[Ev.MODE] = MODE_NORMAL
     alive = True
@@ -135,70 +149,72 @@ def run_bulk(z, policy, events, first, pins, out):
         alive = pfn >= 0
         out[i, R_PFN] = pfn - z.geo.lo if alive else -1
     for i in range(first, first + nr):
-        if out[i, R_PFN] >= 0 and events[i, E_MT] == MOVABLE:
-            set_head(z.page, out[i, R_PFN] + z.geo.lo, used_state(CODE_MOVABLE, events[i, E_ORDER]))
+        if out[i, R_PFN] >= 0 and wide(events[i], E_MT) == MOVABLE:
+            state = used_state(CODE_MOVABLE, wide(events[i], E_ORDER))
+            set_state(z.page, np.int64(out[i, R_PFN]) + z.geo.lo, state)
     return nr
 
 
 @kernel
 def run_other(z, policy, event):
     """DRAIN, DECAY, EVACUATE, DEFRAG or COMPACT; 1 if it did something, or the pageblocks it freed."""
-    op = event[E_OP]
+    op = wide(event, E_OP)
     if op == DRAIN:
-        drain_all(z, policy, event[E_CPU])
+        drain_all(z, policy, wide(event, E_CPU))
     elif op == DECAY:
-        decay(z, policy, event[E_CPU])
+        decay(z, policy, wide(event, E_CPU))
     elif op == EVACUATE:
-        return evacuate_for_order(z, policy, event[E_ORDER], event[E_MT])
+        return evacuate_for_order(z, policy, wide(event, E_ORDER), wide(event, E_MT))
     elif op == DEFRAG:
-        return defrag_spb(z, policy, event[E_ARG])
+        return defrag_spb(z, policy, wide(event, E_ARG))
     elif op == COMPACT:
-        return compact_spb(z, policy, event[E_ARG], event[E_ORDER], event[E_MT], event[E_FLAGS])
+        order, mt, flags = wide(event, E_ORDER), wide(event, E_MT), wide(event, E_FLAGS)
+        return compact_spb(z, policy, wide(event, E_ARG), order, mt, flags)
     return 0
 
 
 @kernel
 def run_event(z, policy, events, i, pins, out):
     """One event other than a bulk group."""
-    op = events[i, E_OP]
+    op = wide(events[i], E_OP)
     out[i, R_PFN] = NOT_AN_ALLOCATION
     if op == ALLOC or op == CONTIG:
         if op == ALLOC:
             pfn = run_alloc(z, policy, events[i], pins, False)
         else:
-            pfn = alloc_contig(z, policy, 0, events[i, E_HANDLE])
+            pfn = alloc_contig(z, policy, 0, wide(events[i], E_HANDLE))
         out[i, R_PFN] = pfn - z.geo.lo if pfn >= 0 else -1
         out[i, R_OUTCOME] = z.ev[Ev.OUTCOME] if op == ALLOC or pfn >= 0 else 0
     elif op == FREE:
-        run_free(z, policy, events[i, E_HANDLE], events[i, E_CPU])
+        run_free(z, policy, wide(events[i], E_HANDLE), wide(events[i], E_CPU))
     else:
-        out[i, R_OUTCOME] = run_other(z, policy, events[i])
+        out[i, R_OUTCOME] = narrow(run_other(z, policy, events[i]))
 
 
 @inline_kernel
 def record_result(z, out, i):
     """Copy what the event did to its result row."""
-    out[i, R_VISITED] = z.ev[Ev.VISITED]
-    out[i, R_VISITED_FALLBACK] = z.ev[Ev.VISITED_FALLBACK]
-    out[i, R_TAINTED] = z.count[C.TAINTED_SPBS]
-    out[i, R_REQUESTS] = z.ev[Ev.REQUESTS]
-    out[i, R_NR_DEFRAG] = z.ev[Ev.NR_DEFRAG]
-    out[i, R_MOVED] = z.ev[Ev.MOVED_PAGES]
-    out[i, R_NR_SAME_TYPE] = z.ev[Ev.NR_SAME_TYPE]
-    out[i, R_NR_PAGEBLOCKS] = z.ev[Ev.NR_PAGEBLOCKS]
+    out[i, R_VISITED] = narrow(z.ev[Ev.VISITED])
+    out[i, R_VISITED_FALLBACK] = narrow(z.ev[Ev.VISITED_FALLBACK])
+    out[i, R_TAINTED] = narrow(z.count[C.TAINTED_SPBS])
+    out[i, R_REQUESTS] = narrow(z.ev[Ev.REQUESTS])
+    out[i, R_NR_DEFRAG] = narrow(z.ev[Ev.NR_DEFRAG])
+    out[i, R_MOVED] = narrow(z.ev[Ev.MOVED_PAGES])
+    out[i, R_NR_SAME_TYPE] = narrow(z.ev[Ev.NR_SAME_TYPE])
+    out[i, R_NR_PAGEBLOCKS] = narrow(z.ev[Ev.NR_PAGEBLOCKS])
 
 
 @inline_kernel
 def look_ahead_events(z, events, i):
     """Ask for the slot of a later row, and for the page that a nearer row may free."""
     if i + SLOT_AHEAD < events.shape[0]:
-        prefetch_slot(z.slots, 0, max(events[i + SLOT_AHEAD, E_HANDLE], 0))
-        prefetch_page(z.page, slot_pfn(z, 0, max(events[i + PAGE_AHEAD, E_HANDLE], 0)))
+        prefetch_slot(z.slots, 0, max(wide(events[i + SLOT_AHEAD], E_HANDLE), 0))
+        prefetch_page(z.page, slot_pfn(z, 0, max(wide(events[i + PAGE_AHEAD], E_HANDLE), 0)))
 
 
 @entry_kernel
 def run_events(z, policy, events, first, last, pins, out):
-    """Run rows first..last-1 of `events` (int64, NR_EVENT_FIELDS); results to the same rows of `out`.
+    """Run rows first..last-1 of `events` (int32, NR_EVENT_FIELDS); results to the same rows of `out`.
 
     `pins` is (modulus, remainder) of the handles that pin movable blocks. A range never ends inside a
     bulk group.
@@ -207,7 +223,7 @@ def run_events(z, policy, events, first, last, pins, out):
     while i < last:
         look_ahead_events(z, events, i)
         begin_event(z, i)
-        if events[i, E_OP] == BULK_FIRST:
+        if wide(events[i], E_OP) == BULK_FIRST:
             i += run_bulk(z, policy, events, i, pins, out)
         else:
             run_event(z, policy, events, i, pins, out)

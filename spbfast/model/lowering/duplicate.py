@@ -1,6 +1,6 @@
 """A Zone's state as plain arrays and back: what copying and pickling need.
 
-A state is not copied array by array: some share memory (the two links of a page lie side by side), and
+A state is not copied array by array: some share memory (a page's record and its halves), and
 kernels are compiled for that. A zone of the same shape is built, and the contents are copied into it.
 """
 

@@ -19,6 +19,7 @@ from spbfast.constants import (
     LIST_NONE,
     MAX_EVACUATE_SPBS,
     MAX_ORDER,
+    MAX_ZONE_PAGES,
     MOVABLE,
     NR_EV,
     NR_MT,
@@ -29,6 +30,7 @@ from spbfast.constants import (
     NR_REQUEST_MT,
     NR_RESTING_LISTS,
     NR_SPB_LISTS,
+    NR_STRANDS,
     NR_ZONE_COUNTS,
     PB_ORDER,
     PB_PAGES,
@@ -38,11 +40,10 @@ from spbfast.constants import (
     Tune,
 )
 from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, ZoneState
-from spbfast.model.state.page_state import STATE_HOLE, STATE_TAIL
+from spbfast.model.state.page_state import MAX_LINKS, STATE_HOLE, STATE_TAIL, make_page, record_words
 from spbfast.model.state.trace import NR_TALLY, NR_TH, NR_TP, NR_TRACE_FIELDS, Trace, nr_kinds
 
 HUGE_PAGE = 2 << 20
-MAX_ZONE_PAGES = 1 << 30  # 4 TiB: int32 links must also reach the list heads
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
     """Geometry of a zone and the absolute pfn of page index 0."""
     if not 0 < spec.zone_pages <= MAX_ZONE_PAGES:
-        raise ValueError(f"zone_pages must be 1..{MAX_ZONE_PAGES} (4 TiB), got {spec.zone_pages}")
+        raise ValueError(f"zone_pages must be 1..{MAX_ZONE_PAGES} (960 GiB), got {spec.zone_pages}")
+    if max(spec.owner_slots) > MAX_LINKS:
+        raise ValueError(f"an owner has at most {MAX_LINKS} slots, got {max(spec.owner_slots)}")
     if spec.spb_pb < 2 or spec.spb_pb & (spec.spb_pb - 1):
         raise ValueError(f"pageblocks per superpageblock must be a power of two >= 2, got {spec.spb_pb}")
     spb_pages = spec.spb_pb * PB_PAGES
@@ -113,6 +116,7 @@ def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
     nr_spb = -(-hi // spb_pages)
     nr_pages = nr_spb * spb_pages
     nr_sets = nr_spb if spec.superpageblocks else 1
+    pcp0 = nr_pages + nr_sets * NR_ORDERS * NR_MT
     geo = Geo(
         lo=lo,
         hi=hi,
@@ -122,11 +126,11 @@ def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
         nr_spb=nr_spb,
         nr_pb=nr_pages // PB_PAGES,
         list0=nr_pages,
-        pcp0=nr_pages + nr_sets * NR_ORDERS * NR_MT,
+        pcp0=pcp0,
         nr_cpus=spec.nr_cpus,
         nr_words=-(-2 * nr_spb // 64),
         nr_mt=NR_MT if spec.cma else NR_MT - 1,
-        resting0=nr_pages + nr_sets * NR_ORDERS * NR_MT + spec.nr_cpus * NR_PCP_LISTS,
+        resting0=pcp0 + spec.nr_cpus * NR_PCP_LISTS * NR_STRANDS,
         nr_managed=spec.zone_pages - _reserved(spec, lo, hi),
     )
     return geo, base
@@ -135,8 +139,13 @@ def make_geo(spec: ZoneSpec) -> tuple[Geo, int]:
 def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
     nr_sets = geo.nr_spb if spec.superpageblocks else 1
     cpu_lists = spec.nr_cpus * NR_PCP_LISTS
+    links = geo.resting0 + spec.nr_cpus * NR_RESTING_LISTS
+    if links > MAX_LINKS:
+        raise ValueError(
+            f"pages and list heads must be at most {MAX_LINKS}, got {links}; use larger superpageblocks"
+        )
     return {
-        "links": geo.resting0 + spec.nr_cpus * NR_RESTING_LISTS,
+        "links": links,
         "pages": geo.nr_pages,
         "set_order_mt": nr_sets * NR_ORDERS * NR_MT,
         "set_mt": nr_sets * NR_MT,
@@ -190,18 +199,14 @@ def build_zone(spec: ZoneSpec) -> tuple[ZoneState, int]:
     """
     geo, base = make_geo(spec)
     sizes = _sizes(spec, geo)
-    links = zeros((sizes["links"], 2), "int32")
-    arrays: dict[str, np.ndarray] = {"page.next": links[:, 0], "page.prev": links[:, 1]}
-    arrays |= {
-        f.path: zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS if f.path not in arrays
-    }
+    arrays = {f.path: zeros(tuple(sizes[d] for d in f.dims), f.dtype) for f in FIELDS}
 
     def part(kind: Any, prefix: str) -> Any:
         return kind(*(arrays[f"{prefix}.{name}"] for name in kind._fields))
 
     zone = ZoneState(
         geo=geo,
-        page=part(Page, "page"),
+        page=make_page(arrays["page.word"]),
         area=part(Area, "area"),
         pb=part(Pb, "pb"),
         spb=part(Spb, "spb"),
@@ -224,12 +229,11 @@ def build_zone(spec: ZoneSpec) -> tuple[ZoneState, int]:
 def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     geo = zone.geo
     first = geo.lo + _reserved(spec, geo.lo, geo.hi)
-    zone.page.state[:] = STATE_TAIL
-    zone.page.state[:first] = STATE_HOLE
-    zone.page.state[geo.hi :] = STATE_HOLE
-    heads = np.arange(geo.list0, zone.page.next.size, dtype=np.int32)
-    zone.page.next[geo.list0 :] = heads
-    zone.page.prev[geo.list0 :] = heads
+    word = zone.page.word
+    word[: geo.nr_pages] = record_words(STATE_TAIL, 0)
+    word[:first] = record_words(STATE_HOLE, 0)
+    word[geo.hi : geo.nr_pages] = record_words(STATE_HOLE, 0)
+    word[geo.list0 :] = record_words(0, np.arange(geo.list0, word.size))
     zone.pb.label[:] = MOVABLE
     for link in (zone.pb.next, zone.pb.prev):
         link[: geo.nr_pb] = -1
@@ -308,9 +312,8 @@ def boot_chunks(zone: ZoneState, start: int, end: int) -> np.ndarray:
 
 def first_usable(zone: ZoneState) -> int:
     """First page index that is neither outside the zone nor reserved."""
-    state = zone.page.state
-    holes = state == STATE_HOLE
-    return int(zone.geo.lo + np.argmin(holes[zone.geo.lo : zone.geo.hi]))
+    inside = zone.page.word[zone.geo.lo : zone.geo.hi]
+    return int(zone.geo.lo + np.argmin(inside == record_words(STATE_HOLE, 0)))
 
 
 def nbytes_of(spec: ZoneSpec) -> dict[str, int]:
@@ -332,12 +335,11 @@ def nbytes(zone: ZoneState) -> dict[str, int]:
 
 
 def copy_zone(zone: ZoneState) -> ZoneState:
-    """Deep copy of every array; those that share memory lie side by side in the copy too."""
-    links = np.stack([zone.page.next, zone.page.prev], axis=1)
+    """Deep copy of every array; views of a copied array are views of the copy."""
 
     def clone(part: Any) -> Any:
         if isinstance(part, Page):
-            return Page(links[:, 0], links[:, 1], part.state.copy())
+            return make_page(part.word.copy())
         if isinstance(part, np.ndarray):
             return part.copy()
         if isinstance(part, tuple):

@@ -27,6 +27,7 @@ from spbfast.constants import (
     NR_PCP_LISTS,
     NR_REQUEST_MT,
     NR_RESTING_ORDERS,
+    NR_STRANDS,
     PB_ORDER,
     PB_PAGES,
     PCP_BATCH_SCALE_MAX,
@@ -41,9 +42,9 @@ from spbfast.constants import (
     Pc,
 )
 from spbfast.errors import InvariantError
-from spbfast.model.state.finding import NR_FINDING, UNKNOWN, Rule
-from spbfast.model.state.layout import FIELDS, ZoneState
-from spbfast.model.state.scan_lists import FREE_LISTS, PCP_LISTS, RESTING_LISTS, check_lists
+from spbfast.model.state.finding import NR_FINDING, PLACES, RECORD_PARTS, UNKNOWN, Rule
+from spbfast.model.state.layout import ZoneState
+from spbfast.model.state.scan_lists import FREE_LISTS, RESTING_LISTS, check_lists, check_pcp_lists
 from spbfast.model.state.scan_owned import check_owned
 from spbfast.model.state.scan_pages import check_pages, check_slots
 
@@ -97,10 +98,12 @@ def check_zone(z: ZoneState, policy: np.ndarray | None = None) -> None:
     """
     finding = np.zeros(NR_FINDING, np.int64)
     lengths = np.zeros(z.area.nr.size, np.int64)
-    on_cpu = np.zeros(z.pcp.nr.size, np.int64)
     resting = np.zeros(z.pcp.resting.size, np.int64)
     _raise_if(z, check_lists(z.page, z.geo, z.geo.list0, FREE_LISTS, lengths, finding), finding)
-    _raise_if(z, check_lists(z.page, z.geo, z.geo.pcp0, PCP_LISTS, on_cpu, finding), finding)
+    first = z.pcp.first
+    _demand(z, "pcp.first", (first >= 0) & (first < NR_STRANDS), "must be a strand")
+    _demand(z, "pcp.nr", z.pcp.nr >= 0, "must be a number of blocks")
+    _raise_if(z, check_pcp_lists(z.page, z.pcp, z.geo, finding), finding)
     _raise_if(z, check_lists(z.page, z.geo, z.geo.resting0, RESTING_LISTS, resting, finding), finding)
     tally = _new_tally(z)
     _raise_if(z, check_pages(z.page, z.pb.label, z.slots, z.geo, tally, finding), finding)
@@ -109,7 +112,7 @@ def check_zone(z: ZoneState, policy: np.ndarray | None = None) -> None:
     _raise_if(z, check_slots(z.page, z.slots, z.geo, int(tally.held[0]), finding), finding)
     _check_masks(z, lengths)
     _raise_if(z, check_owned(z, tally.nr_resting, finding), finding)
-    _check_pcp(z, on_cpu, resting, tally)
+    _check_pcp(z, resting, tally)
     _check_owners(z, tally)
     _check_pageblocks(z, policy, tally)
     _check_superpageblocks(z, policy, tally)
@@ -146,9 +149,10 @@ def _raise_if(z: ZoneState, found: int, finding: np.ndarray) -> None:
     if not found:
         return
     rule, field, index, expected, value = finding.tolist()
-    path = FIELDS[field].path
+    path = PLACES[field]
+    array = z.page.word if path in RECORD_PARTS else field_of(z, path)
     wanted = "another value" if expected == UNKNOWN else expected
-    raise InvariantError(_TEXT[Rule(rule)], _place(field_of(z, path), path, index), wanted, value)
+    raise InvariantError(_TEXT[Rule(rule)], _place(array, path, index), wanted, value)
 
 
 def _place(array: np.ndarray, path: str, flat: int) -> str:
@@ -196,8 +200,8 @@ def _check_owners(z: ZoneState, tally: Tally) -> None:
     _compare(z, "pcp.nr_owned", nr, "must be the pageblocks that the CPU owns, by label")
 
 
-def _check_pcp(z: ZoneState, lengths: np.ndarray, resting: np.ndarray, tally: Tally) -> None:
-    _compare(z, "pcp.nr", lengths, "must be the length of its list")
+def _check_pcp(z: ZoneState, resting: np.ndarray, tally: Tally) -> None:
+    lengths = z.pcp.nr.astype(np.int64)
     _compare(z, "pcp.resting", resting, "must be the length of its list")
     found = int(lengths.sum() + resting.sum())
     if found != tally.on_cpu[0]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spbfast.constants import LIST_ISOLATED, NR_REQUEST_MT, PB_PAGES
 from spbfast.model.state.layout import ZoneState
-from spbfast.model.state.page_state import CODE_PINNED, CODE_SHIFT, STATE_HOLE
+from spbfast.model.state.page_state import CODE_PINNED, CODE_SHIFT, STATE_HOLE, states_of
 from spbfast.tiles import pageblocks as tiles
 
 _WEIGHTS = 1 << np.arange(NR_REQUEST_MT, dtype=np.uint8)
@@ -18,7 +18,8 @@ _WEIGHTS = 1 << np.arange(NR_REQUEST_MT, dtype=np.uint8)
 def absent_pageblocks(z: ZoneState) -> np.ndarray:
     """Pageblocks of the arrays that have no memory: bool [pageblocks]. Holes never come or go."""
     first = np.arange(z.geo.nr_pb) * PB_PAGES
-    return (z.page.state[first] == STATE_HOLE) & (z.page.state[first + PB_PAGES - 1] == STATE_HOLE)
+    last = first + PB_PAGES - 1
+    return (states_of(z.page, first) == STATE_HOLE) & (states_of(z.page, last) == STATE_HOLE)
 
 
 def read_contents(z: ZoneState, absent: np.ndarray) -> tiles.Contents:
@@ -46,7 +47,8 @@ def pinned_pageblocks(z: ZoneState) -> np.ndarray:
     """Pageblocks that hold a block which cannot be migrated though it was asked for as movable."""
     nr_spb, nr_pb = z.geo.nr_spb, z.geo.nr_pb
     found = np.zeros((nr_spb, nr_pb // nr_spb), bool)
-    pages = z.page.state[: z.geo.nr_pages].reshape(nr_spb, nr_pb // nr_spb, PB_PAGES)
+    spb_pages = z.geo.nr_pages // nr_spb
     for spb in np.flatnonzero(z.spb.pinned[:nr_spb]).tolist():
-        found[spb] = (pages[spb] >> CODE_SHIFT == CODE_PINNED).any(axis=1)
+        states = states_of(z.page, slice(spb * spb_pages, (spb + 1) * spb_pages))
+        found[spb] = (states.reshape(-1, PB_PAGES) >> CODE_SHIFT == CODE_PINNED).any(axis=1)
     return found.reshape(nr_pb)

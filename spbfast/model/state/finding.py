@@ -35,10 +35,11 @@ class Rule(enum.IntEnum):
     OWNED = 13
 
 
-NEXT, PREV, STATE, PB_LABEL, SLOTS = (
-    [field.path for field in FIELDS].index(path)
-    for path in ("page.next", "page.prev", "page.state", "pb.label", "slots.link")
-)
+# What a finding may name: a field of the table, or a part of a page's record (page_state.py).
+RECORD_PARTS = ("page.next", "page.prev", "page.state")
+PLACES = (*(field.path for field in FIELDS), *RECORD_PARTS)
+NEXT, PREV, STATE = (PLACES.index(path) for path in RECORD_PARTS)
+PB_LABEL, SLOTS = PLACES.index("pb.label"), PLACES.index("slots.link")
 
 
 @inline_kernel

@@ -6,10 +6,8 @@ Owns the field names, dtypes and dimensions of all allocator state; `build.py` a
 Pages are counted from a base pfn that is aligned to a superpageblock, so that buddy, pageblock and
 superpageblock arithmetic is plain shifts and XOR on array indices even in unaligned zones; pages of
 the arrays that are not in the zone are holes. The free and per-CPU lists are circular and run
-through `page.next`/`page.prev`; their heads are the entries after the last page. While a block is
-in use its head's two links hold its owner and the owner's slot instead. The two lie side by side in memory,
-next and previous in turn: what touches one link of a page touches both, and a page is one cache miss
-instead of two (with the constants of jit/byref.py 8 % of a random page event at 247 GiB).
+through the links in the pages' records (page_state.py); their heads are the entries after the last page. A
+record is one word, so that a page is one cache miss: eight of them share a line.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class Geo(NamedTuple):
     nr_spb: int
     nr_pb: int
     list0: int  # index of the head of list (set 0, order 0, unmovable)
-    pcp0: int  # index of the head of the first per-CPU list
+    pcp0: int  # index of the head of the first strand of the first per-CPU list
     nr_cpus: int  # 0: no per-CPU lists
     nr_words: int  # words of 64 slots of a superpageblock list
     nr_mt: int  # migratetypes listed: 4, or 5 with CMA
@@ -43,13 +41,13 @@ class Geo(NamedTuple):
     nr_managed: int  # pages that the allocator manages, once boot has released them
 
 
-@by_reference(strides={"next": 2, "prev": 2})
+@by_reference(strides={"low": 2, "high": 2})
 class Page(NamedTuple):
-    """Per page, 9 bytes: links and state (see constants.py)."""
+    """Per page or list head a word of 8 bytes (page_state.py); `low` and `high` are views of its halves."""
 
-    next: np.ndarray
-    prev: np.ndarray
-    state: np.ndarray
+    word: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 @by_reference()
@@ -113,7 +111,7 @@ class Index(NamedTuple):
 
 @by_reference(inner={"cpu": (NR_PCP_SCALARS,)})
 class Pcp(NamedTuple):
-    """Per-CPU page lists: scalars per CPU, blocks per list, and the zone's tunables.
+    """Per-CPU page lists: scalars per CPU, blocks and first strand per list (pcplist.py), and the tunables.
 
     With owned pageblocks `resting` counts the blocks by CPU, type and order instead of `nr`.
     """
@@ -123,6 +121,7 @@ class Pcp(NamedTuple):
     conf: np.ndarray
     resting: np.ndarray
     nr_owned: np.ndarray
+    first: np.ndarray
 
 
 @by_reference()
@@ -170,13 +169,11 @@ class ArrayField(NamedTuple):
 
 FIELDS = (
     ArrayField(
-        "page.next", "int32", ("links",), "page index", "next block of its list; owner + 1, negated, in use"
-    ),
-    ArrayField(
-        "page.prev", "int32", ("links",), "page index", "previous block of its list; owner's slot in use"
-    ),
-    ArrayField(
-        "page.state", "int8", ("pages",), "code", "free sign, code and order of the block headed here"
+        "page.word",
+        "int64",
+        ("links",),
+        "record",
+        "state of the block headed here, its neighbours on a list or its owner and slot",
     ),
     ArrayField("area.nr", "int32", ("set_order_mt",), "blocks", "length of each free list"),
     ArrayField("area.mask", "int32", ("set_mt",), "bit set", "orders whose list is not empty"),
@@ -215,6 +212,9 @@ FIELDS = (
     ArrayField("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
     ArrayField("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
     ArrayField("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
+    ArrayField(
+        "pcp.first", "int8", ("cpu_lists",), "strand", "strand of each per-CPU list with its head block"
+    ),
     ArrayField("pb.owner", "int16", ("pb",), "CPU + 1", "CPU that owns the pageblock, 0 none"),
     ArrayField(
         "pb.next", "int32", ("pb_links",), "pageblock", "next with fragments to take back; -1 on no list"

@@ -10,7 +10,14 @@ import numpy as np
 from spbfast.constants import MAX_ORDER
 from spbfast.errors import ZoneError
 from spbfast.model.state.layout import ZoneState
-from spbfast.model.state.page_state import CODE_CONTIG, CODE_OWNED, CODE_PCP, CODE_SHIFT, ORDER_NIBBLE
+from spbfast.model.state.page_state import (
+    CODE_CONTIG,
+    CODE_OWNED,
+    CODE_PCP,
+    CODE_SHIFT,
+    ORDER_NIBBLE,
+    states_of,
+)
 
 
 def must_be_held(z: ZoneState, base: int, index: np.ndarray) -> None:
@@ -23,7 +30,7 @@ def must_be_held(z: ZoneState, base: int, index: np.ndarray) -> None:
     if outside.any():
         pfn = int(index[np.argmax(outside)]) + base
         raise ZoneError(f"pfn {pfn:#x} is outside the zone, {geo.lo + base:#x}..{geo.hi - 1 + base:#x}")
-    state = z.page.state[index].astype(np.int64)
+    state = states_of(z.page, index)
     code = state >> CODE_SHIFT
     inside_grab = (code == CODE_CONTIG) & (index & ((1 << geo.spb_shift) - 1) != 0)
     wrong = (state < 0) | (state & ORDER_NIBBLE > MAX_ORDER) | (code >= CODE_OWNED) | inside_grab
@@ -41,7 +48,7 @@ def describe_not_held(z: ZoneState, base: int, index: int) -> str:
     pfn = f"pfn {index + base:#x}"
     for order in range(MAX_ORDER + 1):
         head = index & -(1 << order)
-        state = int(z.page.state[head])
+        state = int(states_of(z.page, [head])[0])
         on_cpu = state >> CODE_SHIFT in (CODE_OWNED, CODE_PCP) and state & ORDER_NIBBLE != ORDER_NIBBLE
         if on_cpu or not order <= state & ORDER_NIBBLE <= MAX_ORDER:
             if on_cpu and head == index:

@@ -15,7 +15,7 @@ import numpy as np
 
 from spbfast.constants import LIST_ISOLATED, MOVABLE, NR_REQUEST_MT, PB_PAGES, RECLAIMABLE, UNMOVABLE
 from spbfast.model.state.layout import ZoneState
-from spbfast.model.state.page_state import STATE_HOLE
+from spbfast.model.state.page_state import STATE_HOLE, states_of
 from spbfast.text import quote_value
 
 _U, _M, _R = 1 << UNMOVABLE, 1 << MOVABLE, 1 << RECLAIMABLE
@@ -122,7 +122,7 @@ def pageblock_letters(z: ZoneState) -> list[str]:
     first = np.arange(nr_pb) * PB_PAGES
     pages = np.minimum(first + PB_PAGES, geo.hi) - np.maximum(first, geo.lo)
     used = z.pb.used[:, :NR_REQUEST_MT].sum(axis=1, dtype=np.int64)
-    hole = (z.page.state[first] == STATE_HOLE) & (z.page.state[first + PB_PAGES - 1] == STATE_HOLE)
+    hole = (states_of(z.page, first) == STATE_HOLE) & (states_of(z.page, first + PB_PAGES - 1) == STATE_HOLE)
     held = np.repeat(z.spb.list == LIST_ISOLATED, nr_pb // geo.nr_spb)
     out = []
     for pb in range(nr_pb):

@@ -11,7 +11,7 @@ from spbfast.constants import NR_REQUEST_MT, NR_RESTING_LISTS, NR_RESTING_ORDERS
 from spbfast.jit.decorators import entry_kernel, kernel
 from spbfast.model.state.finding import STATE, UNKNOWN, Rule, find
 from spbfast.model.state.layout import FIELDS
-from spbfast.model.state.page_state import CODE_OWNED, code_of, state_at
+from spbfast.model.state.page_state import CODE_OWNED, code_of, next_of, state_at
 
 PB_NEXT, PB_PREV, PB_OWNER = (
     [field.path for field in FIELDS].index(path) for path in ("pb.next", "pb.prev", "pb.owner")
@@ -23,11 +23,11 @@ def check_block_of_owner(page, pb, pfn, cpu, order, mt, finding):
     """A block on a list of an owner: of a pageblock that is the CPU's, labelled so, and merged."""
     at = pfn >> PB_ORDER
     if pb.label[at] != mt:
-        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, state_at(page, pfn))
     if pb.owner[at] != cpu + 1:
         return find(finding, Rule.OWNED, PB_OWNER, at, cpu + 1, pb.owner[at])
     if order < PB_ORDER and state_at(page, pfn ^ (1 << order)) == state_at(page, pfn):
-        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, state_at(page, pfn))
     return 0
 
 
@@ -38,13 +38,13 @@ def check_resting(page, pb, geo, nr_pages, finding):
         cpu = i // NR_RESTING_LISTS
         mt = (i // NR_RESTING_ORDERS) % NR_REQUEST_MT
         head = geo.resting0 + i
-        pfn = np.int64(page.next[head])
+        pfn = next_of(page, head)
         while pfn != head:
             nr_pages[pfn >> geo.spb_shift] += 1 << (i % NR_RESTING_ORDERS)
             if code_of(state_at(page, pfn)) == CODE_OWNED:
                 if check_block_of_owner(page, pb, pfn, cpu, i % NR_RESTING_ORDERS, mt, finding):
                     return 1
-            pfn = np.int64(page.next[pfn])
+            pfn = next_of(page, pfn)
     return 0
 
 

@@ -29,7 +29,10 @@ from spbfast.model.state.page_state import (
     free_mt,
     is_free_head,
     is_free_of_order,
+    next_of,
+    owner_at,
     pcp_mt,
+    prev_of,
     state_at,
     used_state,
 )
@@ -41,22 +44,22 @@ def check_extent(page, geo, pfn, order, finding):
     """A block lies aligned in the zone and its other pages head nothing."""
     end = pfn + (1 << order)
     if pfn & ((1 << order) - 1) or end > geo.hi:
-        return find(finding, Rule.BLOCK_FITS, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.BLOCK_FITS, STATE, pfn, UNKNOWN, state_at(page, pfn))
     for i in range(pfn + 1, end):
-        if page.state[i] != STATE_TAIL:
-            return find(finding, Rule.IN_A_BLOCK, STATE, i, STATE_TAIL, page.state[i])
+        if state_at(page, i) != STATE_TAIL:
+            return find(finding, Rule.IN_A_BLOCK, STATE, i, STATE_TAIL, state_at(page, i))
     return 0
 
 
 @inline_kernel
 def is_linked(page, pfn):
     """Whether both neighbours of a block on some list link back to it."""
-    after = np.int64(page.next[pfn])
-    before = np.int64(page.prev[pfn])
-    nr = page.next.shape[0]
+    after = next_of(page, pfn)
+    before = prev_of(page, pfn)
+    nr = page.word.shape[0]
     if after < 0 or after >= nr or before < 0 or before >= nr:
         return False
-    return page.prev[after] == pfn and page.next[before] == pfn
+    return prev_of(page, after) == pfn and next_of(page, before) == pfn
 
 
 @inline_kernel
@@ -69,9 +72,9 @@ def is_apart(mt):
 def check_free_block(page, label, geo, pfn, order, mt, finding):
     """A free block is on a list, of its pageblocks' type, and has no buddy that it should have joined."""
     if mt >= geo.nr_mt:
-        return find(finding, Rule.TYPE_EXISTS, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.TYPE_EXISTS, STATE, pfn, UNKNOWN, state_at(page, pfn))
     if not is_linked(page, pfn):
-        return find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, state_at(page, pfn))
     pb = pfn >> PB_ORDER
     for i in range(pb, ((pfn + (1 << order) - 1) >> PB_ORDER) + 1):
         if label[i] != mt:
@@ -83,15 +86,15 @@ def check_free_block(page, label, geo, pfn, order, mt, finding):
         return 0
     other = np.int64(label[buddy >> PB_ORDER])
     if mt == other or not (is_apart(mt) or is_apart(other)):
-        return find(finding, Rule.MERGED, STATE, pfn, UNKNOWN, page.state[pfn])
+        return find(finding, Rule.MERGED, STATE, pfn, UNKNOWN, state_at(page, pfn))
     return 0
 
 
 @inline_kernel
 def slot_of(page, slots, pfn):
     """Index into the slot pool that an in-use head names; -1 if it names none."""
-    owner = -np.int64(page.next[pfn]) - 1
-    slot = np.int64(page.prev[pfn])
+    owner = owner_at(page, pfn)
+    slot = prev_of(page, pfn)
     if owner < 0 or owner >= slots.base.shape[0] or slot < 0 or slot >= slots.size[owner]:
         return np.int64(-1)
     return slots.base[owner] + slot
@@ -100,19 +103,19 @@ def slot_of(page, slots, pfn):
 @kernel
 def check_owner(page, slots, geo, pfn, finding):
     """An in-use block names an owner's slot, and the slot names the block."""
-    owner = -np.int64(page.next[pfn]) - 1
+    owner = owner_at(page, pfn)
     if owner < 0 or owner >= slots.base.shape[0]:
-        return find(finding, Rule.OWNER, NEXT, pfn, UNKNOWN, page.next[pfn])
+        return find(finding, Rule.OWNER, NEXT, pfn, UNKNOWN, next_of(page, pfn))
     i = slot_of(page, slots, pfn)
     if i < 0:
-        return find(finding, Rule.SLOT, PREV, pfn, UNKNOWN, page.prev[pfn])
+        return find(finding, Rule.SLOT, PREV, pfn, UNKNOWN, prev_of(page, pfn))
     there = block_in(slots, i)
     if there == pfn:
         return 0
     # An empty slot, or one whose block agrees with it, is right: then this page's link is wrong.
     agrees = 0 <= there < geo.nr_pages and slot_of(page, slots, there) == i
     if there == -1 or agrees:
-        return find(finding, Rule.SLOT_BACK, PREV, pfn, UNKNOWN, page.prev[pfn])
+        return find(finding, Rule.SLOT_BACK, PREV, pfn, UNKNOWN, prev_of(page, pfn))
     return find(finding, Rule.SLOT_BACK, SLOTS, i, pfn + 1, there + 1)
 
 
@@ -121,11 +124,11 @@ def check_contig(page, slots, geo, pfn, order, finding):
     """A page of a contiguous allocation: a whole superpageblock that names one owner's slot."""
     first = pfn >> geo.spb_shift << geo.spb_shift
     if order != MAX_ORDER or state_at(page, first) != used_state(CODE_CONTIG, MAX_ORDER):
-        return find(finding, Rule.CONTIG, STATE, pfn, used_state(CODE_CONTIG, MAX_ORDER), page.state[pfn])
-    if page.next[pfn] != page.next[first]:
-        return find(finding, Rule.OWNER, NEXT, pfn, page.next[first], page.next[pfn])
-    if page.prev[pfn] != page.prev[first]:
-        return find(finding, Rule.SLOT, PREV, pfn, page.prev[first], page.prev[pfn])
+        return find(finding, Rule.CONTIG, STATE, pfn, used_state(CODE_CONTIG, MAX_ORDER), state_at(page, pfn))
+    if next_of(page, pfn) != next_of(page, first):
+        return find(finding, Rule.OWNER, NEXT, pfn, next_of(page, first), next_of(page, pfn))
+    if prev_of(page, pfn) != prev_of(page, first):
+        return find(finding, Rule.SLOT, PREV, pfn, prev_of(page, first), prev_of(page, pfn))
     return check_owner(page, slots, geo, pfn, finding) if pfn == first else 0
 
 
@@ -148,7 +151,7 @@ def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     if code == CODE_PCP:
         tally.on_cpu[0] += 1
         tally_used(tally.used, pfn, order, pcp_mt(state))
-        return 0 if is_linked(page, pfn) else find(finding, Rule.ON_ITS_LIST, STATE, pfn, UNKNOWN, state)
+        return 0
     if code == CODE_OWNED:
         if order > PB_ORDER or label[pfn >> PB_ORDER] >= NR_REQUEST_MT:
             return find(finding, Rule.OWNED, STATE, pfn, UNKNOWN, state)
@@ -205,7 +208,7 @@ def check_pages(page, label, slots, geo, tally, finding):
     while pfn < geo.nr_pages:
         state = state_at(page, pfn)
         if state == STATE_HOLE:
-            if geo.lo < pfn < geo.hi and page.state[pfn - 1] != STATE_HOLE:
+            if geo.lo < pfn < geo.hi and state_at(page, pfn - 1) != STATE_HOLE:
                 return find(finding, Rule.OUTSIDE, STATE, pfn, UNKNOWN, state)
             tally.holes[pfn >> PB_ORDER] += 1
             pfn += 1

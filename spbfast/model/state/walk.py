@@ -16,12 +16,14 @@ from spbfast.constants import (
     NR_MT,
     NR_ORDERS,
     NR_PCP_LISTS,
+    NR_STRANDS,
     SpbCategory,
 )
 from spbfast.jit.decorators import entry_kernel
 
 if TYPE_CHECKING:
     from spbfast.model.state.layout import ZoneState
+from spbfast.model.state.page_state import next_of
 
 _LOW = 0xFFFFFFFF
 _FNV_PRIME_LOW = 0x1B3  # the prime is 2**40 + 0x1b3
@@ -30,21 +32,26 @@ _FNV_START_LOW = 0x84222325
 
 
 @entry_kernel
-def walk_lists(links, head0, lo, lengths, high, low, pfns):
-    """Walk len(lengths) lists whose heads follow each other from link `head0`, head to tail.
+def walk_lists(page, head0, first, known, lo, cursors, lengths, high, low, pfns):
+    """Walk len(lengths) lists whose strands' heads follow each other from link `head0`, head to tail.
 
+    A list has len(cursors) strands, one if it is an ordinary one, begins on strand `first` and has `known`
+    blocks (pcplist.py); -1: it is circular and ends at its head.
     Pages relative to `lo` go to `pfns`, list after list, as far as it has room; the FNV-1a hash of each
     list goes to (`high`, `low`), its two 32-bit halves: 64-bit products would differ interpreted.
     """
     nr = 0
+    nr_strands = cursors.shape[0]
     for i in range(lengths.shape[0]):
-        head = head0 + i
+        head = head0 + i * nr_strands
+        for s in range(nr_strands):
+            cursors[s] = next_of(page, head + s)
+        s = np.int64(first[i])
         a = _FNV_START_HIGH
         b = _FNV_START_LOW
         before = nr
-        pfn = np.int64(links[head])
-        while pfn != head and nr - before < head0:
-            relative = pfn - lo
+        while nr - before != known[i] and (known[i] >= 0 or cursors[s] != head + s) and nr - before < head0:
+            relative = cursors[s] - lo
             if nr < pfns.shape[0]:
                 pfns[nr] = relative
             nr += 1
@@ -52,10 +59,30 @@ def walk_lists(links, head0, lo, lengths, high, low, pfns):
             product = b * _FNV_PRIME_LOW
             a = (a * _FNV_PRIME_LOW + (product >> 32) + (b << 8)) & _LOW
             b = product & _LOW
-            pfn = np.int64(links[pfn])
+            cursors[s] = next_of(page, cursors[s])
+            s = s + 1 if s + 1 < nr_strands else 0
         lengths[i] = nr - before
         high[i] = a
         low[i] = b
+
+
+def _read(
+    z: ZoneState, head0: int, first: np.ndarray, known: np.ndarray, nr_strands: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Contents of lists as `walk_lists` tells them, with room for all pages."""
+    nr = first.size
+    cursors = np.zeros(nr_strands, np.int64)
+    lengths = np.zeros(nr, np.int64)
+    halves = np.zeros((2, nr), np.int64)
+    pfns = np.zeros(1 << 10, np.int64)
+    while True:
+        walk_lists(z.page, head0, first, known, z.geo.lo, cursors, lengths, halves[0], halves[1], pfns)
+        total = int(lengths.sum())
+        if total <= pfns.size:
+            break
+        pfns = np.zeros(total, np.int64)
+    hashes = (halves[0].astype(np.uint64) << np.uint64(32)) | halves[1].astype(np.uint64)
+    return lengths, hashes, pfns[:total]
 
 
 def read_lists(z: ZoneState, head0: int, nr: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,17 +94,7 @@ def read_lists(z: ZoneState, head0: int, nr: int) -> tuple[np.ndarray, np.ndarra
         int64 [nr]; uint64 [nr], FNV-1a over the zone-relative pfns, head to tail; int64 pages of all lists,
         concatenated, relative to the zone start.
     """
-    lengths = np.zeros(nr, np.int64)
-    halves = np.zeros((2, nr), np.int64)
-    pfns = np.zeros(1 << 10, np.int64)
-    while True:
-        walk_lists(z.page.next, head0, z.geo.lo, lengths, halves[0], halves[1], pfns)
-        total = int(lengths.sum())
-        if total <= pfns.size:
-            break
-        pfns = np.zeros(total, np.int64)
-    hashes = (halves[0].astype(np.uint64) << np.uint64(32)) | halves[1].astype(np.uint64)
-    return lengths, hashes, pfns[:total]
+    return _read(z, head0, np.zeros(nr, np.int8), np.full(nr, -1, np.int32), 1)
 
 
 def nr_sets(z: ZoneState) -> int:
@@ -94,7 +111,8 @@ def read_free_lists(z: ZoneState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def read_pcp_lists(z: ZoneState, cpu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The per-CPU lists of one CPU: lengths, hashes, pages concatenated."""
-    return read_lists(z, z.geo.pcp0 + cpu * NR_PCP_LISTS, NR_PCP_LISTS)
+    own = slice(cpu * NR_PCP_LISTS, (cpu + 1) * NR_PCP_LISTS)
+    return _read(z, z.geo.pcp0 + own.start * NR_STRANDS, z.pcp.first[own], z.pcp.nr[own], NR_STRANDS)
 
 
 def spb_lists(z: ZoneState) -> list[list[int]]:

@@ -15,7 +15,7 @@ from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.holders.inode_scan import page_cache_reclaimed
-from spbfast.model.holders.pagecache import reclaim_pages
+from spbfast.model.holders.reclaim import reclaim_pages
 from spbfast.model.state.node import NEVER, Gi, N, Now, Wk
 from spbfast.model.state.vmstat import VM_CONTIG_FAIL, ContigFail, V
 from spbfast.model.workers.contig import alloc_contig, first_to_empty, free_contig

@@ -12,7 +12,7 @@ from spbfast.constants import NS_PER_TICK, PB_PAGES, C, Ev
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.barred import nr_free_for_kswapd
 from spbfast.model.holders.inode_scan import page_cache_reclaimed
-from spbfast.model.holders.pagecache import reclaim_pages
+from spbfast.model.holders.reclaim import reclaim_pages
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.shrink_slab import (
