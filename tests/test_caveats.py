@@ -48,5 +48,5 @@ def test_a_sweep_and_its_page_warn(tmp_path: Path) -> None:
     (said,) = re.findall(r"warning: in (\d+) of (\d+) runs", done.stderr)
     assert int(said[0]) == int(said[1]) > 2
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Something was left out" in page
+    assert "To know before the numbers" in page
     assert page.index(f"In {said[0]} of {said[0]} runs") < page.index("<figure")

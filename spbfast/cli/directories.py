@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from spbfast.cli.options import DirArg, JsonOpt, NoReportOpt, QuietOpt, RetryFailedOpt, app
+from spbfast.cli.options import ChangedSourcesOpt, DirArg, JsonOpt, NoReportOpt, QuietOpt, RetryFailedOpt, app
 from spbfast.cli.sweeping import run_and_tell
 from spbfast.text import format_bytes, format_seconds, format_share, text_table
 
@@ -107,6 +107,7 @@ def resume_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="change how it runs, e.g. executor.workers=4"),
     ] = None,
+    allow_changed_sources: ChangedSourcesOpt = False,
     no_report: NoReportOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -115,7 +116,9 @@ def resume_command(
     from spbfast.sweep.store.inputs import load_stored
 
     job = load_stored(directory, extra=set_ or ())
-    options = SweepOptions(retry_failed=retry_failed, quiet=quiet)
+    options = SweepOptions(
+        retry_failed=retry_failed, quiet=quiet, allow_changed_sources=allow_changed_sources
+    )
     raise typer.Exit(run_and_tell(job, directory, options, report=not no_report))
 
 

@@ -37,6 +37,10 @@ SetOpt = Annotated[
 ]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result's path")]
 RetryFailedOpt = Annotated[bool, typer.Option("--retry-failed", help="run failed points again")]
+ChangedSourcesOpt = Annotated[
+    bool,
+    typer.Option("--allow-changed-sources", help="go on with runs that other sources of the kernels made"),
+]
 NoReportOpt = Annotated[bool, typer.Option("--no-report", help="do not build report.html")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 

@@ -37,6 +37,7 @@ def check_directory(directory: str | Path) -> Iterator[Finding]:
     yield from guarded("file system", lambda: _file_system(store.dir))
     yield from guarded("inputs", lambda: _inputs(store))
     yield from guarded("shards", lambda: _shards(store))
+    yield from guarded("sources", lambda: _sources(store))
     yield from guarded("results.nc", lambda: _results(store))
 
 
@@ -72,6 +73,23 @@ def _exclusive(directory: Path) -> Iterator[Finding]:
     yield Finding(
         "locks", BAD, "exclusive creation does not work here", "use another file system for results"
     )
+
+
+def _sources(store: Any) -> Iterator[Finding]:
+    """Whose kernels made the runs."""
+    from spbfast.sweep.store.origins import UNKNOWN, other_sources, sources_here
+
+    made = {str(receipt.get("sources", UNKNOWN)) for receipt in store.receipts()} - {UNKNOWN}
+    if len(made) > 1:
+        text = (
+            f"the runs were made by {len(made)} different sources of the kernels: {', '.join(sorted(made))}"
+        )
+        yield Finding("sources", CAUTION, text, "ds.source_hash says which run is whose")
+    elif others := other_sources(made):
+        text = f"all runs were made by {others[0]}, this version is {sources_here()}"
+        yield Finding("sources", GOOD, text, "to go on with it, give --allow-changed-sources")
+    else:
+        yield Finding("sources", GOOD, "all runs that say so were made by the kernels of this version")
 
 
 def _inputs(store: Any) -> Iterator[Finding]:

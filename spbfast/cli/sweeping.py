@@ -15,6 +15,7 @@ import typer
 
 from spbfast.cli.options import (
     EXIT_SOME_FAILED,
+    ChangedSourcesOpt,
     ConfigArg,
     NoReportOpt,
     QuietOpt,
@@ -86,6 +87,7 @@ def sweep_command(
     shard_of: ShardOfOpt = None,
     steal_lock: StealLockOpt = False,
     force_new: ForceNewOpt = False,
+    allow_changed_sources: ChangedSourcesOpt = False,
     dashboard: DashboardOpt = False,
     print_job_script: PrintJobScriptOpt = False,
     no_report: NoReportOpt = False,
@@ -117,6 +119,7 @@ def sweep_command(
         shard_of=texts.parse_shard_of(shard_of),
         steal_lock=steal_lock,
         force_new=force_new,
+        allow_changed_sources=allow_changed_sources,
         dashboard=dashboard,
         json_lines=json_lines,
         quiet=quiet,

@@ -1,12 +1,13 @@
 """Which sources decide what the kernels do, and a hash of them; needs no numba.
 
 Owns the list of those files. The compile cache is named after their hash, versions and settings
-(decorators.py).
+(decorators.py); every run of a sweep remembers the hash (sweep/store/origins.py).
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,9 @@ def hash_sources(root: Path) -> Any:
     for path in kernel_sources(root):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest
+
+
+@cache
+def kernel_hash() -> int:
+    """64 bits that tell the kernels' sources of this process from all others; as they were at first use."""
+    return int.from_bytes(hash_sources(PACKAGE).digest(), "big")

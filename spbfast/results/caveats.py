@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 POOL_FULL = "slab_objects_full"
+SOURCES = "source_hash"
 
 
 def caveats(ds: xr.Dataset) -> list[str]:
@@ -22,6 +23,24 @@ def caveats(ds: xr.Dataset) -> list[str]:
     ds : xarray.Dataset
         From `open_results` or `simulate`, with `vmstat` over (.., time, counter).
     """
+    return [*_pool_full(ds), *_mixed_sources(ds)]
+
+
+def _mixed_sources(ds: xr.Dataset) -> list[str]:
+    """Runs that different kernels have made, in one dataset."""
+    if SOURCES not in ds:
+        return []
+    made = sorted({int(value) for value in ds[SOURCES].values.ravel()} - {0})
+    if len(made) < 2:
+        return []
+    which = ", ".join(f"{value:016x}" for value in made)
+    return [
+        f"the runs were made by {len(made)} different sources of the kernels ({which}), so differences "
+        f"between points may come from that; ds.{SOURCES} says which run is whose"
+    ]
+
+
+def _pool_full(ds: xr.Dataset) -> list[str]:
     if "vmstat" not in ds or POOL_FULL not in ds["counter"].values:
         return []
     left_out = ds["vmstat"].sel(counter=POOL_FULL)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from spbfast.jit.sources import kernel_hash
 from spbfast.outputs.rundata import dataset_of
 from spbfast.sweep.points.plan import make_plan
 from spbfast.sweep.store.manifest import default_command, make_manifest, origin_attrs
@@ -31,6 +32,7 @@ def run_dataset(job: Any, runs: Sequence[Any], model_version: int) -> xr.Dataset
         "events": [run.events for run in runs],
         "wall_time": [run.wall_s for run in runs],
         "boot_time": [run.boot_s for run in runs],
+        "source_hash": [kernel_hash()] * len(runs),
     }
     for name, values in facts.items():
         dtype, _, units, long_name = FACTS[name]

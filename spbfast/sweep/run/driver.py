@@ -162,7 +162,11 @@ class _Sweep:
         if self.moved is not None:
             display.message(f"moved the old results to {self.moved}")
         status, attempts = store.open_for(
-            self.plan, self.job, default_command(), retry_failed=self.options.retry_failed
+            self.plan,
+            self.job,
+            default_command(),
+            retry_failed=self.options.retry_failed,
+            allow_changed_sources=self.options.allow_changed_sources,
         )
         for remark in (*store.remarks, *remarks_on_locks(store.dir)):
             display.message(remark)

@@ -39,6 +39,8 @@ class SweepOptions:
         Take the directory from a driver that seems to hold it.
     force_new : bool
         Move results that are in the directory aside and begin anew.
+    allow_changed_sources : bool
+        Go on where other sources of the kernels have made the runs that are there.
     dashboard : bool
         Serve Dask's dashboard on the loopback address while the sweep runs.
     quiet : bool
@@ -63,6 +65,7 @@ class SweepOptions:
     shard_of: tuple[int, int] | None = None
     steal_lock: bool = False
     force_new: bool = False
+    allow_changed_sources: bool = False
     dashboard: bool = False
     quiet: bool = False
     json_lines: bool = False

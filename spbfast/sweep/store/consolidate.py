@@ -216,7 +216,7 @@ def _create_variables(nc: Any, source: _Source, replicates: int, n_points: int, 
             attrs["flag_values"] = np.arange(len(STATUS_NAMES), dtype="i1")
             attrs["flag_meanings"] = " ".join(STATUS_NAMES)
         # Seeds, digests and states are labels: a fill value would make xarray turn them into floats.
-        marked = name not in ("status", "seed", "digest", "demand_digest")
+        marked = name not in ("status", "seed", "digest", "demand_digest", "source_hash")
         put_variable(
             nc, name, ("point", "replicate"), None, dtype=dtype, fill=fill if marked else None, attrs=attrs
         )

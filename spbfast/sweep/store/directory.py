@@ -37,6 +37,7 @@ from spbfast.sweep.store.manifest import (
     plan_digest,
     resolved_point,
 )
+from spbfast.sweep.store.origins import UNKNOWN, refuse_other_sources, sources_here, sources_of
 from spbfast.sweep.store.pointtable import write_points
 from spbfast.sweep.store.receipts import receipt_in, summed_line
 from spbfast.sweep.store.shards import FAILED, OK, SETTLED, fault_of, read_shard
@@ -72,6 +73,7 @@ class Store:
         self.log_path = self.dir / "logs" / f"sweep{mark}.log"
         self.set_aside: dict[Path, str] = {}
         self.remarks: list[str] = []
+        self.sources: set[str] = set()
 
     def shard_path(self, batch_id: str) -> Path:
         """Where the shard of a batch lies (two-digit fan-out keeps directories small)."""
@@ -104,7 +106,8 @@ class Store:
 
     def append(self, receipt: Mapping[str, Any], cells: Iterable[Cell]) -> None:
         """Add one finished batch to the journal."""
-        line = summed_line({**receipt, "cells": [str(c) for c in cells]})
+        whole = {"sources": sources_here(), **receipt, "cells": [str(c) for c in cells]}
+        line = summed_line(whole)
         try:
             with open(self.journal_path, "ab") as f:
                 # A driver killed in the middle of a line must not spoil the next one.
@@ -151,6 +154,7 @@ class Store:
         known = set()
         for receipt in self.receipts():
             known.add(receipt["batch"])
+            self.sources.add(str(receipt.get("sources", UNKNOWN)))
             cells = [Cell.parse(text) for text in receipt["cells"]]
             take_better(status, cells, map(int, receipt["statuses"]))
             attempts.update(cells)
@@ -164,8 +168,11 @@ class Store:
                 quarantine(path)
                 continue
             codes = shard.facts["status"].tolist()
-            receipt = {"batch": path.stem, "statuses": "".join(map(str, codes)), "found": True}
+            made = sources_of(shard.facts["source_hash"].tolist())
+            statuses = "".join(map(str, codes))
+            receipt = {"batch": path.stem, "statuses": statuses, "sources": made, "found": True}
             self.append(receipt, shard.cells)
+            self.sources.add(made)
             take_better(status, shard.cells, codes)
             attempts.update(shard.cells)
         return status, attempts
@@ -179,7 +186,13 @@ class Store:
     # -- starting or continuing a sweep --------------------------------------------------------------
 
     def open_for(
-        self, plan: Plan, job: Any, command: str, *, retry_failed: bool = False
+        self,
+        plan: Plan,
+        job: Any,
+        command: str,
+        *,
+        retry_failed: bool = False,
+        allow_changed_sources: bool = False,
     ) -> tuple[dict[Cell, int], dict[Cell, int]]:
         """Make the directory ready for `plan` and say what it already holds, as `scan` does.
 
@@ -190,7 +203,8 @@ class Store:
         ------
         ResultsError
             When the directory holds something else: results of another model version, seed, output level
-            or of scenarios that have nothing in common with this job.
+            or of scenarios that have nothing in common with this job; and, unless allowed, when runs are
+            left to do and those that are here were made by other sources of the kernels.
         """
         old: dict[str, Any] | None = None
         status: dict[Cell, int] = {}
@@ -204,7 +218,10 @@ class Store:
             self._refuse_foreign(plan, status)
             # Another task of the array may have written all this; a thousand of them need not do it again.
             known = old.get("plan") == plan_digest(plan)
-            if known and (self.share or settled(status, retry_failed=retry_failed) >= set(plan.cells())):
+            is_done = settled(status, retry_failed=retry_failed) >= set(plan.cells())
+            if not is_done and not allow_changed_sources:
+                refuse_other_sources(self.sources, self.dir)
+            if known and (self.share or is_done):
                 return status, attempts
         if not self.share:
             remove_leftovers(self.dir)

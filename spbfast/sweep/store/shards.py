@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import ResultsError
+from spbfast.jit.sources import kernel_hash
 from spbfast.outputs.variables import COORDS, VARIABLES
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_bytes
@@ -34,11 +35,12 @@ FACTS: dict[str, tuple[str, int | float, str, str]] = {
     "events": ("i8", -1, "1", "page events simulated"),
     "wall_time": ("f8", float("nan"), "s", "time the run took, boot included"),
     "boot_time": ("f8", float("nan"), "s", "part of wall_time spent before simulated time 0"),
+    "source_hash": ("u8", 0, "1", "hash of the kernels' sources that made the run; 0 if unknown"),
 }
 # Every chunk has a sum of its own, which is checked when it is read.
 _PACKED: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True, "fletcher32": True}
 # These differ from one execution to the next; everything else must not.
-VOLATILE_FACTS = ("wall_time", "boot_time")
+VOLATILE_FACTS = ("wall_time", "boot_time", "source_hash")
 
 
 @dataclass(slots=True)
@@ -170,7 +172,7 @@ def _fill_shard(
     put_variable(nc, "point_id", ("cell",), np.array([r.cell.point_id for r in results], "u8"))
     put_variable(nc, "replicate", ("cell",), np.array([r.cell.replicate for r in results], "i4"))
     for name, (dtype, fill, _, _) in FACTS.items():
-        column = [r.status if name == "status" else r.facts.get(name, fill) for r in results]
+        column = [_facts_of(r).get(name, fill) for r in results]
         put_variable(nc, name, ("cell",), np.array(column, dtype))
     put_labels(nc, coords)
     for name in names:
@@ -180,6 +182,10 @@ def _fill_shard(
             if name in result.data:
                 place(block[row : row + 1], result.data[name], var.dims, result.coords, coords)
         put_variable(nc, name, ("cell", *var.dims), block, fill=var.fill, chunks=(1, *block.shape[1:]))
+
+
+def _facts_of(result: CellResult) -> dict[str, int | float]:
+    return {**result.facts, "status": result.status, "source_hash": kernel_hash()}
 
 
 def read_shard(path: Path, *, data: bool = True) -> Shard:
@@ -213,7 +219,11 @@ def _shard_in(nc: Any, data: bool) -> Shard:
     ids = nc["point_id"][:].tolist()
     reps = nc["replicate"][:].tolist()
     cells = [Cell(int(p), int(r)) for p, r in zip(ids, reps, strict=True)]
-    facts = {n: nc[n][:] for n in FACTS}
+    facts = {
+        # Shards from before a fact was there know nothing of it.
+        name: nc[name][:] if name in nc.variables or name == "status" else np.full(len(cells), fill, dtype)
+        for name, (dtype, fill, _, _) in FACTS.items()
+    }
     coords = {n: nc[n][:] for n in COORDS if n in nc.variables}
     names = [n for n in nc.variables if n in VARIABLES]
     arrays = {n: nc[n][...] if data else np.empty(0) for n in names}
