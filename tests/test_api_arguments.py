@@ -88,8 +88,8 @@ def test_arrays_that_are_no_policy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 1 << 43}, "size must be at most 4TiB"),
-        ({"size": "8TiB"}, "size must be at most 4TiB"),
+        ({"size": 1 << 43}, "size must be at most 960GiB"),
+        ({"size": "8TiB"}, "size must be at most 960GiB"),
         ({"size": 10**400}, "a whole number of 1329 bits"),
         ({"size": None}, "size must be an integer, got nothing"),
         ({"size": np.array([1])}, r"size must be an integer, got an array of shape \(1,\)"),

@@ -125,6 +125,6 @@ def test_memory_beyond_the_links_is_refused() -> None:
         build_zone(ZoneSpec(MAX_ZONE_PAGES + 1))
     with pytest.raises(ValueError, match="an owner has at most 268435456 slots"):
         build_zone(ZoneSpec(1 << 12, owner_slots=(1, MAX_LINKS + 1)))
-    with pytest.raises(ValueError, match="one zone holds at most 960GiB, got 1TiB for 1 nodes; give less"):
+    with pytest.raises(ValueError, match="one zone holds at most 960GiB, got 1TiB for 1 node; give less"):
         MachineSpec(memory="1TiB")
     assert MachineSpec(memory="1TiB", nodes=2).nodes == 2

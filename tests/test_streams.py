@@ -29,6 +29,8 @@ VERBS: dict[str, list[str]] = {
     "resume": ["resume", "out", "--set", "executor.kind=serial", "--no-report"],
     "consolidate": ["consolidate", "out"],
     "report": ["report", "out"],
+    "plot": ["plot", "out", "-o", "/nowhere/x.png"],
+    "map": ["map", "--help"],
     "compare": ["compare", "out", "--metric", "spb_tainted"],
     "validate": ["validate", "job.yaml"],
     "schema": ["schema"],
@@ -51,7 +53,7 @@ VERBS: dict[str, list[str]] = {
     "warmup": ["warmup", "--help"],
 }
 IN_DIRECTORY = {"sweep", "resume"}  # their results are in a directory, whatever becomes of their words
-SILENT_ERRORS = {"run", "export", "sensitivity", "records", "rerun", "replay"}
+SILENT_ERRORS = {"run", "export", "plot", "sensitivity", "records", "rerun", "replay"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page
+from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page, check_place
 from spbfast.text import quote_value
 
 ResultsArg = Annotated[
@@ -33,6 +33,7 @@ def report_command(
     ] = None,
 ) -> None:
     """Build report.html, one self-contained page, from a results directory."""
+    check_place(output, "--output")
     build_report_page(directory, target=output, metrics=metric or ())
 
 
@@ -55,6 +56,7 @@ def plot_command(
     from spbfast.results.together import open_together
 
     check_figure_name(output)
+    check_place(output, "--output")
     typer.echo(str(save_figure(draw_figure(open_together(paths), metric, kind, over), output)))
 
 

@@ -128,7 +128,7 @@ def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Datase
         check_readable(path)
         is_sealed = _check_seal(path)
         ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks)
-    except (OSError, ValueError, TypeError) as err:
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as err:  # by where the damage lies
         reason = getattr(err, "strerror", None) or err
         raise ResultsError(f"cannot read: {reason}{_nearest_results(path)}", path) from err
     if ds.attrs.pop(SEALED, None) is not None and not is_sealed and path.stat().st_size < EXAMINED_BYTES:
