@@ -18,6 +18,8 @@ from spbfast.model.state.build import PcpConf
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.slots import blocks_in
 
+pytestmark = pytest.mark.shell
+
 TINY = 1 << 14
 # Lines and accesses of a page event, as `spbfast bench --only work` prints them.
 WORK = {"churn": (19.17, 63.33), "scattered": (18.84, 62.24), "pcp": (14.53, 58.87)}

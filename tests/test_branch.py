@@ -35,6 +35,9 @@ from tests import fake_engine
 from tests.kill_tools import MODES, one_round, reference
 from tests.sweep_tools import ENGINE, make_job
 
+# Sweeps as a user runs them; that a branch is exact holds of kernels, which other files interpret.
+pytestmark = pytest.mark.shell
+
 CONFIGS = Path(__file__).parent.parent / "configs"
 DOCS = Path(__file__).parent.parent / "docs"
 SPAN, AT = ("30ms", "17ms") if INTERPRETED else ("900ms", "517ms")

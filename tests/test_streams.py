@@ -19,6 +19,9 @@ from spbfast.cli.options import app
 from spbfast.sweep import run_sweep
 from tests.sweep_tools import ENGINE, ROOT, make_job
 
+# Each command runs interpreted in a process of its own, in both passes alike.
+pytestmark = pytest.mark.shell
+
 DUMPS = ROOT / "tests" / "observed"
 # Each verb in its cheapest form; "out" is a finished sweep of the fake engine.
 SWEEP = ["sweep", "job.yaml", "-o", "out", "--set", "executor.kind=serial", "--no-report"]
