@@ -165,6 +165,15 @@ def read_state_head(path: Path) -> StateHead:
         raise ResultsError(f"cannot be read: {error.strerror}; {_RIGHT}", path) from None
 
 
+def is_state_file(path: Path) -> bool:
+    """Whether a file begins as state files do; one that cannot be read does not."""
+    try:
+        with open_to_read(path) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 _RIGHT = "`spbfast run CONFIG --save-state FILE` writes state files"
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -39,6 +40,7 @@ from spbfast.model.lowering.arguments import (
     checked_number,
     checked_order,
     checked_range,
+    checked_switch,
     spec_of_arguments,
 )
 from spbfast.model.lowering.duplicate import packed_state, unpacked_state, with_slots
@@ -46,12 +48,15 @@ from spbfast.model.lowering.handles import FreeSlots
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.painting import mixing_policy, paint
 from spbfast.model.state import picture as pictures
-from spbfast.model.state.build import PcpConf, boot_chunks, build_zone
+from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.contents import absent_pageblocks, read_contents
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.lookup import must_be_held
 from spbfast.model.state.page_state import links_of
 from spbfast.model.state.walk import read_lists, read_places
+from spbfast.observed.receipt import Receipt
+from spbfast.recordings.real_start import begin_zone, read_machine_files
 from spbfast.tiles.markup import tiles_html
 
 if TYPE_CHECKING:
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18  # rows per call of the event loop
 _ROW_MAX = 2**31 - 1
+MAX_NODE = 1023
 Args = ParamSpec("Args")
 Answer = TypeVar("Answer")
 
@@ -121,6 +127,8 @@ class Zone:
         The arrays behind it, to look at.
     policy : ndarray
         The policy as the kernels take it.
+    receipt : spbfast.observed.receipt.Receipt or None
+        Of a zone from a dump: what was read, guessed and missing.
 
     Raises
     ------
@@ -144,21 +152,14 @@ class Zone:
         self._set_policy(policy_array(policy))
         spec = spec_of_arguments(size, spb_size, start_pfn, self.policy, pcp, cpus)
         try:
-            self.state, self._base = build_zone(spec)
+            state, base = build_zone(spec)
         except ValueError as error:
             raise ZoneError(str(error)) from None
         except (MemoryError, OSError) as error:
             raise ZoneError(f"a zone of {spec.zone_pages} pages does not fit into memory: {error}") from None
-        self._spec = spec
-        self.start_pfn = spec.start_pfn
-        self.nr_pages = spec.zone_pages
-        self.nr_cpus = spec.nr_cpus or 1
+        self._adopt(spec, state, base)
         self._free = FreeSlots(FIRST_SLOTS)
-        self._last = result_rows(1)[0]
-        self._pins = np.zeros(2, np.int64)
-        replay.boot_zone(
-            self.state, self.policy, boot_chunks(self.state, self.state.geo.lo, self.state.geo.hi)
-        )
+        replay.boot_zone(state, self.policy, boot_chunks(state, state.geo.lo, state.geo.hi))
 
     @classmethod
     def from_picture(cls, text: str, policy: PolicyLike = DEFAULT, *, start_pfn: int = 0x100000) -> Zone:
@@ -189,6 +190,76 @@ class Zone:
             raise ZoneError(f"the picture can't be built; it came out as {str.__repr__(zone.picture())}")
         zone._set_policy(wanted)
         return zone
+
+    @classmethod
+    def from_dump(
+        cls,
+        files: str | Path | Sequence[str | Path],
+        policy: PolicyLike = DEFAULT,
+        *,
+        zone: str = "Normal",
+        node: int = 0,
+        seed: int = 0,
+        replicate: int = 0,
+        spb_size: str | int = "1GiB",
+        lists: bool = True,
+    ) -> Zone:
+        """A zone of a real machine as dumps or a capture of it tell: docs/real-machines.md.
+
+        Sizes, free blocks by order and type and pageblock types are those of the files; what they leave open
+        is drawn. Every page in use is a block of order 0 that can be freed. `Zone.receipt` says what was
+        read, guessed and missing.
+
+        Parameters
+        ----------
+        files : path, or sequence of paths
+            A capture, or dumps of one machine: pagetypeinfo, buddyinfo, zoneinfo, a kernel report.
+        policy : str, mapping or Policy
+        zone, node : str, int
+            Which zone.
+        seed, replicate : int
+            Key of the draws: the same files, seed and replicate give the same zone, bit by bit.
+        spb_size : str or int
+        lists : bool
+            Per-CPU lists with the limits of zoneinfo, for as many CPUs; empty at the start.
+
+        Raises
+        ------
+        DumpError
+            When a file cannot be read, or has what the model lacks.
+        ZoneError
+            For arguments that make no sense.
+        """
+        wanted = policy_array(policy).copy()
+        machine = read_machine_files(files, (checked_range(node, "node", 0, MAX_NODE), str(zone)))
+        real = machine.zones[0]
+        shape = spec_of_arguments(spb_size, spb_size, 0, wanted, None)
+        begun = begin_zone(
+            machine,
+            real,
+            wanted,
+            spb_pb=shape.spb_pb,
+            seed=checked_range(seed, "seed", 0, 2**63 - 1),
+            replicate=checked_range(replicate, "replicate", 0, 2**31 - 1),
+            pcp=PcpConf(*real.lists) if checked_switch(lists, "lists") and real.lists else None,
+            cpus=real.cpus,
+        )
+        self = cls.__new__(cls)
+        self._lock = threading.RLock()
+        self._set_policy(wanted)
+        self._adopt(begun.spec, begun.state, begun.base)
+        self._free = FreeSlots(begun.state.slots.link.size)
+        self._free.take(begun.nr_held)
+        self.receipt = machine.receipt
+        return self
+
+    def _adopt(self, spec: ZoneSpec, state: ZoneState, base: int) -> None:
+        self._spec, self.state, self._base = spec, state, base
+        self.start_pfn, self.nr_pages = spec.start_pfn, spec.zone_pages
+        self.nr_cpus = spec.nr_cpus or 1
+        self._last = result_rows(1)[0]
+        self._pins = np.zeros(2, np.int64)
+        self.receipt: Receipt | None = None
 
     def _set_policy(self, policy: np.ndarray) -> None:
         self.policy = policy.copy()

@@ -1,7 +1,7 @@
-"""Verbs for results directories: status, continuing a sweep, running a point again, export.
+"""Verbs for results directories: status, continuing a sweep, running a point again.
 
-Owns `status`, `ls`, `resume`, `rerun`, `consolidate`, `export` and `sensitivity`. Only `resume`,
-`consolidate` and `export` write.
+Owns `status`, `ls`, `resume`, `rerun`, `consolidate` and `sensitivity`. Only `resume` and `consolidate`
+write.
 """
 
 from __future__ import annotations
@@ -167,30 +167,6 @@ def consolidate_command(directory: DirArg) -> None:
     decide_again(directory)
     typer.echo(str(consolidate(directory)))
     remove_states_of_complete(directory)
-
-
-@app.command("export")
-def export_command(
-    directory: DirArg,
-    zarr: Annotated[bool, typer.Option("--zarr", help="the whole dataset as zarr (needs zarr)")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="a table: a row per run")] = False,
-    parquet: Annotated[bool, typer.Option("--parquet", help="the same as Parquet (needs pyarrow)")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="PATH", help="where to  [default: DIR/results.FORM]"),
-    ] = None,
-    variable: Annotated[
-        list[str] | None,
-        typer.Option("--variable", metavar="NAME", help="only this variable; tables get a row per label"),
-    ] = None,
-) -> None:
-    """Write results in another form: --zarr, --csv or --parquet."""
-    chosen = [name for name, on in (("zarr", zarr), ("csv", csv), ("parquet", parquet)) if on]
-    if len(chosen) != 1:
-        raise typer.BadParameter("choose one of --zarr, --csv and --parquet", param_hint="export")
-    from spbfast.results.export import export_results
-
-    typer.echo(str(export_results(directory, chosen[0], output, variable or ())))
 
 
 @app.command("sensitivity")

@@ -25,7 +25,6 @@ from spbfast.model.loop.recorded_pages import (
     N_LIVE_PAGES,
     N_SPLIT,
     N_UNKNOWN_PAGES,
-    NR_PAGE_ROW_FIELDS,
     NR_REPLAY_COUNTS,
     X_CPU,
     X_ORDER,
@@ -43,15 +42,10 @@ from spbfast.observed.event_columns import EventBatch, EventKinds
 from spbfast.observed.loading import read_dump
 from spbfast.observed.receipt import Receipt
 from spbfast.observed.recognise import kind_of_file
+from spbfast.recordings.captured_start import captured_start
 from spbfast.recordings.event_source import recorded_batches
-from spbfast.recordings.page_rows import REQUEST_LEVEL, ZONE_LEVEL, RowCounts, RowMaker
-from spbfast.recordings.start_state import (
-    CapturedZone,
-    captured_zones,
-    reclaimable_pageblocks,
-    shown_types,
-    start_of,
-)
+from spbfast.recordings.page_rows import REQUEST_LEVEL, RowCounts, RowMaker
+from spbfast.recordings.start_state import CapturedZone, captured_zones
 
 if TYPE_CHECKING:
     from spbfast.model.lowering.lower_policy import PolicyLike
@@ -266,26 +260,11 @@ def _start(
         boot_zone(z, policy, boot_chunks(z, z.geo.lo, z.geo.hi))
         return f"an empty zone of {(z.geo.hi - z.geo.lo) >> 8:,} MiB"
     zone = span.zone
-    early = np.concatenate(
-        [np.zeros((0, NR_PAGE_ROW_FIELDS), np.int64), *_rows(request, span, base, zone.end_ns)]
-    )
-    shown = (shown_types(rows) for rows in _rows(request, span, base, 1 << 62))
-    nr_reclaimable = reclaimable_pageblocks(read_dump(request.path).snapshots, zone.name)
-    start = start_of(zone, base, z.geo.nr_pages, early, shown, nr_reclaimable)
+    start = captured_start(request.path, zone, base, z.geo.nr_pages, read_dump(request.path).snapshots)
     list_start(z, start.blocks, start.labels)
     hold_start(z, place, start.held)
     boot_zone(z, policy, np.zeros((0, 2), np.int64))
     return f"zone {zone.name} as captured, {int((1 << start.blocks[:, 1]).sum()) >> 8:,} MiB of it free"
-
-
-def _rows(request: ReplayRequest, span: _Span, base: int, end_ns: int) -> Iterator[np.ndarray]:
-    """Zone-level rows between the start and a moment: they tell what was free, whatever is replayed."""
-    maker = RowMaker(ZONE_LEVEL, span.start_pfn, span.pages, base)
-    for kinds, batch in _batches(request, span, Receipt()):
-        before = batch.time_ns < end_ns
-        part = EventBatch(batch.time_ns[before], batch.cpu[before], batch.kind[before], batch.fields[before])
-        if len(part):
-            yield maker.rows_of(kinds, part)[0]
 
 
 def _report(out: Replayed, z: ZoneState, policy: np.ndarray, counts: np.ndarray) -> None:

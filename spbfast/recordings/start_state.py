@@ -37,6 +37,7 @@ class CapturedZone:
         uint8 [pages], as `page_bytes` makes them; `RESERVED` where the capture has none.
     start_ns, end_ns : int
         When the first page was read, and the last.
+    node : int
     """
 
     name: str
@@ -45,6 +46,7 @@ class CapturedZone:
     pages_of: np.ndarray
     start_ns: int
     end_ns: int
+    node: int = 0
 
 
 @dataclass
@@ -90,7 +92,7 @@ def captured_zones(path: Path, moment: str = "before") -> list[CapturedZone]:
             key = _number(path, about, "node"), str(about.get("zone"))
             numbers = {name: _number(path, about, name) for name in ("first_pfn", "start_ns", "end_ns")}
             parts.setdefault(key, []).append((numbers, np.frombuffer(body, np.uint8)))
-    return [_joined(path, name, found) for (_, name), found in parts.items()]
+    return [_joined(path, node, name, found) for (node, name), found in parts.items()]
 
 
 def _number(path: Path, about: dict[str, object], name: str) -> int:
@@ -100,7 +102,7 @@ def _number(path: Path, about: dict[str, object], name: str) -> int:
     return value
 
 
-def _joined(path: Path, name: str, parts: list[tuple[dict[str, int], np.ndarray]]) -> CapturedZone:
+def _joined(path: Path, node: int, name: str, parts: list[tuple[dict[str, int], np.ndarray]]) -> CapturedZone:
     first = min(about["first_pfn"] for about, _ in parts)
     nr = max(about["first_pfn"] + len(pages) for about, pages in parts) - first
     if nr > MAX_ZONE_PAGES:
@@ -110,7 +112,8 @@ def _joined(path: Path, name: str, parts: list[tuple[dict[str, int], np.ndarray]
         at = about["first_pfn"] - first
         out[at : at + len(pages)] = pages
     start = min(about["start_ns"] for about, _ in parts)
-    return CapturedZone(name, first, nr, out, start, max(about["end_ns"] for about, _ in parts))
+    end = max(about["end_ns"] for about, _ in parts)
+    return CapturedZone(name, first, nr, out, start, end, node)
 
 
 def start_of(

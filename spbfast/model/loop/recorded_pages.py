@@ -10,15 +10,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.constants import MAX_ORDER, MODE_NORMAL, NR_REQUEST_MT, PB_ORDER, UNMOVABLE, Ev
+from spbfast.constants import (
+    HIGHATOMIC,
+    MAX_ORDER,
+    MODE_NORMAL,
+    NR_REQUEST_MT,
+    PB_ORDER,
+    PB_PAGES,
+    UNMOVABLE,
+    C,
+    Ev,
+)
 from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_pieces, is_free_buddy
+from spbfast.model.allocator.free import hand_out
 from spbfast.model.allocator.freelist import add_to_free_list, del_from_free_list
 from spbfast.model.allocator.pcp import drain_all, pcp_alloc, pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.rmqueue import begin_event, rmqueue_in_mode
 from spbfast.model.allocator.settle import settle
-from spbfast.model.allocator.spb import account_pages, add_used, del_used
+from spbfast.model.allocator.spb import account_pages, add_used, del_used, set_content
 from spbfast.model.state.page_state import (
     STATE_HOLE,
     STATE_TAIL,
@@ -228,6 +239,27 @@ def hold_start(z, place, kinds):
 
 
 @entry_kernel
+def hold_in_slots(z, kinds, owners, nr_slots):
+    """Let owners hold single pages from the start, each in the owner's next slot.
+
+    Parameters
+    ----------
+    kinds : ndarray
+        int8 [pages], the type that each page was asked for as, -1 where none is held.
+    owners : ndarray
+        int8 [pages].
+    nr_slots : ndarray
+        int64 [owners], slots that each owner has filled; added to.
+    """
+    for pfn in range(z.geo.lo, z.geo.hi):
+        if kinds[pfn] >= 0:
+            mt, owner = np.int64(kinds[pfn]), np.int64(owners[pfn])
+            add_used(z, pfn, 0, mt)
+            hand_out(z, pfn, 0, mt, owner, nr_slots[owner])
+            nr_slots[owner] += 1
+
+
+@entry_kernel
 def list_start(z, blocks, labels):
     """Put free blocks on the lists in the order given: int64 [n, 2] of page and order, head to tail.
 
@@ -235,6 +267,9 @@ def list_start(z, blocks, labels):
     """
     for pb in range(labels.shape[0]):
         z.pb.label[pb] = labels[pb]
+        if labels[pb] == HIGHATOMIC:
+            set_content(z, pb, HIGHATOMIC)
+            z.count[C.RESERVED_HIGHATOMIC] += PB_PAGES
     for i in range(blocks.shape[0]):
         pfn, order = blocks[i, 0], blocks[i, 1]
         account_pages(z, pfn, 1 << order)

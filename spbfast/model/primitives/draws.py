@@ -36,6 +36,15 @@ def key_of(*parts: int) -> int:
     return key
 
 
+def draw_many(key: int, first: int, nr: int) -> np.ndarray:
+    """The draws of stream `key` at counters first, first + 1, ..: uint64 [nr]. Not for kernels."""
+    start = np.uint64((int(key) + (int(first) + 1) * _GAMMA) & _MASK)
+    x = start + np.arange(nr, dtype=np.uint64) * _UG
+    x = (x ^ (x >> _S30)) * _UM1
+    x = (x ^ (x >> _S27)) * _UM2
+    return x ^ (x >> _S31)
+
+
 if INTERPRETED:
 
     def draw(key: int, counter: int) -> np.uint64:
