@@ -16,6 +16,7 @@ LONGEST_BITS = 256
 MANY_NAMES = 20
 LONGEST_NAME = 200
 UNWRAPPED = 10_000  # columns; no table of this program is wider
+BLOCKS, PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-~=+*#"  # from low to high; the second where there is only ASCII
 _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _TIMES = ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
@@ -115,6 +116,24 @@ def quote_value(value: Any) -> str:
     except Exception:  # somebody else's type; what is wrong with it is not our message
         text = f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def sparkline(values: Iterable[float], low: float, high: float, ramp: str = BLOCKS) -> str:
+    """One character a value, higher ones for more between `low` and `high`; a blank where there is none.
+
+    Where both ends are the same, every value stands at the bottom.
+    """
+    step = (high - low) / len(ramp)
+    marks = []
+    for value in values:
+        level = int((value - low) / step) if step > 0 and math.isfinite(value) else 0
+        marks.append(ramp[min(max(level, 0), len(ramp) - 1)] if math.isfinite(value) else " ")
+    return "".join(marks)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what is no visible character, such as an escape, as its code."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:

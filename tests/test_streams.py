@@ -28,6 +28,7 @@ SWEEP = ["sweep", "job.yaml", "-o", "out", "--set", "executor.kind=serial", "--n
 VERBS: dict[str, list[str]] = {
     "sweep": SWEEP,
     "status": ["status", "out"],
+    "watch": ["watch", "out"],
     "ls": ["ls", "."],
     "resume": ["resume", "out", "--set", "executor.kind=serial", "--no-report"],
     "consolidate": ["consolidate", "out"],

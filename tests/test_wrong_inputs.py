@@ -39,6 +39,10 @@ sweep job.yaml --dry-run -o out --set output.level=summary
 run job.yaml -o nowhere/one.nc
 status nowhere
 status thesis
+watch thesis
+watch out --metric spb_tanted
+watch out --metric free_pages
+watch out --interval 5x
 ls nowhere
 resume thesis
 rerun out xyz

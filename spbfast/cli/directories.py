@@ -19,7 +19,7 @@ import typer
 
 from spbfast.cli.options import ChangedSourcesOpt, DirArg, JsonOpt, NoReportOpt, QuietOpt, RetryFailedOpt, app
 from spbfast.cli.sweeping import run_and_tell
-from spbfast.text import format_bytes, format_seconds, format_share, text_table
+from spbfast.text import format_bytes, format_seconds, format_share, printable, text_table
 
 WATCH_S = 2.0
 EXIT_DIFFERS = 1
@@ -59,10 +59,16 @@ def _status_lines(found: Any) -> list[str]:
         lines.append(f"  left     about {format_seconds(found.eta_s)}")
     lines.append(f"  points   {found.points} x {found.replicates} replicates, {format_bytes(found.nbytes)}")
     lines.append(f"  created  {found.created}, model version {found.model_version}")
+    return lines + failure_lines(found)
+
+
+def failure_lines(found: Any) -> list[str]:
+    """The first failures of a sweep, and the commands that go on from where it stands."""
+    lines = []
     for failure in found.failures:
         message = (str(failure.get("message")).splitlines() or [""])[0][:160]
         run = f"{failure.get('point_id')}:{failure.get('replicate')}"
-        lines.append(f"  failed   {run} {failure.get('error')}: {message}")
+        lines.append(f"  failed   {run} {failure.get('error')}: {printable(message)}")
     if found.failures:
         first = found.failures[0]
         again = f"{first.get('point_id')}:{first.get('replicate')}"

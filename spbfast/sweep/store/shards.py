@@ -8,7 +8,7 @@ xarray inside a Dask worker is 14 times slower.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,8 +188,8 @@ def _facts_of(result: CellResult) -> dict[str, int | float]:
     return {**result.facts, "status": result.status, "source_hash": kernel_hash()}
 
 
-def read_shard(path: Path, *, data: bool = True) -> Shard:
-    """Read a shard; with `data=False` only cells, facts and labels.
+def read_shard(path: Path, *, data: bool | Container[str] = True) -> Shard:
+    """Read a shard; of the variables all, none (`data=False`) or those named, the others being empty.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def read_shard(path: Path, *, data: bool = True) -> Shard:
         return read_shard_locked(path, data=data)
 
 
-def read_shard_locked(path: Path, *, data: bool = True) -> Shard:
+def read_shard_locked(path: Path, *, data: bool | Container[str] = True) -> Shard:
     """The same for callers that hold NETCDF_LOCK, which is not reentrant."""
     content, is_sealed = read_sealed(path, path.stem)
     try:
@@ -214,7 +214,7 @@ def read_shard_locked(path: Path, *, data: bool = True) -> Shard:
         raise ResultsError(f"not a readable shard: {err}", path) from err
 
 
-def _shard_in(nc: Any, data: bool) -> Shard:
+def _shard_in(nc: Any, data: bool | Container[str]) -> Shard:
     nc.set_auto_maskandscale(False)
     ids = nc["point_id"][:].tolist()
     reps = nc["replicate"][:].tolist()
@@ -226,7 +226,8 @@ def _shard_in(nc: Any, data: bool) -> Shard:
     }
     coords = {n: nc[n][:] for n in COORDS if n in nc.variables}
     names = [n for n in nc.variables if n in VARIABLES]
-    arrays = {n: nc[n][...] if data else np.empty(0) for n in names}
+    chosen = names if data is True else [] if data is False else [n for n in names if n in data]
+    arrays = {n: nc[n][...] if n in chosen else np.empty(0) for n in names}
     return Shard(cells, facts, arrays, coords)
 
 
