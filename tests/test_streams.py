@@ -36,6 +36,7 @@ VERBS: dict[str, list[str]] = {
     "plot": ["plot", "out", "-o", "/nowhere/x.png"],
     "map": ["map", "--help"],
     "compare": ["compare", "out", "--metric", "spb_tainted"],
+    "knee": ["knee", "out"],
     "validate": ["validate", "job.yaml"],
     "schema": ["schema"],
     "presets": ["presets"],
@@ -57,7 +58,7 @@ VERBS: dict[str, list[str]] = {
     "warmup": ["warmup", "--help"],
 }
 IN_DIRECTORY = {"sweep", "resume"}  # their results are in a directory, whatever becomes of their words
-SILENT_ERRORS = {"run", "export", "plot", "sensitivity", "records", "rerun", "replay"}
+SILENT_ERRORS = {"run", "export", "plot", "sensitivity", "knee", "records", "rerun", "replay"}
 
 
 @pytest.fixture(scope="module")

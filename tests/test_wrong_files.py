@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READERS = ["run", "sweep", "validate", "status", "compare", "report", "resume", "records", "read", "verify"]
-READERS += ["diagnose", "export", "consolidate", "sensitivity", "doctor", "watch"]
+READERS += ["diagnose", "export", "consolidate", "sensitivity", "doctor", "watch", "knee"]
 
 
 @pytest.mark.timeout(60)

@@ -58,6 +58,8 @@ sensitivity out
 doctor nowhere
 doctor --repair
 report thesis
+knee out
+knee out --within 0
 compare out --metric spb_tinted
 compare out --by policy.nothing
 compare out --at noon

@@ -1,6 +1,6 @@
 """Verbs that read results: the report, plots and comparisons.
 
-Owns `report`, `plot` and `compare`. Never changes results.
+Owns `report`, `plot`, `compare` and `knee`. Never changes results.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page, check_place
-from spbfast.text import quote_value
+from spbfast.text import format_change, format_number, quote_value, text_table
 
 ResultsArg = Annotated[
     list[Path],
@@ -129,6 +129,85 @@ def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool
         if table["few_pairs"].any():
             lines.append(f"fewer than {FEW_PAIRS} pairs: such an interval is too narrow; raise replicates")
     return "\n".join(lines)
+
+
+@app.command("knee")
+def knee_command(
+    paths: ResultsArg,
+    over: Annotated[
+        str, typer.Option("--over", metavar="KEY", help="the swept number  [default: the only one]")
+    ] = "",
+    metric: Annotated[str, typer.Option("--metric", help="a variable or counter")] = "spb_tainted",
+    at: Annotated[str, typer.Option("--at", help="end, peak, mean, or a time in seconds")] = "end",
+    within: Annotated[
+        float, typer.Option("--within", metavar="PERCENT", help="of the range of means, from the best")
+    ] = 10.0,
+    better: Annotated[
+        str, typer.Option("--better", help="lower or higher  [default: that of the variable]")
+    ] = "",
+    as_json: JsonOpt = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="a row per value, as CSV")] = False,
+) -> None:
+    """Say which values of a swept number are good enough, with an interval, or that none matters.
+
+    Good enough is a mean within 10 % of the whole curve's range from its best point.
+    """
+    from spbfast.results.analysis import when_text
+    from spbfast.results.goodenough import knees
+    from spbfast.results.response import find_swept_number
+    from spbfast.results.together import open_together
+
+    when = moment(at)
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both", param_hint="--csv")
+    if not 0 < within < 100:
+        raise typer.BadParameter(f"must be between 0 and 100, got {within:g}", param_hint="--within")
+    results = open_together(paths)
+    found = knees(results, over, metric, when, within=within / 100, better=better)
+    name = find_swept_number(results, over)
+    key = str(results[name].attrs.get("config_path", name))
+    if as_json:
+        facts = {"metric": metric, "at": at, "over": key, "within": within / 100}
+        typer.echo(json.dumps({**facts, "knees": [knee.data() for knee in found]}, indent=1))
+    elif as_csv:
+        typer.echo(_csv_of(found), nl=False)
+    else:
+        typer.echo(f"{metric} {when_text(results, metric, when)} over {key}\n{_knees_text(found)}")
+
+
+def _csv_of(found: Any) -> str:
+    import csv
+    import io
+
+    from spbfast.results.goodenough import table_of
+
+    rows, text = table_of(found), io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _knees_text(found: Any) -> str:
+    header = ("", "mean", "from the best", "95 % interval", "good enough")
+    parts = []
+    for knee in found:
+        rows = [
+            (
+                *(level.shown, format_number(level.mean), format_change(level.from_best)),
+                *(_interval_text(level), "yes" if level.is_good else "no"),
+            )
+            for level in knee.levels
+        ]
+        kept = 4 if knee.lower is None and knee.upper is None else 5  # without a knee none is good or bad
+        head = [f"{knee.setting}, {knee.pairs} pairs".removeprefix(", ")]
+        parts += [*head, text_table(header[:kept], [row[:kept] for row in rows]), knee.words, ""]
+    return "\n".join(parts[:-1])
+
+
+def _interval_text(level: Any) -> str:
+    known = level.low == level.low
+    return f"[{format_change(level.low)}, {format_change(level.high)}]" if known else "-"
 
 
 def moment(text: str) -> str | float:

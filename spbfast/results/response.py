@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.results.analysis import varied_params
 from spbfast.results.plots import param_words
-from spbfast.text import format_value
+from spbfast.text import format_value, suggest_or_list
 
 VALUES_MIN = 3  # fewer make no curve
 LINES_MAX = 6  # with more settings of the rest, one line with a band over all of them
@@ -64,6 +65,28 @@ def numeric_params(ds: xr.Dataset) -> list[str]:
     return found
 
 
+def find_swept_number(ds: xr.Dataset, over: str = "") -> str:
+    """The coordinate of a swept number by its configuration path or its own name; by default the only one.
+
+    Raises
+    ------
+    ResultsError
+        When no swept key has three numbers.
+    QuestionError
+        When there are several and none is named, or the name is of none.
+    """
+    known = {str(ds[n].attrs.get("config_path", n)): n for n in numeric_params(ds)}
+    if not known:
+        raise ResultsError("no swept key has three numbers or more, so there is no curve to draw")
+    over = over or (next(iter(known)) if len(known) == 1 else "")
+    if over not in known and over.replace(".", "_") not in known.values():
+        given = (
+            f"there is no swept number {over!r}" if over else "several keys are swept; choose one with --over"
+        )
+        raise QuestionError(f"{given}{suggest_or_list(over, list(known))}")
+    return known.get(over, over.replace(".", "_"))
+
+
 def responses(ds: xr.Dataset, values: np.ndarray) -> list[Response]:
     """The curves of a metric, one for each swept number.
 
@@ -82,7 +105,7 @@ def _response(ds: xr.Dataset, name: str, values: np.ndarray) -> Response:
     grid = np.flatnonzero(ds["in_grid"].values & np.isfinite(values).any(axis=1))
     own = ds[name].values[grid].astype("f8")
     x = np.unique(own)
-    settings = _settings(ds, name, grid)
+    settings = settings_of(ds, name, grid)
     labels = list(dict.fromkeys(settings))
     if len(labels) > LINES_MAX:
         settings, labels = [""] * len(grid), [""]
@@ -100,7 +123,7 @@ def _response(ds: xr.Dataset, name: str, values: np.ndarray) -> Response:
     return Response(name, path, "" if units == "1" else units, x, lines, control)
 
 
-def _settings(ds: xr.Dataset, name: str, points: np.ndarray) -> list[str]:
+def settings_of(ds: xr.Dataset, name: str, points: np.ndarray) -> list[str]:
     """What the other swept parameters are in each of the points, in words."""
     varied = varied_params(ds.isel(point=points))
     words = param_words(ds, varied)

@@ -27,7 +27,7 @@ from spbfast.results.plots import (
 )
 from spbfast.results.report.metrics import control_of, over_time_title, series_of, words_of
 from spbfast.results.report.page import choose_points
-from spbfast.results.response import numeric_params, responses
+from spbfast.results.response import find_swept_number, responses
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.text import suggest_or_list
 
@@ -146,19 +146,10 @@ def _differences(ds: xr.Dataset, metric: str, values: np.ndarray, over: str) -> 
 
 
 def _curve(ds: xr.Dataset, metric: str, values: np.ndarray, over: str) -> Figure:
-    known = {str(ds[n].attrs.get("config_path", n)): n for n in numeric_params(ds)}
-    if not known:
-        raise ResultsError("no swept key has three numbers or more, so there is no curve to draw")
-    over = over or (next(iter(known)) if len(known) == 1 else "")
-    if over not in known and over.replace(".", "_") not in known.values():
-        given = (
-            f"there is no swept number {over!r}" if over else "several keys are swept; choose one with --over"
-        )
-        raise QuestionError(f"{given}{suggest_or_list(over, list(known))}")
-    name = known.get(over, over.replace(".", "_"))
+    name = find_swept_number(ds, over)
     found = [curve for curve in responses(ds, values) if curve.name == name]
     if not found:
-        raise ResultsError(f"{metric} has results at fewer than three values of {over}")
+        raise ResultsError(f"{metric} has results at fewer than three values of {name}")
     figure, ax = _figure()
     draw_response(ax, found[0], title=words_of(metric)[0])
     return figure
