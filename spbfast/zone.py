@@ -57,6 +57,7 @@ from spbfast.model.state.page_state import links_of
 from spbfast.model.state.walk import read_lists, read_places
 from spbfast.observed.receipt import Receipt
 from spbfast.recordings.real_start import begin_zone, read_machine_files
+from spbfast.text import quote_value
 from spbfast.tiles.markup import tiles_html
 
 if TYPE_CHECKING:
@@ -354,9 +355,9 @@ class Zone:
         of_cpu = self._cpu_of(cpu)
         try:
             given = np.asarray(pfns)
-        except ValueError:
+        except (ValueError, TypeError):
             raise ZoneError(
-                "page frame numbers are a flat list of integers, got lists of several lengths"
+                f"page frame numbers are a flat list of integers, got {quote_value(pfns)}"
             ) from None
         if given.size and given.dtype.kind not in "iu":
             raise ZoneError(f"page frame numbers are integers, got {given.dtype}")

@@ -172,7 +172,10 @@ def making_calls() -> list[Call]:
         lambda w: load_config(w.home / "job.yaml", grid=w.any()),
         lambda w: w.job.with_values({w.rng.choice(["seed", "policy.reserve_floor", "x"]): w.any()}),
         lambda w: w.job.with_values(w.any()),
+        lambda w: load_config(w.home / "job.yaml", one_point=w.any()),
+        lambda w: load_config(w.home / "job.yaml", stand_ins=w.any()),
         lambda w: spbfast.explain(w.near("seed")),
+        lambda w: spbfast.presets.difference(w.near("v1"), w.near("mainline")),
     ]
 
 
@@ -187,7 +190,7 @@ def result_calls() -> list[Call]:
         lambda w: spbfast.sweep(w.job, w.out, quiet=True, engine=ENGINE, max_failures=w.any()),
         lambda w: spbfast.open_results(w.near(w.out)),
         lambda w: spbfast.open_results(w.out, load=w.near(True), chunks=w.near(None, {})),
-        lambda w: spbfast.cube(w.near(w.ds)),
+        lambda w: spbfast.cube(w.near(w.ds), baseline=w.near(True)),
         lambda w: spbfast.compare(w.near(w.ds), w.near(None), w.near("spb_tainted"), w.near("end", 1.0)),
         lambda w: spbfast.compare(w.ds, sel=w.any(), confidence=w.near(0.9)),
         lambda w: spbfast.fragmentation_scores(w.near(w.ds), w.near(9)),

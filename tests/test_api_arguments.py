@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ import pytest
 import spbfast
 from spbfast import Mt, Zone
 from spbfast.config import load_config
-from spbfast.errors import ArgumentError, ConfigError, SetupError, SpbfastError, ZoneError
+from spbfast.errors import ArgumentError, ConfigError, QuestionError, SetupError, SpbfastError, ZoneError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model import engine
 from spbfast.model.engine import run_replicate
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import PcpConf
+from spbfast.sweep.run.driver import run_sweep
 from tests.fuzz_api import Unprintable
 
 SCENARIO = {
@@ -262,6 +264,17 @@ def test_load_config_says_what_it_takes(job: Any) -> None:
         load_config(job.path, grid=5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="must be the path of a file"):
         load_config(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="one_point must be True or False"):
+        load_config(job.path, one_point=np.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="stand_ins must be a dict of keys and paths"):
+        load_config(job.path, stand_ins=5)  # type: ignore[arg-type]
+
+
+def test_presets_say_what_they_take() -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'v1@3x'"):
+        spbfast.presets.difference("v1@3x", "v1")
+    with pytest.raises(ConfigError, match="a preset is named by a text"):
+        spbfast.presets.difference("v1", np.zeros(2))  # type: ignore[arg-type]
 
 
 def test_sweep_says_what_it_takes(job: Any, tmp_path: Any) -> None:
@@ -277,6 +290,19 @@ def test_sweep_says_what_it_takes(job: Any, tmp_path: Any) -> None:
         with pytest.raises(ArgumentError):
             spbfast.sweep(job, tmp_path / "out", **{"quiet": True, **option})
     assert not (tmp_path / "out").exists()
+
+
+def test_results_say_what_they_take(tmp_path: Any) -> None:
+    job = load_config(Path(__file__).parent.parent / "configs" / "tiny.yaml")
+    out = run_sweep(job, tmp_path / "out", engine="tests.fake_engine", quiet=True).directory
+    ds = spbfast.open_results(out)
+    several = np.array([True, False])
+    with pytest.raises(QuestionError, match="a metric is the name of a variable or counter"):
+        spbfast.compare(ds, metric=several)  # type: ignore[arg-type]
+    with pytest.raises(QuestionError, match="baseline must be True or False"):
+        spbfast.cube(ds, baseline=several)  # type: ignore[arg-type]
+    with pytest.raises(ZoneError, match="page frame numbers are a flat list of integers"):
+        small().free_many(ds)
 
 
 def test_readers_say_what_they_take(tmp_path: Any) -> None:

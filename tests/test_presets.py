@@ -58,7 +58,7 @@ def test_difference_of_two_presets() -> None:
     assert difference_data("v1@31", "v1@30") == {"borrow_nonmovable": {"v1@31": True, "v1@30": False}}
     assert difference_text("v1", "v1@45") == "v1 and v1@45 are the same"
     assert difference_text("v1@31", "v1@30").splitlines()[1].split() == ["borrow_nonmovable", "on", "off"]
-    with pytest.raises(ValueError, match=r"the last step before that patch is 'v1@32'"):
+    with pytest.raises(ConfigError, match=r"the last step before that patch is 'v1@32'"):
         presets.difference("v1@30", "v1@33")
 
 

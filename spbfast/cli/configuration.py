@@ -82,10 +82,7 @@ def presets_command(
     from spbfast.config import presets, showpresets
 
     if diff is not None:
-        try:
-            shown = showpresets.difference_data(*diff) if as_json else showpresets.difference_text(*diff)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--diff") from None
+        shown = showpresets.difference_data(*diff) if as_json else showpresets.difference_text(*diff)
     elif steps:
         changes = presets.preset_steps()
         shown = dict(changes) if as_json else _steps_text(changes)

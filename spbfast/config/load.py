@@ -17,7 +17,7 @@ from spbfast.config.durations import check_durations
 from spbfast.config.job import Job
 from spbfast.config.layers import by_place, confined, read_layers
 from spbfast.config.models import JobFile
-from spbfast.config.overrides import check_options, with_overrides
+from spbfast.config.overrides import check_choices, check_options, with_overrides
 from spbfast.config.start import check_branch, check_start, check_until, with_state_found
 from spbfast.config.tree import YamlNode, with_value
 from spbfast.config.validate import validate_tree
@@ -56,6 +56,7 @@ def load_config(
     """
     path = readymade.job_file(_path_of(path))
     check_options(set_=set_, grid=grid)
+    check_choices(one_point, stand_ins)
     instead = dict(stand_ins or {})
     problems: list[Problem] = []
     tree, text, base_text, base_name = read_layers(path, problems, instead.get("extends"))

@@ -6,7 +6,8 @@ validated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from spbfast.config.tree import Source, YamlNode, merge, parse
 from spbfast.config.validate import assign
@@ -30,6 +31,22 @@ def check_options(**given: object) -> None:
         for value in values:
             if not isinstance(value, str):
                 raise ConfigError(f"{name.rstrip('_')} must hold texts KEY=VALUE, got {quote_value(value)}")
+
+
+def check_choices(one_point: object, stand_ins: object) -> None:
+    """The other choices of who loads a job.
+
+    Raises
+    ------
+    ConfigError
+        When one is of the wrong type.
+    """
+    if not isinstance(one_point, bool):
+        raise ConfigError(f"one_point must be True or False, got {quote_value(one_point)}")
+    if stand_ins is None:
+        return
+    if not isinstance(stand_ins, Mapping) or not all(isinstance(p, Path) for p in stand_ins.values()):
+        raise ConfigError(f"stand_ins must be a dict of keys and paths, got {quote_value(stand_ins)}")
 
 
 def with_overrides(

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spbfast.errors import ConfigError
 from spbfast.text import quote_value, suggest
 
 ALIASES = {"v1": "v1@45"}
@@ -175,10 +176,16 @@ def difference(one: str, other: str) -> dict[str, tuple[Any, Any]]:
 
     Raises
     ------
-    ValueError
-        For an unknown name; the message suggests the nearest one.
+    ConfigError
+        For what is no name of a preset; the message suggests the nearest one.
     """
-    a, b = flat_values(one), flat_values(other)
+    for name in (one, other):
+        if not isinstance(name, str):
+            raise ConfigError(f"a preset is named by a text such as 'v1@30', got {quote_value(name)}")
+    try:
+        a, b = flat_values(one), flat_values(other)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
 
 

@@ -51,6 +51,8 @@ def cube(ds: xr.Dataset, *, baseline: bool = False) -> xr.Dataset:
         When the points are not those of a grid, or would fill less than a tenth of one.
     """
     ds = checked_results(ds)
+    if not isinstance(baseline, bool):
+        raise QuestionError(f"baseline must be True or False, got {quote_value(baseline)}")
     grid, names = _grid(ds)
     fixed = {n: grid[n].values[0] for n in sweep_params(ds) if n not in names}
     inner = grid.drop_vars([*fixed, "is_baseline", "in_grid", "point"])
@@ -226,14 +228,14 @@ def _selected(da: xr.DataArray, sel: Mapping[str, Any] | None) -> xr.DataArray:
 
 def _metric(ds: xr.Dataset, name: str) -> xr.DataArray:
     """A variable, or the series of one counter."""
-    if isinstance(name, str) and name in ds.data_vars:
+    if not isinstance(name, str):
+        raise QuestionError(f"a metric is the name of a variable or counter, got {quote_value(name)}")
+    if name in ds.data_vars:
         return ds[name]
     counters = ds["counter"].values.tolist() if "vmstat" in ds else []
     if name in counters:
         return ds["vmstat"].sel(counter=name, drop=True)
     known = [str(variable) for variable in ds.data_vars] + counters
-    if not isinstance(name, str):
-        raise QuestionError(f"a metric is the name of a variable or counter, got {quote_value(name)}")
     raise QuestionError(f"there is no variable or counter {quote_value(name)}{suggest_or_list(name, known)}")
 
 
