@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast.constants import NR_ORDERS, PB_PAGES, C, Mt
-from spbfast.errors import DumpError, ZoneError
+from spbfast.config import load_config
+from spbfast.constants import NR_MT, NR_ORDERS, PB_PAGES, C, Mt
+from spbfast.errors import ConfigError, DumpError, ZoneError
+from spbfast.model import engine
+from spbfast.model.lowering.lower_machine import lower_scenario
 from spbfast.model.primitives.draws import draw_many, key_of
+from spbfast.model.state.check import check_zone
+from spbfast.model.state.node import Ca, N
 from spbfast.model.state.slots import blocks_in
 from spbfast.observed import capture_file as container
 from spbfast.observed import read_dump
 from spbfast.observed.page_classes import ON_LRU, PageClass
 from spbfast.observed.real_zone import KERNEL_TYPES, pageblocks_needed
 from spbfast.recordings.kernel_tables import counts_at_start, pagetypeinfo_text
+from spbfast.sweep.store.inputs import load_stored, write_inputs
 from spbfast.zone import Zone
 from tests.test_replay_judge import ALLOC, START, Kernel
 
@@ -63,6 +69,7 @@ def test_what_the_file_leaves_open_is_drawn_by_seed_and_replicate(zone: Zone) ->
         assert (other.nr_free_blocks() == zone.nr_free_blocks()).all()
 
 
+@pytest.mark.shell
 def test_pages_in_use_can_be_freed_and_free_ones_taken() -> None:
     zone = Zone.from_dump(TABLE, "mainline")
     before = zone.nr_free_pages()
@@ -76,6 +83,7 @@ def test_pages_in_use_can_be_freed_and_free_ones_taken() -> None:
     assert zone.nr_free_pages() == zone.nr_pages - 200
 
 
+@pytest.mark.shell
 @pytest.mark.parametrize("policy", ["v1", "v2"])
 def test_it_starts_under_superpageblocks_too(policy: str) -> None:
     zone = Zone.from_dump(TABLE, policy, spb_size="32MiB")
@@ -133,6 +141,7 @@ def test_what_the_model_lacks_is_refused_by_name(files: list[str], why: str) -> 
         Zone.from_dump(paths, "mainline")
 
 
+@pytest.mark.shell
 def test_wrong_arguments_and_contradictions_are_told(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match=r"no zone DMA on node 0; it has node 0 Normal"):
         Zone.from_dump(TABLE, zone="DMA")
@@ -214,6 +223,7 @@ def test_real_files_read_back_or_are_refused(name: str, tmp_path: Path) -> None:
         read_back([path], tmp_path)
 
 
+@pytest.mark.shell
 def test_a_capture_with_page_flags_is_exact(tmp_path: Path) -> None:
     kernel = Kernel()
     kernel.churn(3000, seed=5)
@@ -254,3 +264,117 @@ def write_capture(path: Path, kernel: Kernel, classes: np.ndarray) -> None:
         data = container.json_chunk(about) + b"\n" + classes.tobytes()
         container.write_chunk(file, container.PAGES, data)
         container.write_chunk(file, container.DONE, container.json_chunk({"events": 0}))
+
+
+# -- jobs ---------------------------------------------------------------------------------------
+
+JOB = """\
+name: real
+duration: 50ms
+policy: mainline
+machine: {from: [tables/pagetypeinfo, tables/zoneinfo], spb_size: 32MiB}
+slab: {objects_max: 4096}
+output: {every: 50ms}
+actors: [{kind: page_cache, rate: 200MiB/s}]
+"""
+ZONEINFO = """\
+Node 0, zone   Normal
+  pages free     1000
+        min      100
+        low      190
+        high     280
+        spanned  64512
+        present  64512
+        managed  60000
+      nr_zone_inactive_file 9000
+      nr_zone_active_file 1000
+  pagesets
+    cpu: 0
+              count: 3
+              high:  300
+              batch: 63
+              high_min: 200
+              high_max: 400
+    cpu: 1
+              count: 3
+              high:  300
+              batch: 63
+  start_pfn:           1048576
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/pagetypeinfo").write_bytes(TABLE.read_bytes())
+    (tmp_path / "tables/zoneinfo").write_text(ZONEINFO)
+    (tmp_path / "job.yaml").write_text(JOB)
+    return tmp_path / "job.yaml"
+
+
+@pytest.mark.shell
+def test_a_job_begins_as_the_machine_of_its_files(job: Path) -> None:
+    scenario = load_config(job).scenario
+    run = lower_scenario(scenario, 1, 0)
+    assert engine.boot(run, scenario, 1)
+    z, node = run.world.zone, run.world.node
+    check_zone(z, run.policy)
+    free = z.area.nr.reshape(-1, NR_ORDERS, NR_MT).sum(axis=0)[:, :4]
+    assert (free == free_of_file(TABLE)).all()
+    assert node.conf[[N.WMARK_MIN, N.WMARK_LOW, N.WMARK_HIGH]].tolist() == [100, 190, 280]
+    assert (z.geo.nr_cpus, z.pcp.conf.tolist()) == (2, [63, 200, 400, 0])
+    assert node.cache[Ca.COLD_PAGES] == 10_000
+    oldest = blocks_in(z.slots, slice(0, 1000))
+    assert abs(np.corrcoef(np.arange(1000), oldest)[0, 1]) < 0.2  # age has nothing to do with the address
+
+
+@pytest.mark.shell
+def test_runs_of_such_a_job_are_as_determined_as_any(job: Path) -> None:
+    loaded = load_config(job)
+    first, again, other = (engine.run_replicate(loaded.scenario, 1, r, check=True) for r in (0, 0, 1))
+    assert first.digest == again.digest != other.digest
+    assert first.events > 0
+
+
+@pytest.mark.shell
+def test_the_content_of_the_files_is_part_of_the_identity_and_their_place_is_not(job: Path) -> None:
+    before = load_config(job)
+    moved = job.parent / "moved"
+    (job.parent / "tables").rename(moved)
+    job.write_text(JOB.replace("tables/", "moved/"))
+    assert load_config(job).scenario.canonical() == before.scenario.canonical()
+    with pytest.raises(DumpError, match="cannot be read"):
+        engine.run_replicate(before.scenario, 1, 0)
+    loaded = load_config(job)
+    (moved / "zoneinfo").write_text(ZONEINFO.replace("min      100", "min      101"))
+    assert load_config(job).scenario.canonical() != before.scenario.canonical()
+    with pytest.raises(DumpError, match="has changed"):
+        engine.run_replicate(loaded.scenario, 1, 0)
+
+
+@pytest.mark.shell
+def test_a_results_directory_finds_the_files_again(job: Path) -> None:
+    loaded = load_config(job)
+    out = job.parent / "results"
+    out.mkdir()
+    write_inputs(out, loaded)
+    assert load_stored(out).scenario == loaded.scenario
+    assert "from" not in load_config("tiny").scenario.canonical()["machine"]
+
+
+@pytest.mark.shell
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("tables/zoneinfo]", "tables/nowhere]", r"job.yaml:4:17: error: machine.from: .*cannot be opened"),
+        ("spb_size", "memory: 1GiB, spb_size", "machine.memory: is what the files of machine.from say"),
+        ("[tables/pagetypeinfo, tables/zoneinfo]", "3", "machine.from: must be a file"),
+        ("[tables/pagetypeinfo, tables/zoneinfo]", "job.yaml", "machine.from: .*nothing"),
+        ("actors", "sweep: {grid: {machine.from: [[a], [b]]}}\nactors", "cannot be swept"),
+        ("actors", "sweep: {grid: {machine.memory: [1GiB]}}\nactors", "swept here and also fixed"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(job: Path, old: str, new: str, why: str) -> None:
+    job.write_text(JOB.replace(old, new))
+    with pytest.raises(ConfigError, match=why):
+        load_config(job)

@@ -136,6 +136,10 @@ class _Checker:
         """Does the path begin with a section that may be swept?"""
         top = path.split(".")[0]
         allowed = list(ScenarioFields.model_fields)
+        if path in ("machine.from", "machine.digest"):
+            message = "cannot be swept; a job begins as one machine: write one job for each"
+            self.problems.append(node.problem(f"{section}.{path}", message, at_key=True))
+            return False
         if top in allowed:
             return True
         if top in JobFile.model_fields:

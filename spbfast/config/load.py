@@ -18,6 +18,7 @@ from spbfast.config.job import Job
 from spbfast.config.layers import by_place, confined, read_layers
 from spbfast.config.models import JobFile
 from spbfast.config.overrides import check_choices, check_options, with_overrides
+from spbfast.config.realmachine import with_machine_found
 from spbfast.config.start import check_branch, check_start, check_until, with_state_found
 from spbfast.config.tree import YamlNode, with_value
 from spbfast.config.validate import validate_tree
@@ -33,6 +34,7 @@ def load_config(
     grid: Sequence[str] = (),
     one_point: bool = False,
     stand_ins: Mapping[str, Path] | None = None,
+    machine_files: Sequence[Path] | None = None,
 ) -> Job:
     """A validated job from a YAML file.
 
@@ -48,6 +50,8 @@ def load_config(
         Leave the sweep out: the job is the file's own point.
     stand_ins : mapping, optional
         Files to read in place of those that the keys ``extends``, ``points_file`` and ``state`` name.
+    machine_files : sequence of path, optional
+        Files to read in place of those that ``machine.from`` names.
 
     Raises
     ------
@@ -62,6 +66,7 @@ def load_config(
     tree, text, base_text, base_name = read_layers(path, problems, instead.get("extends"))
     tree = with_overrides(_with_name(tree, path), set_, grid, problems)
     tree = with_state_found(tree, problems, instead.get("state"))
+    tree = with_machine_found(tree, problems, machine_files)
     confine = functools.partial(confined, path, instead=instead.get("points_file"))
     file, parts = _checked(tree, problems, confine, main=str(path), one_point=one_point)
     if problems or file is None:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, WithJsonSchema, create_model, model_validator
 
 from spbfast.config.base import PAGE, Model, Pageblocks, Share, key
 from spbfast.config.units import MAX_SIZE, Duration, Size, format_size, parse_size
@@ -93,7 +93,25 @@ class ZoneShape:
         return self.nr_pages - self.nr_reserved
 
 
-class MachineSpec(Model):
+_FILES = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+)
+# `from` is a word of Python, which a class body cannot have as a name.
+_FROM: dict[str, Any] = {
+    "from": (
+        Annotated[tuple[str, ...] | None, _FILES],
+        key(
+            None,
+            "a file of a real machine to begin as, or a list of them: a capture, or dumps (pagetypeinfo, "
+            "buddyinfo, zoneinfo); they decide memory, watermarks, per-CPU limits and the state at 0 s",
+            "ours",
+        ),
+    )
+}
+_BegunAs = create_model("_BegunAs", __base__=Model, **_FROM)
+
+
+class MachineSpec(_BegunAs):  # type: ignore[valid-type, misc]
     """Nodes with a zone Normal each, and optionally a zone DMA32 on the first."""
 
     memory: Size = key(
@@ -141,6 +159,14 @@ class MachineSpec(Model):
     min_free: AutoOrSize = key(
         "auto", "vm.min_free_kbytes as a size; auto is the kernel's own choice", "mainline formulas"
     )
+    watermark_distance: Size | None = key(
+        None,
+        "distance between two watermarks; without it that of reclaim.watermark_scale",
+        "mainline formulas",
+    )
+    digest: str | None = key(
+        None, "digest of the files of machine.from; what they have is filled in", "filled in"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> MachineSpec:
@@ -185,6 +211,20 @@ class MachineSpec(Model):
                     f"{format_size(zone.nr_reserved * PAGE)} that boot reserves there; give more memory, or "
                     "lower machine.kernel_image or machine.memmap_bytes_per_page"
                 )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of the real machine that this one begins as, none where it is built."""
+        return getattr(self, "from") or ()
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain values; of `from` the content, wherever the files lie, and nothing of what is not given."""
+        values: dict[str, Any] = super().canonical()
+        values["from"] = values.pop("digest")
+        for name in ("from", "watermark_distance"):
+            if values[name] is None:
+                del values[name]
+        return values
 
     @property
     def nr_pages(self) -> int:
@@ -250,6 +290,8 @@ class MachineSpec(Model):
         total = sum(z.nr_managed for z in self.zones()) if zone is not None else managed
         least = self.min_pages() * managed // total
         low_gap = max(least >> 2, managed * scale // 10_000)
+        if self.watermark_distance is not None:
+            low_gap = self.watermark_distance // PAGE
         return least, least + low_gap, least + 2 * low_gap
 
 

@@ -35,6 +35,7 @@ from spbfast.model.state.world import padded
 from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
+from spbfast.recordings.begun_run import begin_as_real
 from spbfast.text import format_value, quote_value
 
 if TYPE_CHECKING:
@@ -96,9 +97,21 @@ def _check(code: int, run: Lowered, seed: int) -> None:
         raise SimulationError(code, f"{strerror(code)} (tick {tick})", tick, seed)
 
 
-def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] | None = None) -> bool:
-    """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way."""
-    for world in run.worlds:
+def boot(
+    run: Lowered,
+    scenario: Scenario,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
+    replicate: int = 0,
+) -> bool:
+    """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way.
+
+    A machine that begins as a real one (`machine.from`) has its memory in place; actors boot on top of it.
+    """
+    is_real = bool(scenario.machine.files)
+    if is_real:
+        begin_as_real(run, scenario, seed, replicate)
+    for world in run.worlds if not is_real else ():
         zone = world.zone
         boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
     step, done = 0, False
@@ -109,7 +122,7 @@ def boot(run: Lowered, scenario: Scenario, seed: int, stop: Callable[[], bool] |
         step += BOOT_STEPS
         if stop is not None and stop():
             return False
-    if scenario.boot.fill_page_cache and not _fill_page_cache(run, scenario, stop):
+    if scenario.boot.fill_page_cache and not is_real and not _fill_page_cache(run, scenario, stop):
         return False
     for world in run.worlds:
         end_boot(world)
@@ -323,7 +336,7 @@ def _begin(
     if scenario.branch is not None:
         return _begin_at_branch(run, samples, scenario, origin, stop)
     if scenario.start is None:
-        return boot(run, scenario, origin.seed, stop)
+        return boot(run, scenario, origin.seed, stop, origin.replicate)
     restore(run, samples, scenario, origin, scenario.start)
     return True
 

@@ -239,24 +239,26 @@ def hold_start(z, place, kinds):
 
 
 @entry_kernel
-def hold_in_slots(z, kinds, owners, nr_slots):
+def hold_in_slots(z, pages, kinds, owners, nr_slots):
     """Let owners hold single pages from the start, each in the owner's next slot.
 
     Parameters
     ----------
+    pages : ndarray
+        int64 [n], in the order of the slots.
     kinds : ndarray
-        int8 [pages], the type that each page was asked for as, -1 where none is held.
+        int8 [pages of the zone], the type that each was asked for as.
     owners : ndarray
-        int8 [pages].
+        int8 [pages of the zone].
     nr_slots : ndarray
         int64 [owners], slots that each owner has filled; added to.
     """
-    for pfn in range(z.geo.lo, z.geo.hi):
-        if kinds[pfn] >= 0:
-            mt, owner = np.int64(kinds[pfn]), np.int64(owners[pfn])
-            add_used(z, pfn, 0, mt)
-            hand_out(z, pfn, 0, mt, owner, nr_slots[owner])
-            nr_slots[owner] += 1
+    for i in range(pages.shape[0]):
+        pfn = pages[i]
+        mt, owner = np.int64(kinds[pfn]), np.int64(owners[pfn])
+        add_used(z, pfn, 0, mt)
+        hand_out(z, pfn, 0, mt, owner, nr_slots[owner])
+        nr_slots[owner] += 1
 
 
 @entry_kernel

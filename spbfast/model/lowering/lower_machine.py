@@ -93,6 +93,11 @@ def spec_of_zone(
         cpus = max(machine.cpus // machine.nodes, 1)
         pcp = PcpConf(*scenario.pcp.sizes(zone.nr_managed, cpus, low))
     slab_owners = range(FIRST_SLAB_OWNER, first_demand_owner(scenario))
+    rings = _ring_slots(scenario, zone)
+    # A real machine's page cache begins in single pages, and one more owner has all else that is in use.
+    real = (zone.nr_pages,) if machine.files else ()
+    if real:
+        rings = (rings[0] + zone.nr_pages, rings[1])
     slab_slots = [nr_slots(_node_slab(scenario), zone.nr_pages)] * len(slab_owners)
     return ZoneSpec(
         zone_pages=zone.nr_pages,
@@ -102,7 +107,7 @@ def spec_of_zone(
         nr_cpus=machine.cpus if pcp else 0,
         pcp=pcp,
         reserved_pages=zone.nr_reserved,
-        owner_slots=(*_ring_slots(scenario, zone), *slab_slots, *plan.owner_slots),
+        owner_slots=(*rings, *slab_slots, *plan.owner_slots, *real),
         sharing=slab_owners,
         paged=plan.owner_paged if scenario.workers.split_folios else (),
         trace_mask=trace_mask,

@@ -28,6 +28,8 @@ def write_inputs(directory: Path, job: Any) -> None:
     kept: dict[str, Any] = {"overrides": list(job.overrides), "grid": list(job.grid_overrides)}
     if job.scenario.start is not None:
         kept["state"] = job.scenario.start.state
+    if job.scenario.machine.files:
+        kept["machine"] = list(job.scenario.machine.files)
     points = job.points_file
     if points is not None:
         name = f"{POINTS_STEM}{Path(points.name).suffix.lower()}"
@@ -69,4 +71,7 @@ def load_stored(directory: str | Path, extra: Sequence[str] = ()) -> Job:
     if kept.get("state"):
         stand_ins["state"] = Path(str(kept["state"]))
     overrides = [*kept.get("overrides", ()), *extra]
-    return load_config(config, overrides, grid=kept.get("grid", ()), stand_ins=stand_ins)
+    machine = [Path(str(name)) for name in kept.get("machine", ())] or None
+    return load_config(
+        config, overrides, grid=kept.get("grid", ()), stand_ins=stand_ins, machine_files=machine
+    )

@@ -1,0 +1,127 @@
+"""A machine that begins as a real one: `machine.from` and the keys that its files decide.
+
+Owns the place of the files (beside the file that names them; an override's beside the current directory),
+their digest, and which keys they fill in. What they hold is read by observed/; where it goes is drawn when a
+run begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spbfast.config.tree import YamlNode, from_plain
+from spbfast.constants import MAX_ORDER, PAGE_SIZE, PB_PAGES
+from spbfast.errors import DumpError, Problem
+from spbfast.observed.loading import read_dumps
+from spbfast.observed.real_zone import RealZone, real_zones
+from spbfast.observed.receipt import Receipt
+from spbfast.observed.recognise import kind_of_file
+from spbfast.observed.values import Snapshot
+
+_BLOCK = 1 << MAX_ORDER
+_DECIDED = ("memory", "start_pfn", "nodes", "dma32", "memmap_bytes_per_page", "kernel_image", "digest")
+
+
+def with_machine_found(
+    tree: YamlNode, problems: list[Problem], instead: Sequence[Path] | None = None
+) -> YamlNode:
+    """The tree with what the files of `machine.from` say; what is wrong is appended to `problems`.
+
+    `instead` are read in place of the files named.
+    """
+    machine = tree.value.get("machine")
+    node = machine.value.get("from") if machine is not None and isinstance(machine.value, dict) else None
+    if machine is None or node is None:
+        return tree
+    names = [n.value for n in node.value] if isinstance(node.value, list) else [node.value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        problems.append(node.problem("machine.from", "must be a file, or a list of files of one machine"))
+        return tree
+    folder = Path(node.source.name if node.source.lines else ".").parent
+    try:
+        paths = instead or [folder.joinpath(Path(name).expanduser()).absolute() for name in names]
+        snapshots = read_dumps(list(paths)).snapshots
+        zone = real_zones(snapshots, str(paths[0]), Receipt(), job_zone(snapshots))[0]
+        digest = digest_of_files(paths)
+    except (DumpError, OSError, RuntimeError) as error:  # RuntimeError: ~name of nobody
+        problems.append(node.problem("machine.from", str(error)))
+        return tree
+    for name in _DECIDED:
+        if name in machine.value:
+            text = f"is what the files of machine.from say; leave out {name}, or from"
+            problems.append(machine.value[name].problem(f"machine.{name}", text, at_key=True))
+    # Page flags tell what lies where memory is missing; without them it lies at the start.
+    is_flagged = any(kind_of_file(Path(path))[0] == "capture" for path in paths)
+    found = {
+        "from": [str(path) for path in paths],
+        "digest": digest,
+        **_machine_keys(zone, 0 if is_flagged else span_of(zone)[2]),
+    }
+    return _filled(tree, node, found, _list_keys(zone))
+
+
+def job_zone(snapshots: Sequence[Snapshot]) -> tuple[int, str]:
+    """Node and name of the zone that a job begins with: Normal of node 0, or DMA32 where that is all."""
+    names = {z.key for s in snapshots for z in s.zones if any(z.blocks())}
+    return (0, "Normal" if (0, "Normal") in names or (0, "DMA32") not in names else "DMA32")
+
+
+def digest_of_files(paths: Sequence[Path]) -> str:
+    """32 hex digits over the content of files, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def span_of(zone: RealZone) -> tuple[int, int, int]:
+    """First page frame, pages in whole blocks of 4 MiB, and pages without memory of the simulated zone."""
+    lo = zone.start_pfn & -_BLOCK
+    end = max(zone.start_pfn + zone.pages, lo + zone.nr_pageblocks * PB_PAGES)
+    pages = -(-(end - lo) // _BLOCK) * _BLOCK
+    return lo, pages, pages - zone.nr_pageblocks * PB_PAGES
+
+
+def _machine_keys(zone: RealZone, absent: int) -> dict[str, Any]:
+    """Keys of `machine`, as a file would have them."""
+    lo, pages, _ = span_of(zone)
+    keys: dict[str, Any] = {
+        "memory": f"{pages * PAGE_SIZE}B",
+        "start_pfn": lo,
+        "memmap_bytes_per_page": 0,
+        "kernel_image": f"{absent * PAGE_SIZE}B",
+    }
+    if zone.watermarks is not None:
+        least, low, _ = zone.watermarks
+        keys["min_free"] = f"{least * PAGE_SIZE}B"
+        keys["watermark_distance"] = f"{max(low - least, 0) * PAGE_SIZE}B"
+    if zone.cpus:
+        keys["cpus"] = zone.cpus
+    return keys
+
+
+def _list_keys(zone: RealZone) -> dict[str, Any]:
+    if zone.lists is None:
+        return {}
+    return {
+        name: value
+        for name, value in zip(("batch", "high_min", "high_max"), zone.lists, strict=True)
+        if value > 0
+    }
+
+
+def _filled(tree: YamlNode, at: YamlNode, machine: dict[str, Any], lists: dict[str, Any]) -> YamlNode:
+    """The tree with the keys that were found, at the place of `from`; written ones that may differ stay."""
+    sections = {}
+    for name, found in (("machine", machine), ("pcp", lists)):
+        section = tree.value.get(name)
+        written = section.value if section is not None and isinstance(section.value, dict) else {}
+        new = {key: replace(at, value=from_plain(v, at.source).value) for key, v in found.items()}
+        kept = {key: node for key, node in written.items() if key not in ("from", "digest")}
+        sections[name] = replace(section or at, value={**new, **kept})
+    return replace(tree, value={**tree.value, **sections})
