@@ -29,7 +29,7 @@ _LAZY = {
     "read_events": "spbfast.observed",
     "diagnose": "spbfast.observed",
     "presets": "spbfast.config",
-    "explain": "spbfast.config.schema",
+    "explain": "spbfast.config.explained",
 }
 
 __all__ = [

@@ -26,6 +26,21 @@ SHOWN_LINE = 200  # characters of a source line that an error repeats
 SHOWN_PATH = 400  # and of a file's name
 
 
+# What the command line ends with. docs/cli.md has the same table; a test compares.
+EXIT_CODES = {
+    0: "done; for verify: all files agree",
+    1: "a bug of spbfast (please report the text above the message); for verify and rerun: a difference",
+    2: "wrong usage or configuration",
+    3: "done, but some points failed; for verify: a file needs a switch that this version lacks",
+    4: "the results directory is missing, damaged, in use, or belongs to another job",
+    5: "something is wrong with this machine: a full or read-only disk or output, or what doctor found",
+    75: "stopped by a time limit; the same command continues",
+    130: "stopped by SIGINT; what was finished is kept and the same command continues",
+    141: "whoever read standard output has closed it, such as head",
+    143: "stopped by SIGTERM; what was finished is kept and the same command continues",
+}
+
+
 def strerror(code: int) -> str:
     """What a kernel's Err code means, in words."""
     try:

@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from spbfast import cli
 from spbfast.config import load_config, messages
 from spbfast.config.actors import MOST_PER_SECOND
+from spbfast.config.explained import explain
 from spbfast.config.keybounds import bounds_of, bounds_text
 from spbfast.config.machine import MAX_ZONE_BYTES
 from spbfast.config.models import JobFile, ScenarioFields
-from spbfast.config.schema import explain, job_schema
+from spbfast.config.schema import job_schema
 from spbfast.config.units import MAX_DURATION, formatter_of
 from spbfast.errors import ConfigError, Problem
 from spbfast.model.engine import run_replicate

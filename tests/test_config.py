@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from spbfast.config import Policy, load_config, presets
-from spbfast.config.schema import explain, job_schema, key_docs, schema_text
+from spbfast.config.explained import explain
+from spbfast.config.schema import job_schema, key_docs, schema_text
 from spbfast.config.units import format_duration, format_size, parse_duration, parse_rate, parse_size
 from spbfast.constants import P
 from spbfast.errors import ConfigError, SimulationError, strerror

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spbfast.config import presets, series
-from spbfast.config.schema import explain, key_docs
+from spbfast.config.explained import explain
+from spbfast.config.schema import key_docs
 
 PATHS = {doc.path for doc in key_docs()}
 SWITCHES = {f"policy.{key}" for key in presets.flat_values("v1")}

@@ -103,14 +103,19 @@ def _steps_text(changes: list[tuple[str, str]]) -> str:
 @app.command("explain")
 def explain_command(
     key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="e.g. policy.slab_shrink_throttle", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[WORD]",
+            help="e.g. policy.slab_shrink, or a kind: keys, metrics, counters, rungs, errors",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Explain a configuration key: meaning, unit, default per preset, source."""
-    from spbfast.config import schema
+    """Explain a configuration key, a metric, a counter, a rung of the ladder, an error or an exit code.
 
-    if key is None:
-        rows = [(doc.path, doc.text) for doc in schema.key_docs()]
-        typer.echo(text_table((), rows, left=(0, 1)))
-        return
-    typer.echo(schema.explain(key))
+    Says meaning, unit, direction, values by preset, the kernel's name, source and certainty.
+    """
+    from spbfast.config import explained
+
+    rows = explained.listing("keys" if key is None else key)
+    typer.echo(explained.explain(str(key)) if rows is None else text_table((), rows, left=(0, 1)))

@@ -168,13 +168,14 @@ def _head(found: DirectoryState, under_way: int) -> list[Line]:
 
 def _what(unfinished: Unfinished) -> list[Line]:
     """What the columns show."""
+    from spbfast.outputs.counters import counter_docs
     from spbfast.outputs.variables import NEITHER, VARIABLES
 
     if not unfinished.points:
         return [("  the sweep has not written its points yet", DIM)]
     low, high = unfinished.span(unfinished.points)
-    var = VARIABLES.get(unfinished.metric)
-    direction = f" ({var.direction})" if var is not None and var.direction != NEITHER else ""
+    doc = VARIABLES.get(unfinished.metric) or counter_docs().get(unfinished.metric)
+    direction = f" ({doc.direction})" if doc is not None and doc.direction != NEITHER else ""
     name = unfinished.metric + direction
     if low != low:
         return [(f"  {name}: no run is done yet", DIM)]

@@ -1,7 +1,7 @@
 """The JSON schema of configuration files, for editors, and the texts that explain single keys.
 
 Owns what is derived from the models: the schema (draft-07, so that yaml-language-server understands it),
-the list of documented keys and the page of `spbfast explain`. The models stay the only source.
+the list of documented keys and what `spbfast explain` says of each. The models stay the only source.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _yaml(value: Any) -> str:
     return str(value)
 
 
-def explain(path: str) -> str:
+def explain_key(path: str) -> str:
     """What a key means, what it may hold, its default (per preset for the policy) and its source.
 
     Raises
@@ -184,7 +184,7 @@ def explain(path: str) -> str:
         raise ConfigError(f"a key is text such as 'policy.slab_shrink', got {quote_value(path)}")
     docs = {d.path: d for d in key_docs()}
     if path not in docs:
-        ends = [p for p in docs if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
+        ends = keys_ending_in(path)
         if len(ends) != 1:
             hint = f"; did you mean {ends[0]!r}?" if ends else suggest(path, list(docs), 0.5)
             raise ConfigError(
@@ -201,6 +201,12 @@ def explain(path: str) -> str:
     below = [(f"  {d.path}", d.text) for d in docs.values() if d.path.startswith(f"{path}.")]
     lines.append(text_table((), below, left=(0, 1)))
     return "\n".join(line for line in lines if line)
+
+
+def keys_ending_in(path: str) -> list[str]:
+    """Keys that a path without its beginning, or with a name of the user's in it, stands for."""
+    known = [doc.path for doc in key_docs()]
+    return [p for p in known if p.endswith(f".{path}") or re.fullmatch(p.replace("NAME", "[^.]+"), path)]
 
 
 def _from_the_series(path: str) -> list[str]:

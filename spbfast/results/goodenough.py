@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from spbfast.errors import QuestionError, ResultsError
+from spbfast.outputs.counters import counter_docs
 from spbfast.outputs.variables import HIGHER, LOWER, NEITHER, VARIABLES
 from spbfast.results.analysis import outcomes
 from spbfast.results.effects import CONFIDENCE, FEW_PAIRS, RESAMPLES, mean_interval
@@ -151,7 +152,8 @@ def _sign(metric: str, better: str) -> int:
     """1 where less is better, -1 where more is."""
     if better not in ("", "lower", "higher"):
         raise QuestionError(f"better must be 'lower' or 'higher', got {quote_value(better)}")
-    direction = VARIABLES[metric].direction if metric in VARIABLES else NEITHER
+    known = VARIABLES.get(metric) or counter_docs().get(metric)
+    direction = known.direction if known else NEITHER
     if better:
         direction = LOWER if better == "lower" else HIGHER
     if direction == NEITHER:
