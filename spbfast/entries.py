@@ -25,7 +25,8 @@ from spbfast.model.loop.replay import (
     run_events,
 )
 from spbfast.model.loop.replay_rows import event_rows, result_rows
-from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
+from spbfast.model.loop.step import end_boot
+from spbfast.model.loop.verbs import run_verb
 from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.state.build import ZoneSpec, build_zone, zeros
 from spbfast.model.state.layout import ZoneState
@@ -36,13 +37,12 @@ from spbfast.model.state.shrink_layout import make_shrink
 from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
 from spbfast.model.state.walk import read_lists, walk_lists
-from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.text import format_seconds
 from spbfast.verify.replay_shrink import EVENT_COLUMNS, run_shrink_events
 
 # Still compiled when they are first used: reading, replaying and judging what kernels have recorded.
 COMPILED_AT_FIRST_USE = ("recorded_pages", "page_passage", "judge_events", "ring")
-RUN = (boot_zone, boot_steps, boot_page_cache, end_boot, run_steps, finish_run, ask_for_contig)
+RUN = (boot_zone, end_boot, run_verb)
 CHECKS = (check_lists, check_pcp_lists, check_owned, check_pages, check_slots)
 
 
@@ -108,7 +108,7 @@ def _touch_benchmarks() -> None:
 
 ENTRIES = (
     Entries("runs on one zone", (*RUN, *CHECKS), lambda: _run(several_zones=False)),
-    Entries("runs on several zones", (boot_steps, run_steps, finish_run), lambda: _run(several_zones=True)),
+    Entries("runs on several zones", (run_verb,), lambda: _run(several_zones=True)),
     Entries("recorded traces and Zone", (boot_cma, run_events, walk_lists), _touch_traces),
     Entries("shrink traces", (run_shrink_events,), _touch_shrink_traces),
     Entries("rows of demand", (generate_boot, generate_tick, fold_rows), _touch_demand),

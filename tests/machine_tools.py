@@ -6,6 +6,7 @@ with room for blocks; `booted` is the tiny configuration brought to time 0.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from spbfast.model.loop.execute import run_rows
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, first_demand_owner, lower_scenario
+from spbfast.model.requests.direct_compaction import compact_direct
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.page_state import CODE_CONTIG, ORDER_NIBBLE, states_of
@@ -28,6 +30,7 @@ from spbfast.model.state.world import World
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.defer import execute_requests
 from spbfast.model.workers.due import run_due_work
+from spbfast.model.workers.shrink_slab import shrink_memcgs
 from tests.demand_tools import scenario
 
 USER = int(Cls.BLOCKING | Cls.KSWAPD)
@@ -38,41 +41,43 @@ ROOM = {"kind": "daemons", "memory": "64MiB", "churn_per_second": 0.0}
 MS = 1_000_000
 
 
-@entry_kernel
-def execute(w, policy, rows, n):
-    """Rows of demand; an error code."""
-    return run_rows(w, policy, rows, n)
+class Verb(IntEnum):
+    """What `do` does, and what its numbers mean."""
+
+    EXECUTE = 0  # the first a rows of demand; an error code
+    WORK = 1  # all work due up to time a
+    ASK = 2  # what an event that recorded request bits a leads to, for migratetype b
+    RECLAIM = 3  # a pages of page cache; pages freed
+    WAKE = 4  # a request of order a failed
+    COMPACT_THP = 5  # compaction on behalf of a huge fault; 1 if there is a free pageblock
+    COMPACT = 6  # one direct compaction of a movable request at priority a; its result
+    SHRINK_SLAB = 7  # shrink_slab of a memcgs at priority b
+
+
+NO_ROWS = np.zeros((0, NR_ROW), np.int32)
 
 
 @entry_kernel
-def work_until(w, policy, until_ns):
-    """All work due up to a time."""
-    run_due_work(w, policy, until_ns)
-
-
-@entry_kernel
-def ask(w, policy, bits, mt):
-    """What an event that recorded these request bits leads to."""
-    w.zone.ev[Ev.REQUESTS] = bits
-    execute_requests(w, policy, mt)
-
-
-@entry_kernel
-def reclaim(w, policy, want):
-    """Reclaim of page cache; pages freed."""
-    return reclaim_pages(w.zone, policy, w.node, want)
-
-
-@entry_kernel
-def wake(w, order):
-    """A request of that order failed."""
-    wake_compaction(w.node, order)
-
-
-@entry_kernel
-def compact(w, policy):
-    """Compaction on behalf of a huge fault; 1 if there is a free pageblock."""
-    return compact_for_thp(w, policy)
+def do(verb, w, policy, rows, a, b):
+    """One of `Verb`: one program, since each entry kernel compiles the allocator once more."""
+    if verb == Verb.EXECUTE:
+        return np.int64(run_rows(w, policy, rows, a))
+    if verb == Verb.WORK:
+        run_due_work(w, policy, a)
+    if verb == Verb.ASK:
+        w.zone.ev[Ev.REQUESTS] = a
+        execute_requests(w, policy, b)
+    if verb == Verb.RECLAIM:
+        return np.int64(reclaim_pages(w.zone, policy, w.node, a))
+    if verb == Verb.WAKE:
+        wake_compaction(w.node, a)
+    if verb == Verb.COMPACT_THP:
+        return np.int64(compact_for_thp(w, policy))
+    if verb == Verb.COMPACT:
+        return np.int64(compact_direct(w, policy, 9, M, a))
+    if verb == Verb.SHRINK_SLAB:
+        shrink_memcgs(w, policy, a, b)
+    return np.int64(0)
 
 
 class Machine:
@@ -83,10 +88,14 @@ class Machine:
         self.world: World = run.world
         self.policy = run.policy
 
+    def do(self, verb: Verb, a: int = 0, b: int = 0, rows: np.ndarray = NO_ROWS) -> int:
+        """One verb of the kernels."""
+        return int(do(int(verb), self.world, self.policy, rows, int(a), int(b)))
+
     def rows(self, *rows: tuple[int, ...]) -> int:
         """Execute rows as they are; the error code."""
         array = np.array(rows, np.int32).reshape(-1, NR_ROW)
-        return int(execute(self.world, self.policy, array, len(array)))
+        return self.do(Verb.EXECUTE, len(array), rows=array)
 
     def row(
         self,
@@ -138,11 +147,11 @@ class Machine:
 
     def work(self, until_ns: int) -> None:
         """Run what is due up to a time."""
-        work_until(self.world, self.policy, until_ns)
+        self.do(Verb.WORK, until_ns)
 
     def ask(self, bits: int, mt: int = U) -> None:
         """Let an event record request bits."""
-        ask(self.world, self.policy, int(bits), mt)
+        self.do(Verb.ASK, int(bits), mt)
 
     def check(self) -> None:
         """Everything must agree with everything, and no page may be lost."""
@@ -181,3 +190,8 @@ def booted(policy: Any = "v1@30", seed: int = 1, replicate: int = 0, **values: A
     run = lower_scenario(given, seed, replicate)
     assert boot(run, given, seed)
     return Machine(run, first_demand_owner(given))
+
+
+def compile_all() -> None:
+    """Compile the kernel of this module: one process does before several would at once."""
+    bare().do(Verb.WAKE)

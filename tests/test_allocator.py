@@ -11,9 +11,10 @@ from spbfast.model.allocator import pick
 from spbfast.model.state.build import copy_zone
 from spbfast.model.state.walk import spb_lists
 from spbfast.zone import Zone
+from tests.passes import cases
 from tests.zone_tools import TINY, run_to
 
-PRESETS = ("v1@15", "v1@24", "v1@30", "v1@45", "v2")
+PRESETS = cases("v1@24", "v1@30", "v1@45", "v1@15", "v2", interpreted=2)
 PAGES_PER_SPB = 8 * PB_PAGES
 
 

@@ -23,6 +23,8 @@ from spbfast.model.state.build import PcpConf
 from spbfast.sweep.run.driver import run_sweep
 from tests.fuzz_api import Unprintable
 
+pytestmark = pytest.mark.shell
+
 SCENARIO = {
     "duration": "2ms",
     "machine": {

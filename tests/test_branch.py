@@ -150,7 +150,7 @@ def test_a_run_alone_is_the_exchange_of_the_policy_in_memory(alone: Any, tmp_pat
     engine.simulate_ticks(run, samples, last.branch.at // 10**6, plan.seed)
     run.policy[:] = engine.lower_scenario(last, plan.seed, 0).policy
     engine.simulate_ticks(run, samples, last.duration // 10**6, plan.seed)
-    engine.finish_run(run.worlds, run.policy, samples)
+    engine.finish(run, samples)
     data, _ = engine.collect_samples(run, samples, last)
     assert engine.digest_of(data) == alone[Cell(plan.points[-1].point_id, 0)].digest
 

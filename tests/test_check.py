@@ -29,6 +29,7 @@ from spbfast.model.state.page_state import (
 )
 from spbfast.verify.replay_zone import Replay
 from spbfast.zone import Zone
+from tests.passes import cases_of
 from tests.zone_tools import TINY, replay_of, run_to, steps
 
 CHECKED = [field for field in FIELDS if field.checked]
@@ -69,7 +70,7 @@ PARTNERS = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", cases_of(TINY, interpreted=2))
 def test_clean_after_every_event_of_tiny_files(name: str) -> None:
     replay = replay_of(name)
     for _ in steps(replay):

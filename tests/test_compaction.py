@@ -8,7 +8,7 @@ import pytest
 from spbfast.constants import CLAIMED_AT, CLAIMED_MOST, NR_MT, PB_PAGES, Ev, Mt, Op, Req
 from spbfast.model.state.node import NEVER, N, Wk
 from spbfast.zone import Zone
-from tests.machine_tools import MS, M, U, bare, compact, wake
+from tests.machine_tools import MS, M, U, Verb, bare
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
 R = int(Mt.RECLAIMABLE)
@@ -179,7 +179,7 @@ def test_kcompactd_makes_a_free_pageblock_after_a_huge_fault_failed(policy: str)
 
     machine.row(Op.ALLOC, 16_000, 300, order=9)  # what the pairs left, if anything
     assert huge() == 0
-    wake(machine.world, 9)
+    machine.do(Verb.WAKE, 9)
     assert node.due[Wk.KCOMPACTD] == node.conf[N.WQ_DELAY]
     machine.work(2000 * MS)
     assert huge() > 0
@@ -198,7 +198,7 @@ def test_compaction_passes_over_tainted_superpageblocks_without_movable_content(
     assert nr == 12_000
     for slot in range(12, 12 + nr, 3):
         machine.row(Op.FREE, slot)
-    compact(machine.world, machine.policy)
+    machine.do(Verb.COMPACT_THP)
     assert bool(machine.vm("compact_skipped_spbs")) == on
     assert machine.vm("compact_stall") == 1
     assert machine.vm("compact_success") == 1

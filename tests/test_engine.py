@@ -16,14 +16,15 @@ from spbfast.errors import InvariantError, SimulationError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model import engine
 from spbfast.model.engine import boot, run_replicate, simulate, simulate_ticks, state_bytes, warmup
-from spbfast.model.loop.step import finish_run
 from spbfast.model.lowering.lower_machine import lower_scenario
+from spbfast.model.program import finish
 from spbfast.model.state.node import NEVER, Now, Wk
 from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.slab_layout import Sc
 from spbfast.outputs.variables import VARIABLES
 from tests.demand_tools import CONFIGS, scenario
 from tests.machine_tools import booted, held_pages
+from tests.passes import cases
 
 ROOT = Path(__file__).parent.parent
 POLICIES = ("mainline", "v1@15", "v1@30", "v1@45", "v2")
@@ -51,7 +52,7 @@ def test_state_agrees_and_no_page_is_lost(policy):
     samples = (make_samples(64),)
     given = scenario(policy=policy, duration=SPAN)
     assert simulate_ticks(machine.run, samples, given.duration // 10**6, 1)
-    finish_run(machine.run.worlds, machine.policy, samples)
+    finish(machine.run, samples)
     machine.check()
     assert machine.vm("pgalloc_normal") - machine.vm("pgfree") == held_pages(world) - before
     assert machine.vm("page_events") > 1000
@@ -59,16 +60,16 @@ def test_state_agrees_and_no_page_is_lost(policy):
 
 @pytest.mark.parametrize("rule", ["slab pages", "area.nr must be the length of its list"])
 def test_a_run_that_is_checked_recounts_zone_and_slab(rule, monkeypatch):
-    def broken(worlds, policy, samples):
-        finish_run(worlds, policy, samples)
+    def broken(run, samples):
+        finish(run, samples)
         if rule == "slab pages":
-            worlds[0].slab.cache[0, Sc.NR_PAGES] += 1
+            run.world.slab.cache[0, Sc.NR_PAGES] += 1
         else:
-            worlds[0].zone.area.nr[0] += 1
+            run.world.zone.area.nr[0] += 1
 
     given = scenario(duration=SHORT)
     run_replicate(given, 1, 0, check=True)
-    monkeypatch.setattr(engine, "finish_run", broken)
+    monkeypatch.setattr(engine, "finish", broken)
     run_replicate(given, 1, 0)
     with pytest.raises(InvariantError) as found:
         run_replicate(given, 1, 0, check=True)
@@ -121,7 +122,7 @@ def test_repeated_run_gives_the_same():
     assert run_replicate(scenario(duration=SHORT), 2, 0).digest != one.digest
 
 
-@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("step", cases(1, 1000, 7))
 def test_quanta_decide_nothing(step):
     given = scenario(duration="100ms", output__every="10ms")
     whole = run_replicate(given, 1, 0)
@@ -131,7 +132,7 @@ def test_quanta_decide_nothing(step):
     last = given.duration // 10**6
     for until in (*range(step, last, step), last):
         assert simulate_ticks(run, samples, until, 1)
-    finish_run(run.worlds, run.policy, samples)
+    finish(run, samples)
     assert engine.digest_of(engine.collect_samples(run, samples, given)[0]) == whole.digest
     assert len(whole.coords["time"]) == 11
 
@@ -164,6 +165,7 @@ WARM = """
 import sys
 from spbfast.model.engine import run_replicate, warmup
 from tests.demand_tools import scenario
+from tests.passes import cases
 
 def versions():
     found = {}

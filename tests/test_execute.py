@@ -8,9 +8,10 @@ from spbfast.constants import PB_PAGES, Err, Op
 from spbfast.model.state.page_state import CODE_PINNED, states_of
 from spbfast.model.state.slab_layout import Sc, Si
 from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_pages
+from tests.passes import cases
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 @pytest.mark.parametrize("order", [0, 1, 3, 9, 10])
 def test_alloc_and_free_are_each_others_reverse(policy, order):
     machine = bare(policy)

@@ -15,6 +15,7 @@ from spbfast.model.state.node import N
 from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of, states_of
 from tests.demand_tools import scenario
 from tests.machine_tools import MS, Machine, U, bare
+from tests.passes import cases
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
 SPB_PAGES = 8 * PB_PAGES
@@ -87,7 +88,7 @@ def test_pins_stay_where_they_are_when_memory_is_touched_again():
     machine.check()
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 def test_the_same_clusters_are_pinned_under_every_policy(policy):
     given = {"share": 0.3, "cluster": "2MiB"}
     actor = {"kind": "daemons", "memory": "32MiB", "thp_share": 0.0, "pinned": given}
@@ -200,7 +201,7 @@ def test_a_whole_superpageblock_is_had_where_its_huge_pages_may_split(policy):
     assert got == {False: False, True: True}
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45", "v2"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45", "v2"))
 def test_a_run_with_pins_in_clusters_and_splits_stays_consistent(policy):
     given = scenario(
         duration="400ms",

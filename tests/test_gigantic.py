@@ -15,6 +15,7 @@ from spbfast.model.state.slots import blocks_in
 from spbfast.model.state.vmstat import NR_DIGESTED, VM_OPTIONAL, ContigFail
 from tests.demand_tools import plan_for, scenario, tick_rows
 from tests.machine_tools import MS, M, U, bare
+from tests.passes import cases
 
 SPB_PAGES = 8 * PB_PAGES
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
@@ -115,7 +116,7 @@ def test_a_scan_passes_over_ranges_with_unmovable_pages_and_gives_pinned_ones_ba
     machine.check()
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_what_cannot_be_had_is_a_counted_failure(policy: str) -> None:
     machine = bare(policy, **STILL)
     machine.fill(0, 16_000, order=1, mt=U)
@@ -155,14 +156,14 @@ def _without_room(policy: str, rounds: int):
     return machine
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_page_cache_makes_room_for_what_has_to_move(policy: str) -> None:
     """Without free memory elsewhere migration finds no place until page cache goes."""
     found = {rounds: _without_room(policy, rounds).vm("contig_alloc_success") for rounds in (0, 64)}
     assert found == {0: 0, 64: 1}
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_room_is_made_before_anything_moves(policy: str) -> None:
     """Reclaim comes first: one range is tried, and no page moves more than once."""
     machine = _without_room(policy, 64)
@@ -178,7 +179,7 @@ def test_a_scan_ends_where_a_move_finds_no_place() -> None:
     assert machine.vm("contig_pages_migrated") < SPB_PAGES
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_why_a_request_failed_is_counted(policy: str) -> None:
     full = bare(policy, **STILL)
     full.fill(0, 16_000, order=1, mt=U)

@@ -29,6 +29,8 @@ from spbfast.sweep.store.shards import OK, UNNEEDED
 from spbfast.sweep.store.view import look
 from tests.sweep_tools import ENGINE, GRID, write_job
 
+pytestmark = pytest.mark.shell
+
 LEVEL = 0.95
 UNTIL = "{min: 4, max: 30, until: {metric: tainted_end, half_width: %s, level: 0.9%s}}"
 

@@ -6,24 +6,17 @@ import numpy as np
 import pytest
 
 from spbfast.constants import PB_PAGES, Op
-from spbfast.jit.decorators import entry_kernel
 from spbfast.model.primitives.fifo_reading import entries_of
-from spbfast.model.requests.direct_compaction import ASYNC, FULL, LIGHT, SUCCEEDED, compact_direct
+from spbfast.model.requests.direct_compaction import ASYNC, FULL, LIGHT, SUCCEEDED
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.slab_layout import DENTRIES, REFERENCED
 from tests.demand_tools import plan_for
-from tests.machine_tools import MS, M, R, U, bare
+from tests.machine_tools import MS, M, R, U, Verb, bare
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0, "pcp__enabled": False}
 
 
 # -- labels ------------------------------------------------------------------------------------------
-
-
-@entry_kernel
-def compact_at(w, policy, priority):
-    """One direct compaction of a movable request; its result."""
-    return compact_direct(w, policy, 9, M, priority)
 
 
 def behind_another_label(**values):
@@ -42,7 +35,7 @@ def behind_another_label(**values):
 def test_synchronous_compaction_takes_pageblocks_of_any_label(key, priority):
     machine = behind_another_label(reclaim__compact_any_label=key)
     before = machine.slots(0, 40).copy()
-    result = compact_at(machine.world, machine.policy, priority)
+    result = machine.do(Verb.COMPACT, priority)
     is_seen = key and priority != ASYNC
     assert (result == SUCCEEDED) is is_seen
     assert (machine.slots(0, 40) != before).all() == is_seen

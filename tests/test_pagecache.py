@@ -11,7 +11,7 @@ from spbfast.model.holders.reclaim import find_run
 from spbfast.model.primitives.draws import below, chance, draw
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
 from spbfast.model.state.page_state import states_of
-from tests.machine_tools import Machine, bare, reclaim
+from tests.machine_tools import Machine, Verb, bare
 
 
 @entry_kernel
@@ -59,7 +59,7 @@ def test_reclaim_keeps_rings_and_slots_true(lru_mix):
         add(machine, 150, order=round_ % 3)
         add(machine, 60, reused=1)
         before = machine.free
-        freed = int(reclaim(machine.world, machine.policy, 100))
+        freed = machine.do(Verb.RECLAIM, 100)
         assert freed >= 100
         assert machine.free == before + freed
         check_rings(machine)
@@ -69,7 +69,7 @@ def test_without_mixing_the_oldest_go_first():
     machine = bare(pagecache__lru_mix=0.0)
     add(machine, 100)
     ring = oldest(machine)
-    assert reclaim(machine.world, machine.policy, 40) == 40
+    assert machine.do(Verb.RECLAIM, 40) == 40
     assert oldest(machine) == ring[40:]
 
 
@@ -77,7 +77,7 @@ def test_with_mixing_runs_leave_from_anywhere():
     machine = bare(pagecache__lru_mix=1.0, pagecache__reclaim_run=8)
     add(machine, 400)
     ring = oldest(machine)
-    assert reclaim(machine.world, machine.policy, 40) == 40
+    assert machine.do(Verb.RECLAIM, 40) == 40
     left = set(oldest(machine))
     gone = [place for place, pfn in enumerate(ring) if pfn not in left]
     assert len(gone) == 40
@@ -110,7 +110,7 @@ def test_reclaim_that_looks_ahead_takes_what_the_rule_says(lru_mix, run):
     for want in (40, 1, 100, 333):
         add(machine, 150)
         left = take_by_rule(machine, oldest(machine), want)
-        reclaim(machine.world, machine.policy, want)
+        machine.do(Verb.RECLAIM, want)
         assert oldest(machine) == left
     check_rings(machine)
 
@@ -124,7 +124,7 @@ def test_the_look_ahead_knows_where_the_next_runs_begin(lru_mix):
         ahead = np.zeros(3, np.int64)
         look_ahead(machine.world, OWNER_COLD, 8, ahead)
         seen.append(ahead)
-        assert reclaim(machine.world, machine.policy, 8) == 8
+        assert machine.do(Verb.RECLAIM, 8) == 8
     assert [row[1] for row in seen[:-1]] == [row[0] for row in seen[1:]]
     assert [row[2] for row in seen[:-2]] == [row[0] for row in seen[2:]]
     assert max(row[0] for row in seen) > 8
@@ -136,10 +136,10 @@ def test_hot_folios_stay_while_cold_ones_remain():
     hot = set(oldest(machine, OWNER_HOT))
     assert 40 <= len(hot) <= 60
     nr_cold = len(oldest(machine))
-    assert reclaim(machine.world, machine.policy, nr_cold) == nr_cold
+    assert machine.do(Verb.RECLAIM, nr_cold) == nr_cold
     assert set(oldest(machine, OWNER_HOT)) == hot
-    assert reclaim(machine.world, machine.policy, 1000) == len(hot)
-    assert reclaim(machine.world, machine.policy, 1) == 0
+    assert machine.do(Verb.RECLAIM, 1000) == len(hot)
+    assert machine.do(Verb.RECLAIM, 1) == 0
     check_rings(machine)
 
 
@@ -157,7 +157,7 @@ def test_rings_wrap_around_and_refuse_when_full():
     add(machine, 5)
     assert machine.vm("page_cache_not_added") == 5
     assert machine.vm("page_cache_added") == size
-    reclaim(machine.world, machine.policy, 30)
+    machine.do(Verb.RECLAIM, 30)
     add(machine, 20)
     tail = int(machine.world.node.cache[Ca.COLD_TAIL])
     assert tail > size

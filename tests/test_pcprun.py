@@ -17,6 +17,7 @@ from spbfast.model.state.page_state import CODE_PINNED, states_of
 from spbfast.model.state.trace import NR_TRACE_FIELDS, start_records
 from tests.demand_tools import scenario
 from tests.machine_tools import ATOMIC, USER, M, Machine, R, U, bare
+from tests.passes import cases_of
 from tests.test_refill import assert_same
 
 KIND = 1 << Tp.SPB_PB_TAINT
@@ -82,7 +83,7 @@ def assert_same_machines(one: Machine, two: Machine) -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", cases_of(POLICIES))
 def test_runs_equal_single_pages(policy: str, switches: str) -> None:
     if policy == "mainline" and "policy" in next(iter(SWITCHES[switches]), ""):
         pytest.skip("a switch of superpageblocks")

@@ -22,13 +22,14 @@ from spbfast.sweep.points.identity import point_identity
 from spbfast.sweep.points.plan import make_plan
 from spbfast.sweep.store.inputs import load_stored, write_inputs
 from tests.demand_tools import scenario
+from tests.passes import cases
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DOCS = Path(__file__).parent.parent / "docs"
 SPAN = "60ms" if INTERPRETED else "1500ms"
 AT = 37 if INTERPRETED else 733
-# What continues does not ask the policy; that all presets do is for compiled kernels to show.
-PRESETS = ("v1@45",) if INTERPRETED else ("mainline", "v1@15", "v1@30", "v1@45", "v2")
+# What continues does not ask the policy.
+PRESETS = cases("mainline", "v1@15", "v1@30", "v2", "v1@45")
 TWO_NODES = {"machine__nodes": 2, "machine__dma32": "32MiB"}
 SMALL = {"duration": "20ms", "actors": [{"kind": "daemons", "memory": "8MiB"}]}
 
@@ -75,6 +76,7 @@ CORRECTED = {
 }
 
 
+@pytest.mark.shell
 def test_a_corrected_machine_is_continued_to_the_same_bits(tmp_path: Path) -> None:
     given = scenario(policy="v1@45", duration=SPAN, output__every="10ms", **CORRECTED)
     whole = run_replicate(given, 1, 0)
@@ -90,6 +92,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scenario, Path, eng
     return given, path, save(given, path, 10)
 
 
+@pytest.mark.shell
 def test_a_state_is_saved_at_the_first_and_at_the_last_tick(small, tmp_path):
     given, _, whole = small
     for at in (0, 20):
@@ -97,6 +100,7 @@ def test_a_state_is_saved_at_the_first_and_at_the_last_tick(small, tmp_path):
         assert facts(run_replicate(started(given, tmp_path / f"{at}"), 1, 0)) == facts(whole)
 
 
+@pytest.mark.shell
 def test_a_continued_run_can_be_saved_again_and_go_on_longer(small, tmp_path):
     given, path, _ = small
     longer = given.model_copy(update={"duration": 40_000_000})
@@ -105,6 +109,7 @@ def test_a_continued_run_can_be_saved_again_and_go_on_longer(small, tmp_path):
     assert facts(again) == facts(run_replicate(longer, 1, 0))
 
 
+@pytest.mark.shell
 def test_the_same_state_has_the_same_digest(small, tmp_path):
     given, path, _ = small
     save(given, tmp_path / "b", 10)
@@ -114,6 +119,7 @@ def test_the_same_state_has_the_same_digest(small, tmp_path):
     assert statefile.read_state_head(tmp_path / "c").digest != head.digest
 
 
+@pytest.mark.shell
 def test_snapshots_come_along_and_are_asked_for(small, tmp_path):
     given, path, whole = small
     save(given, tmp_path / "spb", 10, snapshots=True)
@@ -134,7 +140,7 @@ def test_a_stopped_run_saves_nothing(small):
 # -- other policies ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["v1@15", "v1@45", "v2"])
+@pytest.mark.parametrize("preset", cases("v2", "v1@45", "v1@15"))
 def test_another_policy_takes_over_at_the_moment_of_the_state(preset, small):
     """Equal to a run whose policy is exchanged in memory at that tick."""
     given, path, _ = small
@@ -145,7 +151,7 @@ def test_another_policy_takes_over_at_the_moment_of_the_state(preset, small):
     engine.simulate_ticks(run, samples, 10, 1)
     run.policy[:] = engine.lower_scenario(other, 1, 0).policy
     engine.simulate_ticks(run, samples, 20, 1)
-    engine.finish_run(run.worlds, run.policy, samples)
+    engine.finish(run, samples)
     data, _ = engine.collect_samples(run, samples, other)
     again = run_replicate(started(other, path), 1, 0, check=True)
     assert again.digest == engine.digest_of(data)
@@ -247,6 +253,7 @@ def test_another_format_is_refused(small, tmp_path):
         statefile.read_state_head(tmp_path / "new")
 
 
+@pytest.mark.shell
 def test_a_state_that_contradicts_itself_is_refused(small, tmp_path):
     given, _, _ = small
 
@@ -324,6 +331,7 @@ def test_the_identity_follows_the_content_of_the_state(job_dir):
     assert one == other != none
 
 
+@pytest.mark.shell
 def test_points_of_a_sweep_start_from_the_state_and_are_continued_from_their_directory(job_dir):
     (job_dir / "job.yaml").write_text(
         job_text("start: {state: a.state}\nsweep: {baseline: {}, grid: {policy: [v1@45, v2]}}")
@@ -366,6 +374,7 @@ def call(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.shell
 def test_the_command_saves_and_continues(job_dir):
     (job_dir / "one.yaml").write_text(job_text("policy: v1@30\nactors: {churn: {rate: 10}}"))
     one, state = job_dir / "one.yaml", job_dir / "new.state"

@@ -10,18 +10,12 @@ from spbfast.model.engine import run_replicate
 from spbfast.model.state.node import NEVER, Ca, N, Now, Wk
 from spbfast.model.state.shrink_layout import W
 from spbfast.model.workers.shrink import begin_shrink, end_shrink
-from spbfast.model.workers.shrink_slab import rate_initial_priority, shrink_memcgs
+from spbfast.model.workers.shrink_slab import rate_initial_priority
 from tests.demand_tools import scenario
-from tests.machine_tools import MS, R, bare
+from tests.machine_tools import MS, R, Verb, bare
 
 MEMCGS, SUPERBLOCKS = 3, 2
 STILL = {"slab__age_correlation": 1.0, "slab__referenced_again": 0.0}
-
-
-@entry_kernel
-def shrink(w, policy, nr, prio):
-    """shrink_slab of some memcgs."""
-    return shrink_memcgs(w, policy, nr, prio)
 
 
 @entry_kernel
@@ -65,7 +59,7 @@ def visits(machine):
 def test_one_visit_of_each_memcg_is_a_pass_of_the_shrink_worker(prio):
     """Equal arithmetic: what is scanned, freed and put off, and the pages that come back."""
     one, other = with_slab(), with_slab()
-    shrink(one.world, one.policy, MEMCGS, prio)
+    one.do(Verb.SHRINK_SLAB, MEMCGS, prio)
     run_worker(other.world, 1, prio)
     assert one.world.shrink.backlog.tolist() == other.world.shrink.backlog.tolist()
     assert objects(one) == objects(other)
@@ -79,7 +73,7 @@ def test_what_is_put_off_is_shared_by_all_who_shrink():
     """Known answer: 3,000 freeable dentries at priority 10 put off 2 * (3000 >> 10) = 4 a visit."""
     machine = with_slab()
     for visit in range(1, 4):
-        shrink(machine.world, machine.policy, MEMCGS, 10)
+        machine.do(Verb.SHRINK_SLAB, MEMCGS, 10)
         assert set(machine.world.shrink.backlog.tolist()) == {4 * visit}
     run_worker(machine.world, 1, 10)
     assert set(machine.world.shrink.backlog.tolist()) == {16}
@@ -88,9 +82,9 @@ def test_what_is_put_off_is_shared_by_all_who_shrink():
 
 def test_memcgs_take_turns():
     machine = with_slab()
-    shrink(machine.world, machine.policy, 2, 10)
+    machine.do(Verb.SHRINK_SLAB, 2, 10)
     assert machine.world.shrink.backlog.tolist() == [4, 4, 4, 4, 0, 0]
-    shrink(machine.world, machine.policy, 2, 10)
+    machine.do(Verb.SHRINK_SLAB, 2, 10)
     assert machine.world.shrink.backlog.tolist() == [8, 8, 4, 4, 4, 4]
 
 

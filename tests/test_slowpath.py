@@ -9,6 +9,7 @@ from spbfast.jit.decorators import entry_kernel
 from spbfast.model.requests.attempt import is_above_min
 from spbfast.model.state.node import N, Now
 from tests.machine_tools import ATOMIC, MS, OPTIONAL, USER, M, R, U, bare
+from tests.passes import cases
 
 NORETRY = USER | int(Cls.NORETRY)
 MAYFAIL = USER | int(Cls.RETRY_MAYFAIL)
@@ -74,7 +75,7 @@ def test_an_atomic_caller_relaxes_in_two_steps_and_then_taints():
     machine.check()
 
 
-@pytest.mark.parametrize("rule", [False, True])
+@pytest.mark.parametrize("rule", cases(False, True))
 def test_who_does_not_warn_fails_rather_than_taint_where_lower_orders_are_to_be_had(rule):
     machine = fragmented({"preset": "v2", "nowarn_lower_order_fails": rule}, hole=3)
     z = machine.world.zone
@@ -126,7 +127,7 @@ def test_noretry_callers_give_up_after_one_loop_and_do_not_taint():
     assert machine.world.zone.count[C.TAINTED_SPBS] == tainted
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v1@45", "v2"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v1@45", "v2"))
 def test_costly_callers_give_up_before_out_of_memory(policy):
     machine = fragmented(policy)
     assert machine.fill(900, 3, order=5, mt=U) == 0
@@ -142,7 +143,7 @@ def test_costly_callers_give_up_before_out_of_memory(policy):
     machine.check()
 
 
-@pytest.mark.parametrize(("order", "mt", "first"), [(0, U, 0), (2, U, 1), (2, M, 0), (4, M, 1)])
+@pytest.mark.parametrize(("order", "mt", "first"), cases((0, U, 0), (2, U, 1), (2, M, 0), (4, M, 1)))
 def test_compaction_comes_first_for_costly_orders_and_what_is_not_movable(order, mt, first):
     """With no-retry there is one loop after it, so its number tells: first, and once more after reclaim."""
     machine = bare("v1@15", workers__pinned_share=1.0, workers__busy_share=0.0, pcp__enabled=False)
@@ -248,7 +249,7 @@ def test_fragmenting_claims_boost_the_watermarks_and_kswapd_ends_it():
     machine.check()
 
 
-@pytest.mark.parametrize(("policy", "boosts"), [("mainline", True), ("v1@15", False), ("v1@45", False)])
+@pytest.mark.parametrize(("policy", "boosts"), cases(("v1@15", False), ("v1@45", False), ("mainline", True)))
 def test_mainline_boosts_and_the_series_does_not(policy, boosts):
     machine = bare(policy, workers__pinned_share=1.0, pcp__enabled=False, **QUIET)
     machine.fill_up(0, 16_000, order=1)
@@ -265,8 +266,8 @@ def test_mainline_boosts_and_the_series_does_not(policy, boosts):
 LARGE = {"machine__memory": "256MiB", "machine__min_free": "4MiB"}
 
 
-@pytest.mark.parametrize("pcp", [False, True])
-@pytest.mark.parametrize("preset", ["mainline", "v1@45", "v2"])
+@pytest.mark.parametrize("pcp", cases(False, True))
+@pytest.mark.parametrize("preset", cases("mainline", "v1@45", "v2"))
 def test_atomic_callers_reserve_below_the_low_watermark_and_others_bring_it_back(preset, pcp):
     policy = {"preset": preset, "highatomic_reserve": True, "watermark_boost": False}
     machine = bare(policy, workers__pinned_share=1.0, pcp__enabled=pcp, **LARGE, **QUIET)
@@ -286,7 +287,7 @@ def test_atomic_callers_reserve_below_the_low_watermark_and_others_bring_it_back
 
 
 @pytest.mark.parametrize(
-    "policy", ["mainline", "v1@30", "v1@45", {"preset": "v2", "highatomic_reserve": True}], ids=str
+    "policy", cases("mainline", "v1@30", "v1@45", {"preset": "v2", "highatomic_reserve": True}), ids=str
 )
 def test_served_and_failed_slow_requests_add_up(policy):
     machine = fragmented(policy)

@@ -16,8 +16,8 @@ import numpy as np
 from spbfast.config import load_config
 from spbfast.constants import TAINTED, Mt
 from spbfast.model import engine
-from spbfast.model.loop.step import finish_run
 from spbfast.model.lowering.lower_machine import lower_scenario
+from spbfast.model.program import finish
 from spbfast.model.state.check import check_zone
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import Ga
@@ -70,7 +70,7 @@ def age(config: Path, overrides: Sequence[str], replicate: int) -> Aged:
     at_boot = _tainted(run.world.zone)
     samples = engine.room_for_samples(run, scenario)
     engine.simulate_ticks(run, samples, scenario.duration // engine.NS_PER_TICK, job.seed)
-    finish_run(run.worlds, run.policy, samples)
+    finish(run, samples)
     nr = int(run.world.node.now[Now.NR_SAMPLES])
     zone = run.world.zone
     check_zone(zone, run.policy)

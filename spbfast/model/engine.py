@@ -21,18 +21,17 @@ from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
 from spbfast.model.collect import Records, collect_records, collect_samples, collect_spbs, digest_of, ratios
 from spbfast.model.loop.replay import boot_zone
-from spbfast.model.loop.step import boot_page_cache, boot_steps, end_boot, finish_run, run_steps
+from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
 from spbfast.model.lowering.lower_node import lowmem_reserve
 from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.program import boot_cache, boot_demand, contig_obtained, finish, run_until
 from spbfast.model.saved import Origin, SavedState, restore
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import N, Now, Ph
 from spbfast.model.state.sample_layout import Samples, make_samples
 from spbfast.model.state.trace import start_records
 from spbfast.model.state.vmstat import V
-from spbfast.model.state.world import padded
-from spbfast.model.workers.gigantic import ask_for_contig
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
 from spbfast.recordings.begun_run import begin_as_real
@@ -115,9 +114,8 @@ def boot(
         zone = world.zone
         boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
     step, done = 0, False
-    worlds = padded(run.worlds)
     while not done:
-        code, done = boot_steps(worlds, run.policy, run.actors, run.rows, run.key, step, step + BOOT_STEPS)
+        code, done = boot_demand(run, step, step + BOOT_STEPS)
         _check(code, run, seed)
         step += BOOT_STEPS
         if stop is not None and stop():
@@ -137,7 +135,7 @@ def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] 
             keep += lowmem_reserve(scenario)
         done = False
         while not done:
-            done = boot_page_cache(world, run.policy, run.boot_key, run.folio_chances, BOOT_FOLIOS, keep)
+            done = boot_cache(run, number, BOOT_FOLIOS, keep)
             if stop is not None and stop():
                 return False
     return True
@@ -158,12 +156,11 @@ def simulate_ticks(
 ) -> bool:
     """Simulate up to a tick in quanta; False if stopped on the way."""
     quantum = 16
-    worlds, samples = padded(run.worlds), padded(samples)
     tick = int(run.world.node.now[Now.TICK])
     while tick < until_tick:
         start = time.perf_counter()
         target = min(tick + quantum, until_tick)
-        _check(run_steps(worlds, run.policy, run.actors, run.rows, run.key, samples, target), run, seed)
+        _check(run_until(run, samples, target), run, seed)
         wall = time.perf_counter() - start
         tick = target
         quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
@@ -235,7 +232,7 @@ def run_replicate(
     if save is not None:
         moments.append((save[0], lambda: save[1](SavedState(run, samples, scenario, origin))))
     stopped = stopped or not _go_on(run, samples, scenario, origin, stop, moments)
-    finish_run(padded(run.worlds), run.policy, padded(samples))
+    finish(run, samples)
     if check:
         _recount(run)
     data, coords, digest = _collect(run, samples, scenario, snapshots=snapshots)
@@ -344,11 +341,10 @@ def _begin(
 def _ask_for_contig(run: Lowered, scenario: Scenario) -> int:
     """1 GiB pages that requests would get now; the machine is used up by asking."""
     obtained = 0
-    for world in run.worlds[: scenario.machine.nodes]:
+    for number, world in enumerate(run.worlds[: scenario.machine.nodes]):
         size = world.zone.slots.size
         if size.any():
-            owner = int(size.argmax())
-            obtained += int(ask_for_contig(world, run.policy, owner, 0, MORE_ASKED))
+            obtained += contig_obtained(run, number, int(size.argmax()), MORE_ASKED)
     return obtained
 
 

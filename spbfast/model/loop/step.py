@@ -70,7 +70,7 @@ def run_work(w, policy, now_ns):
     w.node.cycles[Ph.WORKERS] += read_cycles() - start
 
 
-@entry_kernel
+@kernel
 def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
     """Simulate ticks up to `until_tick`; an error code. `samples` has one item a world."""
     node = pick(worlds, 0).node
@@ -86,7 +86,7 @@ def run_steps(worlds, policy, actors, rows, key, samples, until_tick):
     return Err.OK
 
 
-@entry_kernel
+@kernel
 def finish_run(worlds, policy, samples):
     """Run what is due at the end and take the last sample."""
     end_ns = pick(worlds, 0).node.now[Now.TICK] * NS_PER_TICK
@@ -95,7 +95,7 @@ def finish_run(worlds, policy, samples):
         record_sample(pick(worlds, i), pick(samples, i))
 
 
-@entry_kernel
+@kernel
 def boot_steps(worlds, policy, actors, rows, key, first, last):
     """Boot-time demand of steps first..last-1. Returns (error code, whether demand is complete)."""
     for step in range(first, last):
@@ -110,7 +110,7 @@ def boot_steps(worlds, policy, actors, rows, key, first, last):
     return Err.OK, False
 
 
-@entry_kernel
+@kernel
 def boot_page_cache(w, policy, key, cumulative, nr, keep):
     """Up to `nr` folios of page cache, until `keep` free pages are left.
 

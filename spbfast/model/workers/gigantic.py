@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from spbfast.constants import CLEAN, EMPTY, MOVABLE, C, Ev, P
-from spbfast.jit.decorators import entry_kernel, inline_kernel, kernel
+from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import slot_pfn, take_slot
 from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.rmqueue import begin_event
@@ -177,7 +177,7 @@ def run_contig(w, policy):
         node.due[Wk.CONTIG] = done
 
 
-@entry_kernel
+@kernel
 def ask_for_contig(w, policy, owner, slot, more):
     """Whole superpageblocks that requests get one after the other: those that are empty, and what `more`
     requests get beyond them. For a machine at its end: nothing is given back, the slot is scratch."""
