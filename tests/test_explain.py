@@ -100,3 +100,23 @@ def test_the_manual_has_every_exit_code() -> None:
     assert set(shown) == set(EXIT_CODES)
     for code, meaning in EXIT_CODES.items():
         assert shown[code].split(";")[0].split(" by ")[0] == meaning.split(";")[0].split(" by ")[0]
+
+
+def glossary() -> dict[str, list[list[str]]]:
+    """Rows of each table of the glossary, by its heading."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    parts = [part.partition("\n") for part in text.split("\n## ")[1:]]
+    rows = {head: re.findall(r"^\|(.*)\|$", body, re.M)[2:] for head, _, body in parts}
+    return {
+        head: [[cell.strip() for cell in row.split("|")] for row in found] for head, found in rows.items()
+    }
+
+
+@pytest.mark.parametrize("part", ["Memory", "Superpageblocks", "This program"])
+def test_the_glossary_is_in_order_and_explain_knows_its_words(part: str) -> None:
+    rows = glossary()[part]
+    words = [word.lower() for word, _, _ in rows]
+    assert words == sorted(words)
+    for _, meaning, word in rows:
+        assert meaning
+        assert not word or explain(word.strip("`"))
