@@ -128,7 +128,7 @@ def draw_series(
             ax.fill_between(t[thin], low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=1)
     ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel("simulated time (s)")
-    finish(ax)
+    _finish(ax)
     if scale == 1:
         ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.set_ylim(bottom=0)
@@ -169,7 +169,7 @@ def draw_points(
     ax.set_ylim(-0.7, len(points) - 0.3)
     left = -ax.get_position().x0 / ax.get_position().width  # the labels' edge, not that of the axes
     ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", x=left, fontsize=10, fontweight="bold")
-    finish(ax)
+    _finish(ax)
     ax.grid(axis="y", visible=False)
     low, high = np.nanmin(values[list(points)]), np.nanmax(values[list(points)])
     pad = 0.06 * (high - low) or 1
@@ -203,7 +203,7 @@ def draw_response(ax: Axes, response: Response, *, title: str = "") -> Axes:
         ax.set_xscale("log")
     ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel(f"{response.label} ({response.units})" if response.units else response.label)
-    finish(ax)
+    _finish(ax)
     if len(response.lines) > 1:
         for text in ax.legend(fontsize=8, frameon=False).get_texts():
             text.set_parse_math(False)
@@ -225,12 +225,12 @@ def draw_differences(ax: Axes, table: xr.Dataset, labels: Sequence[str], colors:
     var = VARIABLES.get(str(table.attrs.get("metric")))
     words = f"change in {var.long_name} ({var.direction})" if var else "change"
     ax.set_xlabel(words)
-    finish(ax)
+    _finish(ax)
     ax.grid(axis="y", visible=False)
     return ax
 
 
-def finish(ax: Axes) -> None:
+def _finish(ax: Axes) -> None:
     """The common look: two spines, light grid, small ticks."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
