@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spbfast.config import load_config
-from spbfast.errors import ConfigError, SpbfastError, StorageError
+from spbfast.errors import ConfigError, ResultsError, SpbfastError, StorageError
 from spbfast.places import as_path, check_writable, open_to_read, read_whole
 from spbfast.results.export import export_results
 from spbfast.results.open import open_results
@@ -135,6 +135,11 @@ def test_an_export_that_cannot_be_written_reads_nothing(home: Path, monkeypatch:
     for place in (home / "none" / "x.csv", home / NAME, home / "pipe", home / "gone"):
         with pytest.raises((StorageError, SpbfastError)):
             export_results(home / "out", "csv", place)
+    with pytest.raises(ResultsError, match=f"{NAME}: cannot be written: File name too long"):
+        export_results(home / "out", "csv", home / NAME)
+    with pytest.raises(StorageError) as caught:
+        export_results(home / "out", "csv", "/proc/x.csv")
+    assert "no space left" not in str(caught.value)
     with pytest.raises(SpbfastError, match="form must be one of zarr, csv, parquet"):
         export_results(home / "out", "xls")
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -184,6 +189,9 @@ def problems_of(tmp_path: Path, content: bytes) -> list:
     [
         ("duration: 1s\nname: ä".encode("utf-16"), 1, 1, "is UTF-16 text; save it as UTF-8"),
         ("duration: 1s\nname: ä".encode("utf-16-le"), 1, 1, "is UTF-16 text; save it as UTF-8"),
+        ("duration: 1s\nname: ä".encode("utf-32"), 1, 1, "is UTF-32 text; save it as UTF-8"),
+        (b'duration: 1s\nname: "a\\uD800"\n', 2, 7, "U+D800 cannot be in a configuration; remove it"),
+        (b'duration: 1s\n"\\uDFFF": 1\n', 2, 1, "U+DFFF cannot be in a configuration; remove it"),
         (
             "duration: 1s\nname: tinyä".encode("latin-1"),
             2,

@@ -86,7 +86,8 @@ def _read_file(path: Path, shown: str, problems: list[Problem]) -> tuple[YamlNod
 def _decoded(data: bytes, shown: str, problems: list[Problem]) -> str | None:
     """The text of a file in UTF-8; None after saying where it is not."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data.count(0) > len(data) // 8:
-        message = f"is UTF-16 text; save it as UTF-8, e.g. with: iconv -f UTF-16 -t UTF-8 {shown} -o new.yaml"
+        form = "UTF-32" if data.count(0) > len(data) // 2 else "UTF-16"
+        message = f"is {form} text; save it as UTF-8, e.g. with: iconv -f {form} -t UTF-8 {shown} -o new.yaml"
         problems.append(Problem(shown, 1, 1, "", message))
         return None
     try:

@@ -23,6 +23,7 @@ MAX_DEPTH = 40
 # What YAML allows in its text, without the line ends that are some programs' and not others'; anything else
 # cannot be seen and is never meant.
 _NO_TEXT = re.compile("[\u2028\u2029]|[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 # Aliases multiply: a few lines can stand for more values than memory holds.
 MAX_VALUES = 1_000_000
@@ -183,6 +184,15 @@ class _Builder:
             return YamlNode(items, self.source, *place)
         return YamlNode(self._scalar(node, path), self.source, *place)
 
+    def _has_surrogate(self, node: Any, path: str) -> bool:
+        """Whether an escape such as \\uD800 stands for no character; says so."""
+        half = _SURROGATES.search(node.value)
+        if half:
+            message = f"the character U+{ord(half.group()):04X} cannot be in a configuration; remove it"
+            line, col = node.start_mark.line + 1, node.start_mark.column + 1
+            self.problems.append(self.source.problem(line, col, path, message))
+        return half is not None
+
     def _mapping(self, node: Any, path: str, depth: int) -> dict[str, YamlNode]:
         out: dict[str, YamlNode] = {}
         for key, value in node.value:
@@ -190,6 +200,8 @@ class _Builder:
             if not isinstance(key, ScalarNode) or str(key.tag).endswith(":merge"):
                 message = "a key must be plain text; to build on another file use 'extends: FILE'"
                 self.problems.append(self.source.problem(line, col, path, message))
+                continue
+            if self._has_surrogate(key, path):
                 continue
             name = key.value
             below = f"{path}.{name}" if path else name
@@ -204,6 +216,8 @@ class _Builder:
         return out
 
     def _scalar(self, node: Any, path: str) -> Any:
+        if self._has_surrogate(node, path):
+            return None
         kind = str(node.tag).rsplit(":", 1)[-1]
         if kind == "str" or kind == "timestamp":
             return node.value

@@ -75,17 +75,16 @@ def _place_of(directory: str | Path, form: str, output: str | Path | None) -> Pa
     StorageError
         When nothing can be written there.
     """
-    target = None
     try:
         home = as_path(directory)
-        target = home = home if home.is_dir() else home.parent
+        home = home if home.is_dir() else home.parent
         target = as_path(output) if output is not None else home / f"results.{form}"
         if target.exists() and not target.is_symlink():
             raise ResultsError("exists; choose another name with -o, or remove it", target)
         check_writable(target)
     except OSError as error:
         kind = StorageError if error.errno in (errno.EACCES, errno.EROFS) else ResultsError
-        raise kind(f"cannot be written: {error.strerror}", target or error.filename) from None
+        raise kind(f"cannot be written: {error.strerror}", error.filename) from None
     if target.is_symlink():
         raise ResultsError("exists; choose another name with -o, or remove it", target)
     return target

@@ -49,7 +49,8 @@ def fsync_path(path: Path) -> None:
 def _reason(error: OSError | RuntimeError, directory: Path) -> str:
     """Why writing failed; the netCDF library reports a full disk as anything but that."""
     with contextlib.suppress(OSError):
-        if shutil.disk_usage(directory).free < FULL_BYTES:
+        disk = shutil.disk_usage(directory)
+        if disk.total and disk.free < FULL_BYTES:  # /proc and its like have no size at all
             return _FULL
     if getattr(error, "errno", None) == errno.ENOSPC:
         return _FULL
