@@ -35,6 +35,7 @@ EXIT_CODES = {
     4: "the results directory is missing, damaged, in use, or belongs to another job",
     5: "something is wrong with this machine: a full or read-only disk or output, or what doctor found",
     75: "stopped by a time limit; the same command continues",
+    76: "the same, and two starts in a row have gained nothing: give it more time",
     130: "stopped by SIGINT; what was finished is kept and the same command continues",
     141: "whoever read standard output has closed it, such as head",
     143: "stopped by SIGTERM; what was finished is kept and the same command continues",

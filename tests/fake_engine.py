@@ -2,8 +2,8 @@
 
 Stands in for spbfast.model.engine where a test is about sweeps. `policy.slab_shrink_target_objs` 666 (or
 more than 666 million) fails, 667 kills its process, 668 takes memory until it is killed and 669 gets none.
-SPBFAST_FAKE_SLEEP is the time in seconds that a run takes. A saved state says whose it is, and a run that
-continues one fails if it is another's.
+SPBFAST_FAKE_SLEEP is the time in seconds that a run takes. A saved state says whose it is and how much of
+that time has passed, and a run that continues one fails if it is another's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from spbfast.errors import SimulationError
+from spbfast.errors import ResultsError, SimulationError
+from spbfast.statefile import read_state_head, write_state_file
 
 MODEL_VERSION = 1
 COUNTERS = ("spb_slab_shrink_queued", "spb_slab_shrink_ran", "pgalloc_normal")
@@ -53,9 +54,11 @@ class FakeState:
     """What identifies the part of a run that others continue."""
 
     identity: list[Any]
+    tick: int = 0
 
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.identity))
+    def write(self, path: Path, note: Any = None) -> None:
+        about = {"identity": self.identity, "tick": self.tick, "note": note}
+        write_state_file(path, json.loads(json.dumps(about)), {})
 
 
 def _identity(policy: Any, at: int, seed: int, replicate: int) -> list[Any]:
@@ -63,13 +66,29 @@ def _identity(policy: Any, at: int, seed: int, replicate: int) -> list[Any]:
 
 
 def run_replicate(
-    scenario: Any, seed: int, replicate: int, *, stop: Any = None, snapshots: bool = False, save: Any = None
+    scenario: Any,
+    seed: int,
+    replicate: int,
+    *,
+    stop: Any = None,
+    snapshots: bool = False,
+    save: Any = None,
+    continued: Path | None = None,
+    on_stop: Any = None,
 ) -> ReplicateResult:
     begin = time.perf_counter()
     tree = scenario.canonical()
-    if scenario.branch is not None and scenario.branch.state is not None:
-        found = json.loads(Path(scenario.branch.state).read_text())
-        if found != _identity(scenario.branch.policy, scenario.branch.at, seed, replicate):
+    whole = _identity(scenario.policy, scenario.duration, seed, replicate)
+    passed = 0
+    if continued is not None:
+        about = read_state_head(continued).about
+        passed = about["tick"]
+        if about["identity"] != json.loads(json.dumps(whole)):
+            raise ResultsError("is the state of another machine", continued)
+    elif scenario.branch is not None and scenario.branch.state is not None:
+        found = read_state_head(Path(scenario.branch.state)).about["identity"]
+        wanted = _identity(scenario.branch.policy, scenario.branch.at, seed, replicate)
+        if found != json.loads(json.dumps(wanted)):
             raise SimulationError(6, "the state of another run", step=1, seed=seed)
     policy = tree["policy"]
     target = policy["slab_shrink_target_objs"]
@@ -81,11 +100,14 @@ def run_replicate(
         raise MemoryError("no memory for the pages")
     if target == 666 or target > 666_000_000 - 1:
         raise SimulationError(5, "no page left for <kernel> & co", step=42, seed=seed)
-    pause = float(os.environ.get("SPBFAST_FAKE_SLEEP", "0"))
+    pause = float(os.environ.get("SPBFAST_FAKE_SLEEP", "0")) - passed / 1000
     while pause > 0 and not (stop is not None and stop()):
         time.sleep(min(0.02, pause))
         pause -= 0.02
+        passed += 20
     stopped = pause > 0
+    if stopped and on_stop is not None:
+        on_stop(FakeState(whole, passed))
     if save is not None and not stopped:
         save[1](FakeState(_identity(scenario.policy, save[0] * 1_000_000, seed, replicate)))
     data, coords = _series(tree, seed, replicate)

@@ -25,7 +25,9 @@ _DATA = {
 _COORDS = {"time": np.arange(_SAMPLES, dtype=np.float64)}
 
 
-def run_replicate(scenario: Any, seed: int, replicate: int, *, stop: Any = None) -> ReplicateResult:
+def run_replicate(
+    scenario: Any, seed: int, replicate: int, *, stop: Any = None, **unused: Any
+) -> ReplicateResult:
     begin, burnt = time.perf_counter(), time.thread_time()
     burn = float(os.environ.get("SPBFAST_FAKE_BURN", "0"))
     stopped = False

@@ -23,6 +23,7 @@ from spbfast.text import format_bytes, format_seconds, format_share, printable, 
 
 WATCH_S = 2.0
 EXIT_DIFFERS = 1
+HALFWAY_SHOWN = 5
 
 
 @app.command("status")
@@ -59,6 +60,8 @@ def _status_lines(found: Any) -> list[str]:
         lines.append(f"  left     about {format_seconds(found.eta_s)}")
     lines.append(f"  points   {found.points} x {found.replicates} replicates, {format_bytes(found.nbytes)}")
     lines.append(f"  created  {found.created}, model version {found.model_version}")
+    if found.halfway:
+        lines.append(f"  halfway  {_halfway_words(found.halfway)}")
     return lines + failure_lines(found)
 
 
@@ -76,6 +79,14 @@ def failure_lines(found: Any) -> list[str]:
     if found.state == "stopped":
         lines.append(f"  resume   spbfast resume {found.directory}")
     return lines
+
+
+def _halfway_words(runs: list[dict[str, Any]]) -> str:
+    """Runs that were stopped, and how far they have come."""
+    times = [format_seconds(run["at_s"]) for run in runs]
+    more = f" and {len(times) - HALFWAY_SHOWN} more" if len(times) > HALFWAY_SHOWN else ""
+    first = ", ".join(times[:HALFWAY_SHOWN])
+    return f"{len(times)} runs were stopped and go on from {first}{more} of simulated time"
 
 
 @app.command("ls")

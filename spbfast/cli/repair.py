@@ -37,6 +37,7 @@ def check_directory(directory: str | Path) -> Iterator[Finding]:
     yield from guarded("file system", lambda: _file_system(store.dir))
     yield from guarded("inputs", lambda: _inputs(store))
     yield from guarded("shards", lambda: _shards(store))
+    yield from guarded("halfway", lambda: _halfway(store))
     yield from guarded("sources", lambda: _sources(store))
     yield from guarded("results.nc", lambda: _results(store))
 
@@ -75,11 +76,28 @@ def _exclusive(directory: Path) -> Iterator[Finding]:
     )
 
 
+def _halfway(store: Any) -> Iterator[Finding]:
+    """Runs that were stopped on the way, and whether they can be continued."""
+    from spbfast.sweep.store.halfway import fault_of_halfway, halfway_files
+
+    paths = halfway_files(store.dir)
+    broken = {path: why for path in paths if (why := fault_of_halfway(path))}
+    if broken:
+        path, why = next(iter(broken.items()))
+        shown = f"{path.name}, which {why}"
+        text = f"{len(broken)} of {len(paths)} stopped runs cannot be continued, such as {shown}"
+        yield Finding("halfway", CAUTION, text, "the next start sets them aside and begins them anew")
+    elif paths:
+        yield Finding("halfway", GOOD, f"{len(paths)} stopped runs, which the next start continues")
+
+
 def _sources(store: Any) -> Iterator[Finding]:
-    """Whose kernels made the runs."""
+    """Whose kernels made the runs, those that are on their way included."""
+    from spbfast.sweep.store.halfway import halfway_runs
     from spbfast.sweep.store.origins import UNKNOWN, other_sources, sources_here
 
     made = {str(receipt.get("sources", UNKNOWN)) for receipt in store.receipts()} - {UNKNOWN}
+    made |= {run.sources for run in halfway_runs(store.dir)}
     if len(made) > 1:
         text = (
             f"the runs were made by {len(made)} different sources of the kernels: {', '.join(sorted(made))}"
@@ -170,6 +188,7 @@ def repair_directory(directory: str | Path, engine: str = "spbfast.model.engine"
     from spbfast.sweep.store.atomic import remove_leftovers
     from spbfast.sweep.store.consolidate import write_results
     from spbfast.sweep.store.directory import Store, quarantine
+    from spbfast.sweep.store.halfway import fault_of_halfway, halfway_files
     from spbfast.sweep.store.lock import DirectoryLock
     from spbfast.sweep.store.shards import fault_of
 
@@ -185,6 +204,10 @@ def repair_directory(directory: str | Path, engine: str = "spbfast.model.engine"
             if why := fault_of(path):
                 quarantine(path)
                 done.append(f"set {path.name} aside, which {why}; continue the sweep, and its runs go again")
+        for path in halfway_files(store.dir):
+            if why := fault_of_halfway(path):
+                quarantine(path)
+                done.append(f"set {path.parent.name}/{path.name} aside, which {why}; its run begins anew")
         done += _rebuild_journal(store)
         write_results(store)
         done.append(f"wrote {store.results_path}")

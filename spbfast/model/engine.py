@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -181,6 +182,8 @@ def run_replicate(
     records_max: int = 1_000_000,
     save: tuple[int, Callable[[SavedState], object]] | None = None,
     frames: tuple[Sequence[int], Callable[[Lowered], object]] | None = None,
+    continued: Path | None = None,
+    on_stop: Callable[[SavedState], object] | None = None,
 ) -> ReplicateResult:
     """Simulate one replicate of a scenario.
 
@@ -207,8 +210,12 @@ def run_replicate(
     frames : (sequence of int, callable), optional
         Ticks, ascending, and what is called with the machine when each is done, to look at it. Ticks before
         the moment that the run begins at are left out.
+    continued : Path, optional
+        A state of this very run, which goes on from there instead of from its beginning.
+    on_stop : callable, optional
+        Called with the machine's state when the run is stopped after boot (and after a branch).
 
-    None of the last five changes what is simulated, nor the digest.
+    None of the last seven changes what is simulated, nor the digest.
 
     Raises
     ------
@@ -217,7 +224,7 @@ def run_replicate(
     InvariantError
         With `check`: the first count that is wrong.
     ResultsError
-        The state file that the scenario begins with cannot be continued by it.
+        The state file that the scenario begins with, or `continued`, cannot be continued by it.
     """
     start = time.perf_counter()
     _check_run(scenario, seed, replicate)
@@ -225,13 +232,15 @@ def run_replicate(
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     samples = room_for_samples(run, scenario, snapshots=snapshots)
     origin = Origin(MODEL_VERSION, seed, replicate)
-    stopped = not _begin(run, samples, scenario, origin, stop)
+    begun = _begin(run, samples, scenario, origin, stop, continued)
     boot_s = time.perf_counter() - start
     start_records(run.world.zone.trace, mask)
     moments = _moments(run, frames)
     if save is not None:
         moments.append((save[0], lambda: save[1](SavedState(run, samples, scenario, origin))))
-    stopped = stopped or not _go_on(run, samples, scenario, origin, stop, moments)
+    stopped = not (begun and _go_on(run, samples, scenario, origin, stop, moments))
+    if begun and stopped and on_stop is not None:
+        on_stop(SavedState(run, samples, scenario, origin))
     finish(run, samples)
     if check:
         _recount(run)
@@ -328,8 +337,12 @@ def _begin(
     scenario: Scenario,
     origin: Origin,
     stop: Callable[[], bool] | None,
+    continued: Path | None = None,
 ) -> bool:
     """Boot, or bring the machine to the moment of a state or a branch; False if stopped on the way."""
+    if continued is not None:
+        restore(run, samples, scenario, origin, StartSpec(state=str(continued)), recount=False)
+        return True
     if scenario.branch is not None:
         return _begin_at_branch(run, samples, scenario, origin, stop)
     if scenario.start is None:

@@ -64,16 +64,25 @@ class SavedState:
     scenario: Scenario
     origin: Origin
 
-    def write(self, path: Path) -> str:
-        """Write the state to a file that is not there yet; the digest of its content."""
+    @property
+    def tick(self) -> int:
+        """Ticks that are done."""
+        return int(self.run.world.node.now[Now.TICK])
+
+    def write(self, path: Path, note: Mapping[str, Any] | None = None) -> str:
+        """Write the state to a file that is not there yet; the digest of its content.
+
+        `note` is what the writer wants to find in the file's head again.
+        """
         nr = int(self.run.world.node.now[Now.NR_SAMPLES])
         about = {
             **self.origin._asdict(),
-            "tick": int(self.run.world.node.now[Now.TICK]),
+            "tick": self.tick,
             "samples": nr,
             "snapshots": self.samples[0].spb.shape[0] > 0,
             "scenario": shared_leaves(self.scenario),
             "policy": parameters(self.scenario.policy),
+            **({} if note is None else {"note": dict(note)}),
         }
         return write_state_file(path, about, state_arrays(self.run, self.samples, nr, about["snapshots"]))
 

@@ -6,7 +6,6 @@ Owns the step from a task to a scenario that begins at the branch. states.py own
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from spbfast.config.models import Scenario
 from spbfast.constants import NS_PER_TICK
 from spbfast.errors import SpbfastError
 from spbfast.sweep.points.plan import Task
+from spbfast.sweep.pools.going_on import GoingOn
 from spbfast.sweep.store.atomic import atomic_file
+from spbfast.sweep.store.halfway import halfway_path_of_shared
 from spbfast.sweep.store.states import make_once, state_path
 
 Run = Callable[..., Any]
@@ -24,12 +25,6 @@ Run = Callable[..., Any]
 
 class RunTimeoutError(SpbfastError):
     """A run that took longer than it was given."""
-
-
-def give_up_after(timeout_s: float | None) -> Callable[[], bool]:
-    """Whether more than so many seconds have passed from now on."""
-    start = time.perf_counter()
-    return lambda: timeout_s is not None and time.perf_counter() - start > timeout_s
 
 
 def too_long(timeout_s: float | None, what: str) -> RunTimeoutError:
@@ -50,8 +45,11 @@ def begun_at_branch(
     model_version: int,
     stop: Callable[[], bool],
     timeout_s: float | None,
+    going_on: Callable[[Path], GoingOn],
 ) -> Scenario | None:
     """The scenario of a task, begun from its replicate's machine at the branch; None if stopped on the way.
+
+    `going_on` gives what the shared part goes on from, by its file in halfway/.
 
     Raises
     ------
@@ -66,7 +64,8 @@ def begun_at_branch(
     if scenario.branch is None:
         return scenario
     path = state_path(directory, scenario, model_version, task.cell.replicate)
-    age = functools.partial(_age, task, path, run, level, stop, timeout_s)
+    part = going_on(halfway_path_of_shared(path))
+    age = functools.partial(_age, task, path, run, level, stop, timeout_s, part)
     if not make_once(path, age, stop):
         return None
     branch = scenario.branch.model_copy(update={"state": str(path)})
@@ -74,23 +73,33 @@ def begun_at_branch(
 
 
 def _age(
-    task: Task, path: Path, run: Run, level: str, stop: Callable[[], bool], timeout_s: float | None
+    task: Task,
+    path: Path,
+    run: Run,
+    level: str,
+    stop: Callable[[], bool],
+    timeout_s: float | None,
+    part: GoingOn,
 ) -> bool:
     """Simulate the shared part and save the machine; False if stopped on the way."""
-    shared, late = shared_part(task.scenario), give_up_after(timeout_s)
+    shared = shared_part(task.scenario)
 
     def write(state: Any) -> None:
         with atomic_file(path) as tmp:
             state.write(tmp)
 
-    result = run(
+    result = part.run(
+        run,
         shared,
+        lambda: shared,
         task.seed,
         task.cell.replicate,
-        stop=lambda: stop() or late(),
+        timeout_s=timeout_s,
         save=(shared.duration // NS_PER_TICK, write),
         **snapshot_option(level),
     )
     if result.stopped and not stop():
         raise too_long(timeout_s, "the part of the run up to the branch")
+    if not result.stopped:
+        part.end()
     return not result.stopped

@@ -28,15 +28,11 @@ from spbfast.config.models import Scenario
 from spbfast.errors import ResultsError, SetupError, SpbfastError, StorageError
 from spbfast.outputs.variables import VARIABLES, add_summaries, at_level, check_run
 from spbfast.sweep.points.plan import Batch, Task
-from spbfast.sweep.pools.ageing import (
-    RunTimeoutError,
-    begun_at_branch,
-    give_up_after,
-    snapshot_option,
-    too_long,
-)
+from spbfast.sweep.pools.ageing import RunTimeoutError, begun_at_branch, snapshot_option, too_long
+from spbfast.sweep.pools.going_on import GoingOn, give_up_after
 from spbfast.sweep.store.atomic import hostname, write_json
 from spbfast.sweep.store.directory import Store, quarantine
+from spbfast.sweep.store.halfway import halfway_path
 from spbfast.sweep.store.notes import notebook
 from spbfast.sweep.store.shards import (
     FAILED,
@@ -54,6 +50,7 @@ from spbfast.sweep.store.states import remove_state
 TRACEBACK_CHARS = 8000
 SAID, SAID_CHARS = 3, 160
 _stops: dict[str, threading.Event] = {}
+_started: dict[str, float] = {}
 _guard, _prepare_guard = threading.Lock(), threading.Lock()
 
 
@@ -67,6 +64,12 @@ def stop_flag(sweep: str) -> threading.Event:
         return _stops.setdefault(sweep, threading.Event())
 
 
+def started_at(sweep: str) -> float:
+    """When this process began with a sweep (`time.perf_counter`)."""
+    with _guard:
+        return _started.setdefault(sweep, time.perf_counter())
+
+
 def request_stop(sweep: str) -> None:
     """Set the stop flag; the driver has every worker process call it."""
     stop_flag(sweep).set()
@@ -76,6 +79,7 @@ def forget_stop(sweep: str) -> None:
     """Drop the flag of a finished sweep."""
     with _guard:
         _stops.pop(sweep, None)
+        _started.pop(sweep, None)
 
 
 @functools.cache
@@ -151,7 +155,8 @@ def run_batch(
     -------
     dict
         batch (id of the shard, "" if none was written), statuses (one digit a cell, those without a row
-        in the shard included), wall_s, events, host, pid, and `said`: the first errors by place in the batch.
+        in the shard included), wall_s, events, host, pid, and where there are any `said`: the first errors
+        by place in the batch, and `remarks`: lines for the user.
 
     Raises
     ------
@@ -168,24 +173,31 @@ def run_batch(
         return receipt
     for several in kinds_of_machine(task.scenario for task in batch.tasks):
         module = prepare(engine, several_zones=several)
-    flag = stop_flag(sweep)
+    flag, started = stop_flag(sweep), started_at(sweep)
     run, version = module.run_replicate, int(module.MODEL_VERSION)
     start = time.perf_counter()
     notes = notebook(store.running)
-    results = []
-    for task in batch.tasks:
+    results, remarks = [], list[str]()
+    going_on = functools.partial(GoingOn, stop=flag.is_set, started=started, say=remarks.append)
+    halves = [going_on(halfway_path(store.dir, task.cell)) for task in batch.tasks]
+    for task, half in zip(batch.tasks, halves, strict=True):
         notes.put(batch_id, task.cell)
         begin = functools.partial(
-            begun_at_branch, task, run, level, Path(directory), version, flag.is_set, timeout_s
+            begun_at_branch, task, run, level, Path(directory), version, flag.is_set, timeout_s, going_on
         )
-        results.append(run_cell(task, run, level, flag.is_set, timeout_s, begin))
+        results.append(run_cell(task, run, level, flag.is_set, timeout_s, begin, half))
     said = _say_failures(store, batch, results)
     shard_id = _write_ended(store, batch, results)
     notes.put(batch_id, None)
+    ended = [half for half, r in zip(halves, results, strict=True) if r.status in (OK, FAILED)]
+    for half in ended:
+        half.end()
     events = int(sum(r.facts.get("events", 0) for r in results))
-    receipt = _receipt(shard_id, [r.status for r in results], time.perf_counter() - start, events)
+    spent = time.perf_counter() - start + sum(half.before_s for half in ended)
+    receipt = _receipt(shard_id, [r.status for r in results], spent, events)
     receipt |= _valued(metric, [float(r.data[metric]) if metric in r.data else None for r in results])
-    return {**receipt, "said": said} if said else receipt
+    told = {"said": said, "remarks": remarks[:SAID]}
+    return receipt | {name: what for name, what in told.items() if what}
 
 
 def _receipt_of_shard(store: Store, batch: Batch, metric: str) -> dict[str, Any] | None:
@@ -251,12 +263,14 @@ def run_cell(
     stop: Callable[[], bool],
     timeout_s: float | None = None,
     begin: Callable[[], Scenario | None] | None = None,
+    going_on: GoingOn | None = None,
 ) -> CellResult:
     """One replicate of one point; an exception becomes a status with its account.
 
     A simulation error is `failed`. Too little memory or time is no fault of the simulation: `lost` and
     `timeout` leave no row in the shard, the driver tries them again. `begin` gives the scenario to run, once
-    what it shares with others is there; None if it was stopped.
+    what it shares with others is there; None if it was stopped. With `going_on` the run continues what an
+    earlier start left, and a stopped one is saved.
 
     Raises
     ------
@@ -267,21 +281,27 @@ def run_cell(
         return CellResult(task.cell, INTERRUPTED)
     start = time.perf_counter()
     scenario: Scenario | None = None
-    try:
+
+    def begun() -> Scenario | None:
+        nonlocal scenario
         scenario = task.scenario if begin is None else begin()
-        late = give_up_after(timeout_s)
-        if scenario is None:
-            return CellResult(task.cell, INTERRUPTED)
-        more = snapshot_option(level)
-        result = run(scenario, task.seed, task.cell.replicate, stop=lambda: stop() or late(), **more)
-        if result.stopped and stop():
+        return scenario
+
+    try:
+        numbers, more = (task.seed, task.cell.replicate), snapshot_option(level)
+        if going_on is not None:
+            result = going_on.run(run, task.scenario, begun, *numbers, timeout_s=timeout_s, **more)
+        else:
+            late = give_up_after(timeout_s)
+            result = run(task.scenario, *numbers, stop=lambda: stop() or late(), **more)
+        if result is None or (result.stopped and stop()):
             return CellResult(task.cell, INTERRUPTED)
         if result.stopped:
             raise too_long(timeout_s, "the run")
         problems = check_run(result.data, result.coords)
         if problems:
             raise ResultsError("the engine's output is malformed: " + "; ".join(problems))
-        return _ok(task, result, level)
+        return _ok(task, result, level, going_on.before_s if going_on is not None else 0.0)
     except StorageError:
         raise
     except Exception as error:
@@ -300,7 +320,7 @@ def _drops_state(scenario: Scenario | None) -> bool:
     return True
 
 
-def _ok(task: Task, result: Any, level: str) -> CellResult:
+def _ok(task: Task, result: Any, level: str, before_s: float) -> CellResult:
     full = add_summaries(result.data)
     data = {n: np.asarray(full[n]) for n in at_level(full, level)}
     used = {d for n in data for d in VARIABLES[n].dims}
@@ -309,8 +329,8 @@ def _ok(task: Task, result: Any, level: str) -> CellResult:
         "digest": int(result.digest, 16),
         "demand_digest": int(result.demand_digest, 16),
         "events": int(result.events),
-        "wall_time": float(result.wall_s),
-        "boot_time": float(result.boot_s),
+        "wall_time": before_s + float(result.wall_s),
+        "boot_time": float("nan") if before_s else float(result.boot_s),  # an earlier start knew
     }
     coords = {d: np.asarray(result.coords[d]) for d in result.coords if d in used}
     return CellResult(task.cell, OK, facts, data, coords)

@@ -18,6 +18,7 @@ from spbfast.sweep.pools.contract import BatchOutcome, Pool
 from spbfast.sweep.run.branched import Branching
 from spbfast.sweep.run.failures import TRIES, FailurePolicy, Losses, Retries
 from spbfast.sweep.run.growth import Growth
+from spbfast.sweep.run.headway import KEY, Headway
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.progress import Progress
 from spbfast.sweep.run.signals import StopRequest
@@ -27,6 +28,8 @@ from spbfast.sweep.store.notes import read_notes
 from spbfast.sweep.store.shards import FAILED, INTERRUPTED, LOST, OK, TIMEOUT, CellResult, write_shard
 
 GRACE_S = 20.0
+# How long stopped runs may take to be saved: bytes of state a second, where all are on one slow disk.
+SAVED_BYTES_PER_S, SAVING_S = 200 << 20, 60.0
 SETTLE_S, STOPPED_SETTLE_S = 30.0, 3.0
 STATUS_EVERY_S = 60.0
 POLL_S = 0.2
@@ -71,6 +74,7 @@ class Conductor:
         self.plan, self.store, self.status, self.attempts = plan, store, status, attempts
         self.display, self.stop, self.policy, self.batch = display, stop, policy, batch
         self.deadline, self.deadline_name = float("inf"), ""
+        self.headway = Headway(store)
         self.usurped = False
         self.branching = Branching(plan, store)
         self.todo: deque[Cell] = deque()
@@ -104,7 +108,8 @@ class Conductor:
         self._show(pool.threads)
         while self.todo or self.alone or self.flying:
             if end is None and (reason := self.stopped_by):
-                end = time.monotonic() + GRACE_S
+                saving_s = min(SAVING_S, self.flying * needs.largest / SAVED_BYTES_PER_S)
+                end = time.monotonic() + GRACE_S + saving_s
                 self._stop(pool, reason)
             while self.flying < pool.window and (batch := self._next_batch(pool)) is not None:
                 pool.submit(batch, needs.of(batch))
@@ -184,6 +189,8 @@ class Conductor:
                 self._try_again(self.losses.retry([task], {task.cell}), code, str(what.get("text", "")))
         self.n_new += len(ended)
         self.events += int(receipt["events"])
+        for remark in receipt.get("remarks", ()):
+            self.display.message(remark)
         self.busy_s += float(receipt["wall_s"])
 
     def _take_loss(self, batch: Batch, error: BaseException) -> None:
@@ -273,6 +280,7 @@ class Conductor:
                 **self.counts,
                 "new": self.n_new,
                 "stopped_by": self.stopped_by,
+                KEY: self.headway.fruitless,
                 "eta_s": None if eta_s is None else round(eta_s, 1),
                 "runs_per_s": round(self.n_new / max(1e-9, time.monotonic() - self.started), 3),
                 "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -11,7 +11,8 @@ import importlib
 import threading
 import time
 import uuid
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from spbfast.sweep.pools.security import remove_stale
 from spbfast.sweep.run.conduct import POLL_S, Conductor
 from spbfast.sweep.run.failures import FailurePolicy
 from spbfast.sweep.run.growth import Growth
+from spbfast.sweep.run.headway import EXIT_FRUITLESS
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.run.outcome import EXIT_TIME_LIMIT, SweepOutcome, closing_words, make_outcome
 from spbfast.sweep.run.progress import Logged, Progress, make_progress
@@ -37,6 +39,7 @@ from spbfast.sweep.run.sweepoptions import SweepOptions
 from spbfast.sweep.store.consolidate import damage_words, write_results
 from spbfast.sweep.store.decisions import known_values, write_decisions
 from spbfast.sweep.store.directory import Store, settled
+from spbfast.sweep.store.halfway import begun_cells, remove_all_ended, remove_ended
 from spbfast.sweep.store.lock import DirectoryLock
 from spbfast.sweep.store.manifest import default_command
 from spbfast.sweep.store.netcdf import remarks_on_locks
@@ -219,8 +222,13 @@ class _Sweep:
         first, step = self.options.shard_of or (0, 1)
         growth = conductor.growth
         cells = self.plan.cells(first, step) if growth is None else growth.cells()
-        todo = [c for c in cells if c not in done]
+        remove_ended(self.store.dir, done)
+        begun = begun_cells(self.store.dir)
+        # What was begun goes first, so that a start that has time for little more ends it.
+        todo = sorted((c for c in cells if c not in done), key=lambda cell: cell not in begun)
         self.display.message(self._plan_words(len(cells), len(todo)))
+        if begun & set(todo):
+            self.display.message(f"runs that go on from where they were stopped: {len(begun & set(todo))}")
         if not todo:
             return
         self._warm_up(conductor)
@@ -238,9 +246,27 @@ class _Sweep:
             self.display.message,
         )
         opened = open_plain if self.options.shard_of is not None else open_pool
-        with opened(request) as pool:
+        with opened(request) as pool, self._clock(conductor):
             self.display.message(f"{pool.threads} {'run' if pool.threads == 1 else 'runs'} at a time")
             conductor.run(todo, pool, needs)
+
+    @contextmanager
+    def _clock(self, conductor: Conductor) -> Iterator[None]:
+        """Stop the runs of this process at the deadline: a run in this thread hears nothing else."""
+
+        def wait() -> None:
+            while not over.wait(min(conductor.deadline - time.monotonic(), threading.TIMEOUT_MAX)):
+                if time.monotonic() >= conductor.deadline:
+                    worker.request_stop(self.key)
+                    return
+
+        over = threading.Event()
+        if conductor.deadline < float("inf"):
+            threading.Thread(target=wait, name="spbfast-deadline", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def _plan_words(self, ours: int, todo: int) -> str:
         plan, share = self.plan, self.options.share
@@ -295,8 +321,14 @@ class _Sweep:
 
     def finish(self, conductor: Conductor) -> SweepOutcome:
         """Write results.nc and status.json, and say how it went."""
+        if not conductor.counts["missing"]:
+            remove_all_ended(self.store.dir, settled(conductor.status))
         outcome = make_outcome(self.job, self.store, conductor, self.options.shard_of)
-        hurry = outcome.exit_code == EXIT_TIME_LIMIT and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
+        out_of_time = outcome.exit_code == EXIT_TIME_LIMIT
+        conductor.headway.judge(out_of_time=out_of_time, nr_new=outcome.n_new)
+        if conductor.headway.is_hopeless:
+            outcome = replace(outcome, exit_code=EXIT_FRUITLESS)
+        hurry = out_of_time and outcome.n_ok > CONSOLIDATE_IN_A_HURRY
         if conductor.growth is not None and not self.store.share:
             write_decisions(self.store.dir, conductor.growth.decided())
             self.display.message(f"replicates: {conductor.growth.summary()}")
@@ -309,7 +341,8 @@ class _Sweep:
         conductor.write_status("stopped" if conductor.stopped_by else "finished")
         conductor.branching.finish(outcome.n_missing)
         outcome = replace(outcome, wall_s=time.monotonic() - self.started)
-        for line in closing_words(outcome, self.store, consolidated=not hurry):
+        words = closing_words(outcome, self.store, consolidated=not hurry)
+        for line in [*words, *conductor.headway.words(outcome.wall_s)]:
             conductor.display.message(line)
         return outcome
 

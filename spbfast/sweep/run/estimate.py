@@ -24,6 +24,7 @@ from spbfast.sweep.pools.limits import PROCESS_BYTES, local_workers, usable_memo
 from spbfast.sweep.run.calibration import VARIABLE_BYTES, RunCost, calibrate
 from spbfast.sweep.run.needs import Needs
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.halfway import halfway_runs
 from spbfast.sweep.store.shards import SETTLED, read_shard
 from spbfast.sweep.store.states import state_path
 from spbfast.sweep.store.view import held_runs
@@ -53,6 +54,8 @@ class Estimate:
         Simulated seconds that all points of a replicate share.
     aged : int
         Replicates of which that part is still to be simulated.
+    halfway : int
+        New runs that were stopped on the way and go on from there.
     slots : int
         Runs at a time.
     wall_s, disk_bytes : float or None
@@ -81,6 +84,7 @@ class Estimate:
     seeds: str
     branch_at_s: float | None
     aged: int
+    halfway: int
     first: list[dict[str, Any]]
     cautions: list[str] = field(default_factory=list)
 
@@ -121,6 +125,8 @@ def estimate(
     kind, slots, processes, remark = _executor(job.executor, state, runs - done)
     files = _files(job.executor, run, runs - done, slots)
     aged = _to_age(store, plan, held)
+    begun = _begun(store, plan, held)
+    saved = sum(begun) * run.seconds / slots if run is not None else 0.0
     least_aged = max(0, aged - plan.replicates + plan.nr_least // len(plan.points))
     found = Estimate(
         name=plan.name,
@@ -135,8 +141,10 @@ def estimate(
         run=run,
         executor=kind,
         slots=slots,
-        wall_s=None if run is None else _wall(run, runs - done, aged, slots),
-        wall_min_s=None if run is None else _wall(run, max(0, plan.nr_least - done), least_aged, slots),
+        wall_s=None if run is None else max(0.0, _wall(run, runs - done, aged, slots) - saved),
+        wall_min_s=None
+        if run is None
+        else max(0.0, _wall(run, max(0, plan.nr_least - done), least_aged, slots) - saved),
         run_bytes=state,
         memory_bytes=slots * state + processes * PROCESS_BYTES,
         memory_free=usable_memory(),
@@ -145,6 +153,7 @@ def estimate(
         seeds=_seeds(plan),
         branch_at_s=None if plan.branch is None else plan.branch.at / 1e9,
         aged=aged,
+        halfway=len(begun),
         first=[{"point_id": f"{p.point_id:016x}", **p.values} for p in plan.points[:SHOWN]],
     )
     here = job.executor.kind in ("serial", "threads", "processes")
@@ -181,6 +190,14 @@ def _to_age(store: Store, plan: Plan, done: list[Cell]) -> int:
     todo = [r for r in range(plan.replicates) if complete[r] < len(plan.points)]
     scenario, version = plan.scenario(0), plan.model_version
     return sum(not state_path(store.dir, scenario, version, r).is_file() for r in todo)
+
+
+def _begun(store: Store, plan: Plan, done: list[Cell]) -> list[float]:
+    """Which share of each run that was stopped on the way is behind it."""
+    ids = set(plan.ids.tolist())
+    found = [run for run in halfway_runs(store.dir, set(done)) if run.cell and run.cell.point_id in ids]
+    wholes = [plan.scenario(plan.index_of(run.cell.point_id)).duration for run in found if run.cell]
+    return [min(1.0, run.at / max(1, whole)) for run, whole in zip(found, wholes, strict=True)]
 
 
 def _around(path: Path) -> float:
@@ -289,6 +306,8 @@ def estimate_lines(found: Estimate) -> list[str]:
         lines.append(f"  one run     about {format_seconds(found.run.seconds)} ({found.run.source})")
     if found.branch_at_s is not None:
         lines.append(_branch_line(found))
+    if found.halfway:
+        lines.append(f"  halfway     {found.halfway} runs go on from where they were stopped")
     if found.wall_s is not None and found.new:
         least = found.wall_min_s if found.runs_min < found.runs and found.wall_min_s is not None else None
         range_ = "" if least is None else f"{format_seconds(least)} to "

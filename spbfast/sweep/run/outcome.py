@@ -14,6 +14,7 @@ from spbfast.errors import ResultsError
 from spbfast.sweep.run.conduct import Conductor
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.directory import Store, count
+from spbfast.sweep.store.halfway import halfway_runs
 from spbfast.sweep.store.view import FAILURES_SHOWN
 from spbfast.text import format_seconds
 
@@ -27,14 +28,16 @@ class SweepOutcome:
     Attributes
     ----------
     exit_code : int
-        0 all runs ok, 3 some failed, 75 stopped by a time limit or SIGUSR1 and to be continued, 128 + signal
-        when stopped by another one.
+        0 all runs ok, 3 some failed, 75 stopped by a time limit or SIGUSR1 and to be continued, 76 the same
+        when it would not get further, 128 + signal when stopped by another one.
     results_path : Path
         results.nc, with whatever is done.
     n_runs : int
         Runs in the whole plan; `n_ok`, `n_failed` and `n_missing` add up to it.
     n_new : int
         Runs done by this call.
+    n_halfway : int
+        Runs that were stopped and are saved, so that they go on from there.
     stopped_by : str
         "", or the name of the signal, "time limit", "fail-fast" or a sentence about failures.
     resume_command : str
@@ -50,6 +53,7 @@ class SweepOutcome:
     n_failed: int
     n_missing: int
     n_new: int
+    n_halfway: int
     wall_s: float
     stopped_by: str
     resume_command: str
@@ -74,6 +78,7 @@ def make_outcome(
         n_failed=n["failed"],
         n_missing=n["missing"],
         n_new=conductor.n_new,
+        n_halfway=len([run for run in halfway_runs(store.dir, conductor.status) if run.cell]),
         wall_s=0.0,
         stopped_by=reason,
         resume_command=how_to_resume(job, store.dir, shard_of),
@@ -111,7 +116,8 @@ def closing_words(outcome: SweepOutcome, store: Store, *, consolidated: bool = T
     if outcome.n_failed:
         lines += _failures(store)
     if outcome.stopped_by:
-        lines.append(f"stopped by {outcome.stopped_by}; what is done is saved. Continue with:")
+        on_the_way = f", {outcome.n_halfway} runs on their way among it" if outcome.n_halfway else ""
+        lines.append(f"stopped by {outcome.stopped_by}; what is done is saved{on_the_way}. Continue with:")
         lines.append(f"  {outcome.resume_command}")
     elif store.share:
         lines.append(f"when all parts are done: spbfast consolidate {shlex.quote(str(store.dir))}")

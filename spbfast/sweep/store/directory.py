@@ -28,6 +28,7 @@ from spbfast.sweep.store.atomic import (
     write_failed,
 )
 from spbfast.sweep.store.checkedjson import read_checked, write_checked
+from spbfast.sweep.store.halfway import halfway_runs
 from spbfast.sweep.store.inputs import write_inputs
 from spbfast.sweep.store.manifest import (
     IDENTITY,
@@ -220,7 +221,8 @@ class Store:
             known = old.get("plan") == plan_digest(plan)
             is_done = settled(status, retry_failed=retry_failed) >= set(plan.cells())
             if not is_done and not allow_changed_sources:
-                refuse_other_sources(self.sources, self.dir)
+                begun = {run.sources for run in halfway_runs(self.dir, status)}
+                refuse_other_sources(self.sources | begun, self.dir)
             if known and (self.share or is_done):
                 return status, attempts
         if not self.share:

@@ -20,6 +20,7 @@ from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.atomic import read_json
 from spbfast.sweep.store.decisions import read_decisions
 from spbfast.sweep.store.directory import Store, take_better
+from spbfast.sweep.store.halfway import halfway_runs
 from spbfast.sweep.store.lock import ALIVE, DEAD, SILENT, judge
 from spbfast.sweep.store.pointtable import read_points
 from spbfast.sweep.store.seal import has_good_seal
@@ -108,6 +109,8 @@ class DirectoryState:
         also when the driver has died.
     eta_s : float or None
         Seconds until the end at the speed of this start; None unless running.
+    halfway : list of dict
+        Runs that were stopped on the way and go on from there: point_id, replicate, at_s (simulated).
     failures : list of dict
         The first failed runs: point_id, replicate, error, message.
     """
@@ -127,6 +130,7 @@ class DirectoryState:
     driver: str
     nbytes: int
     model_version: int
+    halfway: list[dict[str, Any]]
     failures: list[dict[str, Any]]
 
 
@@ -170,8 +174,18 @@ def look(directory: str | Path) -> DirectoryState:
         driver=driver,
         nbytes=held.shard_bytes + (store.results_path.stat().st_size if store.results_path.exists() else 0),
         model_version=int(manifest.get("model_version", 0)),
+        halfway=_halfway(store, held),
         failures=[_failure(path) for path in store.failure_paths()[:FAILURES_SHOWN]],
     )
+
+
+def _halfway(store: Store, held: Held) -> list[dict[str, Any]]:
+    runs = [(run.cell, run.at) for run in halfway_runs(store.dir, held.status)]
+    return [
+        {"point_id": f"{cell.point_id:016x}", "replicate": cell.replicate, "at_s": at / 1e9}
+        for cell, at in runs
+        if cell is not None
+    ]
 
 
 def _runs_known(store: Store, ids: np.ndarray, least: int) -> int:
