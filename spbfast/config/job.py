@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spbfast.config.executor import Executor
@@ -121,7 +122,8 @@ class Job:
         ConfigError
             When a path does not exist or a value is invalid.
         """
-        if not isinstance(values, Mapping) or not all(isinstance(path, str) for path in values):
+        # A Dataset is a mapping, too, and no values of a file.
+        if not isinstance(values, dict | MappingProxyType) or not all(isinstance(p, str) for p in values):
             raise ConfigError(
                 f"values must be a mapping such as {{'duration': '2s'}}, got {quote_value(values)}"
             )
