@@ -24,6 +24,7 @@ BROUGHT = {
     "zoneinfo.txt": "zoneinfo-then-vmstat.txt",
     "buddyinfo.txt": "buddyinfo-and-indices.txt",
     "trace.txt": "trace-ftrace-mixed.txt",
+    "pagetypeinfo.txt": "pagetypeinfo-highatomic.txt",
 }
 POINTS = "policy.slab_shrink_throttle,policy.slab_shrink_target_objs\n10ms,512\n100ms,2048\n"
 # What needs a cluster, a new environment or the network, and what then holds of it instead.

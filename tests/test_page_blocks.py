@@ -60,7 +60,7 @@ def configuration(block: CodeBlock, folder: Path, number: int) -> None:
     path = folder / "configs" / (name[1] if name else f"block{number}.yaml")
     whole = re.search(r"^(extends|duration):", block.text, re.M)
     path.write_text(block.text if whole else f"extends: base/devvm.yaml\n{block.text}", encoding="utf-8")
-    for given in ("points.csv", "aged.state"):
+    for given in ("points.csv", "aged.state", "pagetypeinfo.txt"):
         if (folder / given).exists():
             (path.parent / given).write_bytes((folder / given).read_bytes())
     load_config(path)
