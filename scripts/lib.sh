@@ -33,8 +33,7 @@ make_venv() {
     for arg in "$@"; do
         case "$arg" in .*) args+=(-e "$arg") ;; *) args+=("$arg") ;; esac
     done
-    # Python compiles the modules that are imported when they are; pip would compile all, which takes longer.
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "${args[@]}"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
     [ -f "$stamp" ] && ! grep -qF -- "$(cksum <pyproject.toml)" "$stamp" && rm -f "$stamp"
     echo "$wanted" >>"$stamp"
 }
