@@ -73,10 +73,6 @@ class RealZone:
         """Pageblocks of all types."""
         return sum(self.pageblocks.values())
 
-    def free_pages(self) -> int:
-        """Pages in free blocks."""
-        return sum(pages_in(row) for row in self.free.values())
-
 
 def real_zones(
     snapshots: Sequence[Snapshot], file: str, receipt: Receipt, only: tuple[int, str] | None = None
@@ -178,7 +174,7 @@ class _RealZoneMaker:
             node=record.node or 0,
             name=record.zone,
             start_pfn=self._start_pfn(),
-            pages=max(numbers.get("spanned", 0), nr if "spanned" not in numbers else 0),
+            pages=numbers.get("spanned", nr),
             managed=managed,
             free=free,
             pageblocks=pageblocks,
