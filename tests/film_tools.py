@@ -1,10 +1,14 @@
-"""Films made by hand for tests of the memory map."""
+"""Films and captures made by hand for tests of the memory map."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from spbfast.constants import SpbCategory
+from spbfast.constants import PB_PAGES, SpbCategory
+from spbfast.observed import capture_file as container
+from spbfast.observed.page_classes import NR_PAGE_CLASSES, PageClass
 from spbfast.results.memorymap.films import SPB_COLUMNS, Film, FilmZone
 
 
@@ -49,3 +53,24 @@ def made_film(
             "spb_slab_shrink_ran": np.zeros(frames),
         },
     )
+
+
+def made_capture(path: Path, *moments: str, blocks: bool = True, **about: object) -> Path:
+    """A capture of 1 GiB and a half: a kernel area, an area of files that shrinks, absent pageblocks."""
+    with open(path, "wb") as file:
+        container.write_prolog(file)
+        head = {"kernel": "6.18.0", "machine": "x86_64", "events": []}
+        container.write_chunk(file, container.HEAD, container.json_chunk(head))
+        for k, moment in enumerate(moments if blocks else ()):
+            counts = np.zeros((768, NR_PAGE_CLASSES), "<u2")
+            counts[:, PageClass.FREE] = PB_PAGES
+            counts[:2] = 0
+            counts[0, PageClass.SLAB] = PB_PAGES
+            counts[1, PageClass.RESERVED] = PB_PAGES
+            counts[512:600, PageClass.FREE] = 256 * k
+            counts[512:600, PageClass.PAGE_CACHE] = PB_PAGES - 256 * k
+            told = {"moment": moment, "node": 0, "zone": "Normal", "pageblock_pages": PB_PAGES}
+            told |= {"first_pageblock": 2048, "start_ns": 10**9 * (1 + k)} | about
+            data = container.json_chunk(told) + b"\n" + counts.tobytes()
+            container.write_chunk(file, container.BLOCKS, data)
+    return path

@@ -162,6 +162,22 @@ def test_a_signal_ends_it_in_good_order(tracefs: Path, tmp_path: Path, number: i
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_signal_right_behind_mkdir_leaves_no_instance(
+    tracefs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler of a signal that arrives within mkdir raises as soon as mkdir is done."""
+    make = Path.mkdir
+
+    def make_and_end(path: Path) -> None:
+        make(path)
+        raise SystemExit(128 + signal.SIGHUP)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_end)
+    with pytest.raises(SystemExit), own_instance(tracefs, 64):
+        pass
+    assert instances(tracefs) == []
+
+
 def test_an_interrupt_ends_the_recording_and_keeps_it(tracefs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spbfast.cli", "capture", "-o", str(tmp_path / "x"), "--trace", "60s"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -29,6 +30,7 @@ from tests.markdown_tools import (
     slug,
     tokens,
 )
+from tests.page_tools import BROUGHT
 from tests.test_layering import RANK
 
 pytestmark = pytest.mark.shell
@@ -218,6 +220,8 @@ def test_every_page_of_the_manual_is_in_a_table_of_contents() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_whole_configurations_in_pages_are_valid(path: Path, tmp_path: Path) -> None:
     """Every YAML block that names a base or a duration is a configuration of its own."""
+    for name, sample in BROUGHT.items():
+        shutil.copy(ROOT / "tests" / "observed" / sample, tmp_path / name)
     for i, block in enumerate(code_blocks(path)):
         if block.info.split()[:1] == ["yaml"] and re.search(r"^(extends|duration):", block.text, re.M):
             file = tmp_path / f"block{i}.yaml"

@@ -15,8 +15,6 @@ from PIL import Image
 from spbfast import cli
 from spbfast.constants import MOVABLE, PB_PAGES, UNMOVABLE, SpbCategory
 from spbfast.errors import ConfigError, DumpError, ResultsError
-from spbfast.observed import capture_file as container
-from spbfast.observed.page_classes import NR_PAGE_CLASSES, PageClass
 from spbfast.results.memorymap.captured import film_of_capture
 from spbfast.results.memorymap.lanes import lanes_of, per_frame
 from spbfast.results.memorymap.mappage import map_page, page_data, write_map
@@ -25,7 +23,7 @@ from spbfast.results.memorymap.packing import CHUNK_FRAMES, packed_chunks, unpac
 from spbfast.results.memorymap.stills import MOST_GIF_FRAMES, WIDTH, draw_frame, write_gif, write_png
 from spbfast.results.memorymap.stored import counted_contents, film_of_file, parts_of
 from spbfast.tiles import pageblocks as tiles
-from tests.film_tools import made_film
+from tests.film_tools import made_capture, made_film
 
 pytestmark = pytest.mark.shell
 
@@ -223,29 +221,8 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
 # -- captures -------------------------------------------------------------------------------------
 
 
-def capture(path: Path, *moments: str, blocks: bool = True, **about: object) -> Path:
-    """A capture of 1 GiB and a half: a kernel area, an area of files that shrinks, absent pageblocks."""
-    with open(path, "wb") as file:
-        container.write_prolog(file)
-        head = {"kernel": "6.18.0", "machine": "x86_64", "events": []}
-        container.write_chunk(file, container.HEAD, container.json_chunk(head))
-        for k, moment in enumerate(moments if blocks else ()):
-            counts = np.zeros((768, NR_PAGE_CLASSES), "<u2")
-            counts[:, PageClass.FREE] = PB_PAGES
-            counts[:2] = 0
-            counts[0, PageClass.SLAB] = PB_PAGES
-            counts[1, PageClass.RESERVED] = PB_PAGES
-            counts[512:600, PageClass.FREE] = 256 * k
-            counts[512:600, PageClass.PAGE_CACHE] = PB_PAGES - 256 * k
-            told = {"moment": moment, "node": 0, "zone": "Normal", "pageblock_pages": PB_PAGES}
-            told |= {"first_pageblock": 2048, "start_ns": 10**9 * (1 + k)} | about
-            data = container.json_chunk(told) + b"\n" + counts.tobytes()
-            container.write_chunk(file, container.BLOCKS, data)
-    return path
-
-
 def test_a_capture_is_a_film_of_two_moments(tmp_path: Path) -> None:
-    film = film_of(Wish(capture(tmp_path / "m.spbcap", "before", "after")))
+    film = film_of(Wish(made_capture(tmp_path / "m.spbcap", "before", "after")))
     assert film.times.tolist() == [0.0, 1.0]
     assert film.spbs["category"].tolist() == [[SpbCategory.TAINTED, SpbCategory.CLEAN]] * 2
     kinds = tiles.KIND_OF[film.what[0]]
@@ -262,7 +239,7 @@ def test_a_capture_is_a_film_of_two_moments(tmp_path: Path) -> None:
 
 def test_a_capture_without_pageblocks_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match="capture as root"):
-        film_of_capture(capture(tmp_path / "m.spbcap", "before", blocks=False))
+        film_of_capture(made_capture(tmp_path / "m.spbcap", "before", blocks=False))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +254,7 @@ def test_a_capture_with_other_pageblocks_is_refused(
     about: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DumpError, match=message):
-        film_of_capture(capture(tmp_path / "m.spbcap", "before", **about))
+        film_of_capture(made_capture(tmp_path / "m.spbcap", "before", **about))
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -292,8 +269,8 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 def test_the_command_writes_page_and_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = (
-        capture(tmp_path / "a.spbcap", "before"),
-        capture(tmp_path / "b.spbcap", "before", "after"),
+        made_capture(tmp_path / "a.spbcap", "before"),
+        made_capture(tmp_path / "b.spbcap", "before", "after"),
     )
     places = [tmp_path / name for name in ("m.html", "m.png", "m.gif")]
     options = zip(("-o", "--png", "--gif"), places, strict=True)
@@ -330,7 +307,7 @@ def test_wrong_inputs_get_an_error_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    capture(tmp_path / "x.spbcap", "before")
+    made_capture(tmp_path / "x.spbcap", "before")
     found, out, err = told(capsys, "map", *words)
     assert (found, out) == (code, "")
     assert message in re.sub(r"\s+", " ", err)

@@ -47,7 +47,7 @@ def console(block: CodeBlock) -> None:
         if line.startswith(page_tools.ELSEWHERE):
             page_tools.check_elsewhere(line)
             continue
-        output = page_tools.carry_out(line)
+        output = page_tools.carry_out(line, shown)
         measured = "measured" in block.info.split()
         assert page_tools.shows(output, shown, measured=measured), (
             f"$ {line}\n{output}\ndoes not show\n{shown}"
@@ -56,12 +56,12 @@ def console(block: CodeBlock) -> None:
 
 def configuration(block: CodeBlock, folder: Path, number: int) -> None:
     """A whole configuration, or a part of one that stands on the machine of the examples."""
-    name = re.match(r"# configs/(\S+)", block.text)
-    path = folder / "configs" / (name[1] if name else f"block{number}.yaml")
+    name = re.match(r"# (\S+\.yaml)\n", block.text)
+    path = folder / (name[1] if name else f"configs/block{number}.yaml")
     whole = re.search(r"^(extends|duration):", block.text, re.M)
     path.write_text(block.text if whole else f"extends: base/devvm.yaml\n{block.text}", encoding="utf-8")
     for given in ("points.csv", "aged.state", "pagetypeinfo.txt"):
-        if (folder / given).exists():
+        if path.parent != folder and (folder / given).exists():
             (path.parent / given).write_bytes((folder / given).read_bytes())
     load_config(path)
     path.write_text(page_tools.small(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -116,11 +116,12 @@ def own_instance(tracefs: Path, buffer_kb: int) -> Iterator[Path]:
     """
     pid = os.getpid()
     path = tracefs / "instances" / f"{PREFIX}{pid}-{start_time_of(pid)}"
+    # A signal may raise right behind mkdir: that, too, must lie within what takes the instance away.
     try:
-        path.mkdir()
-    except OSError as error:
-        raise LiveError(f"{path} can't be made: {error.strerror}") from None
-    try:
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise LiveError(f"{path} can't be made: {error.strerror}") from None
         set_instance(path, "tracing_on", "0")
         set_instance(path, "trace_clock", CLOCK)
         set_instance(path, "buffer_size_kb", str(buffer_kb))
