@@ -2,7 +2,8 @@
 
 The public names live here and are imported on first use, so that `import spbfast` and the command line
 start without Numba, xarray and Dask. Zone is the raw allocator for interactive work; load_config, simulate
-and sweep run jobs; open_results, cube and compare read what they wrote. Mt and AllocFlag name what Zone
+and sweep run jobs; open_results, open_together, cube and
+compare read what they wrote. Mt and AllocFlag name what Zone
 takes.
 """
 
@@ -21,6 +22,7 @@ _LAZY = {
     "simulate": "spbfast.model.engine",
     "sweep": "spbfast.sweep",
     "open_results": "spbfast.results.open",
+    "open_together": "spbfast.results.together",
     "cube": "spbfast.results.analysis",
     "compare": "spbfast.results.effects",
     "fragmentation_scores": "spbfast.results.scores",
@@ -44,6 +46,7 @@ __all__ = [
     "fragmentation_scores",
     "load_config",
     "open_results",
+    "open_together",
     "presets",
     "read_dump",
     "read_dumps",

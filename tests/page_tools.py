@@ -145,7 +145,8 @@ def shows(output: str, shown: str, *, measured: bool) -> bool:
 
 def open_jobs(text: str) -> list[str]:
     """Names of the results that a block of Python opens."""
-    return re.findall(r'open_results\("results/([\w-]+)"', text)
+    opened = re.findall(r"open_(?:results|together)\((.*?)\)", text)
+    return re.findall(r'"results/([\w-]+)"', " ".join(opened))
 
 
 def make_results(name: str) -> None:

@@ -179,7 +179,7 @@ def test_flat_panels_are_named_and_not_drawn(tmp_path: Path) -> None:
 
 
 def test_the_command_to_reproduce_keeps_overrides() -> None:
-    from spbfast.results.report.trust import reproduce
+    from spbfast.results.report.exhibits import reproduce
 
     made = {
         "command": "driver.py job.yaml out",

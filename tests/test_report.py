@@ -178,3 +178,24 @@ def test_numbers_for_people() -> None:
 def test_short_names_stay_unique() -> None:
     paths = ["policy.throttle", "slab.throttle", "policy.target"]
     assert list(short_names(paths, paths).values()) == ["policy.throttle", "slab.throttle", "target"]
+
+
+def test_a_page_of_two_sweeps_and_a_page_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = make_job(tmp_path)
+    for name in ("one", f"two{EVIL[6:31].replace('/', '')}"):
+        run_sweep(job, tmp_path / name, engine=ENGINE, quiet=True)
+    paths = [Path("one"), Path(f"two{EVIL[6:31].replace('/', '')}")]
+    made = build_report(paths)
+    assert made == Path("report.html")
+    text = made.read_text(encoding="utf-8")
+    check_safe(text)
+    assert text.count("digest of the results") == 2
+    assert "<h3>one</h3>" in text
+    assert "sf.open_together([" in text
+    alone = build_report([p / "results.nc" for p in paths], tmp_path / "files.html").read_text(
+        encoding="utf-8"
+    )
+    check_safe(alone)
+    assert "digest of the results" not in alone
+    assert alone.count("spbfast sweep") >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 import xarray as xr
 
 from spbfast import cli
-from spbfast.errors import ResultsError
 from spbfast.results.export import export_results
 from spbfast.results.open import open_results
 from spbfast.results.together import open_together
@@ -107,12 +107,44 @@ def test_files_that_did_not_meet_the_same_demand_are_said(ran: list[int]) -> Non
     assert ds["status"].values.tolist() == [[0, 0, 0], [0, 0, 5]]
 
 
-def test_a_sweep_is_not_one_of_several_files(ran: list[int], tmp_path: Path) -> None:
+def test_a_run_and_a_sweep_lie_together_by_their_settings(ran: list[int], tmp_path: Path) -> None:
     assert call("run", "job.yaml", "-o", "one.nc") == 0
     (tmp_path / "sweep").mkdir()
     run_sweep(make_job(tmp_path / "sweep"), "out", engine=ENGINE, quiet=True)
-    with pytest.raises(ResultsError, match="out: holds a sweep"):
-        open_together(["one.nc", "out"])
+    ds = open_together(["one.nc", "out"])
+    assert ds["file"].values.tolist() == ["one.nc", *["out"] * 5]
+    assert ds["is_baseline"].values.tolist() == [True, *[False] * 5]
+    assert ds["setting"].values[0] == "as configured"
+    assert len(set(ds["setting"].values.tolist())) == 6
+
+
+def test_two_sweeps_are_compared_setting_by_setting(
+    ran: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    for name in ("a", "b"):
+        run_sweep(make_job(tmp_path / "sweep"), name, engine=ENGINE, quiet=True)
+    ds = open_together(["a", "b"])
+    assert ds.sizes["point"] == 10
+    assert "setting" not in ds.coords
+    capsys.readouterr()
+    assert call("compare", "a", "b", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["metrics"]["spb_tainted"]
+    assert {row["file"] for row in rows} == {"b"}
+    assert len(rows) == 5
+    assert all(row["difference"] == row["ci_low"] == row["ci_high"] == 0 for row in rows)
+    assert call("compare", "a", "b") == 0
+    nr = len(rows)
+    assert f"spb_tainted: of {nr} points, the same in every replicate in {nr}" in capsys.readouterr().out
+    assert call("compare", "a", "a") == 4
+    assert "a: is given twice" in capsys.readouterr().err
+
+
+def test_presets_are_no_results(ran: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare", "v1@30", "v2") == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "v1@30 is a preset, not results" in said
+    assert "--grid policy.preset=v1@30,v2" in said
 
 
 def test_an_old_run_file_without_facts_opens(ran: list[int]) -> None:

@@ -72,7 +72,7 @@ def check_place(path: Path | None, option: str) -> None:
 
 
 def build_report_page(
-    directory: Path, prefix: str = "", target: Path | None = None, metrics: Sequence[str] = ()
+    *results: Path, prefix: str = "", target: Path | None = None, metrics: Sequence[str] = ()
 ) -> None:
     """Build the report and print its path, or how to get what it needs."""
     try:
@@ -82,4 +82,4 @@ def build_report_page(
             raise
         typer.echo("no report without matplotlib; install it with: pip install 'spbfast[plot]'", err=True)
         return
-    typer.echo(f"{prefix}{build_report(directory, target, metrics)}")
+    typer.echo(f"{prefix}{build_report(results, target, metrics)}")

@@ -6,35 +6,41 @@ Owns `report`, `plot`, `compare` and `knee`. Never changes results.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from spbfast.cli.options import DirArg, JsonOpt, app, build_report_page, check_place
+from spbfast.cli.options import JsonOpt, app, build_report_page, check_place
 from spbfast.text import format_change, format_number, quote_value, text_table
 
 ResultsArg = Annotated[
     list[Path],
-    typer.Argument(metavar="DIR|FILE...", help="a results directory, or files of run -o", show_default=False),
+    typer.Argument(metavar="DIR|FILE...", help="results directories, or files of run -o", show_default=False),
 ]
 
 
 @app.command("report")
 def report_command(
-    directory: DirArg,
+    paths: ResultsArg,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", help="judge by this variable or counter; may be repeated"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="where to  [default: DIR/report.html]"),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="where to  [default: DIR/report.html, of several ./report.html]",
+        ),
     ] = None,
 ) -> None:
-    """Build report.html, one self-contained page, from a results directory."""
+    """Build report.html, one self-contained page, from results; of several, the first has the baseline."""
     check_place(output, "--output")
-    build_report_page(directory, target=output, metrics=metric or ())
+    build_report_page(*paths, target=output, metrics=metric or ())
 
 
 @app.command("plot")
@@ -81,14 +87,18 @@ def compare_command(
 
     With --by, points that differ in that swept key alone are compared. Otherwise every point is compared with
     the baseline, or with the point before it, and the table also shows its page migrations and reclaim. Of
-    several files that `spbfast run -o` wrote, the first is the baseline.
+    several files that `spbfast run -o` wrote, the first is the baseline; of several sweeps, each is compared
+    with the first, setting by setting.
     """
-    from spbfast.results.together import open_together
+    from spbfast.results.together import FILE, open_together
 
     when = moment(at)
     if by is not None and against is not None:
         raise typer.BadParameter("give --by or --against, not both", param_hint="--against")
+    _check_no_presets(paths)
     results = open_together(paths)
+    if by is None and against is None and 1 < len(paths) < results.sizes["point"]:
+        by = FILE
     if by is not None:
         typer.echo(_by_key(results, by, metric or ["spb_tainted"], when, as_json))
         return
@@ -109,10 +119,25 @@ def compare_command(
         typer.echo(f"{name}: how long the simulator took, not a property of the machine", err=True)
 
 
+def _check_no_presets(paths: Sequence[Path]) -> None:
+    """Presets are no results: say how to get some."""
+    from spbfast.config.presets import preset_names
+
+    named = [str(path) for path in paths if str(path) in preset_names() and not path.exists()]
+    if named:
+        raise typer.BadParameter(
+            f"{named[0]} is a preset, not results; sweep presets first, such as: spbfast sweep quickstart "
+            f"--grid policy.preset={','.join(map(str, paths))} -o results/presets, then: "
+            "spbfast compare results/presets --by policy.preset",
+            param_hint="DIR|FILE...",
+        )
+
+
 def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool) -> str:
     """Points that differ in one swept key, a table for each metric."""
     from spbfast.results.analysis import when_text
-    from spbfast.results.effects import FEW_PAIRS, compare
+    from spbfast.results.effects import FEW_PAIRS, compare, verdict
+    from spbfast.results.together import FILE
 
     parts: dict[str, Any] = {}
     for metric in metrics:
@@ -124,8 +149,11 @@ def _by_key(ds: Any, by: str, metrics: list[str], at: str | float, as_json: bool
         return json.dumps({"at": str(at), "by": by, "metrics": data}, indent=1)
     lines: list[str] = []
     for name, table in parts.items():
-        shown = table.drop(columns="few_pairs").to_string(float_format="{:.6g}".format)
-        lines += [f"{name} {when_text(ds, name, at)}, each point against its control", shown]
+        same = [column for column in ("control_name",) if by == FILE]  # said once, above the table
+        shown = table.drop(columns=["few_pairs", *same]).to_string(float_format="{:.6g}".format)
+        control = f"the same one of {ds[FILE].values[0]}" if by == FILE else "its control"
+        lines += [f"{name} {when_text(ds, name, at)}, each point against {control}", shown]
+        lines.append(verdict(name, table["difference"], table["ci_low"], table["ci_high"]))
         if table["few_pairs"].any():
             lines.append(f"fewer than {FEW_PAIRS} pairs: such an interval is too narrow; raise replicates")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from spbfast.errors import QuestionError, ResultsError
 from spbfast.results.analysis import checked_results, outcomes, sweep_params, varied_params
@@ -292,6 +293,20 @@ def mean_interval(sample: np.ndarray, confidence: float = CONFIDENCE) -> tuple[f
         vectorized=True,
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def verdict(metric: str, difference: ArrayLike, low: ArrayLike, high: ArrayLike) -> str:
+    """How often a metric is clearly lower or higher than in the control, in a sentence; arrays by point."""
+    diff, lows, highs = (np.asarray(column, "f8") for column in (difference, low, high))
+    counts = {
+        "lower": int((highs < 0).sum()),
+        "higher": int((lows > 0).sum()),
+        "the same in every replicate": int(((diff == 0) & (lows == 0) & (highs == 0)).sum()),
+        "without results": int(np.isnan(diff).sum()),
+    }
+    counts["not clearly different"] = len(diff) - sum(counts.values())
+    told = ", ".join(f"{words} in {nr}" for words, nr in counts.items() if nr)
+    return f"{metric}: of {len(diff)} points, {told} (clear: the {100 * CONFIDENCE:g} % interval excludes 0)"
 
 
 def steps_text(table: Sequence[Step], confidence: float = CONFIDENCE) -> str:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def snippet(ds: xr.Dataset, path: str | Path) -> list[str]:
-    """Three lines that open the results at `path` and print what a reader asks for first."""
-    return ["import spbfast as sf", f"ds = sf.open_results({str(path)!r})", f"print({_shown(ds)})"]
+def snippet(ds: xr.Dataset, *paths: str | Path) -> list[str]:
+    """Three lines that open the results at the paths and print what a reader asks for first."""
+    names = [str(path) for path in paths]
+    opened = f"sf.open_results({names[0]!r})" if len(names) == 1 else f"sf.open_together({names!r})"
+    return ["import spbfast as sf", f"ds = {opened}", f"print({_shown(ds)})"]
 
 
 def _shown(ds: xr.Dataset) -> str:

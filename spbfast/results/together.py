@@ -1,6 +1,6 @@
-"""Several files of `spbfast run -o` as one dataset, the first its baseline.
+"""Several results as one dataset, told apart by `file`; the first of them has the baseline.
 
-Owns what they must have in common to be compared. open.py reads each of them.
+Owns what makes points of different results comparable. open.py reads each of them.
 """
 
 from __future__ import annotations
@@ -8,55 +8,115 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from spbfast.errors import ResultsError
+from spbfast.results.analysis import sweep_params
 from spbfast.results.open import open_results
+from spbfast.results.plots import point_labels
 from spbfast.sweep.store.shards import MISSING
+
+FILE = "file"
+SETTING = "setting"
 
 
 def open_together(paths: Sequence[str | Path]) -> xr.Dataset:
-    """Files of one point each as one dataset, the first its baseline; a single path as by `open_results`.
+    """Sweeps and files of runs as one dataset; a single path as by `open_results`.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Results directories or files. The baseline is that of the first, or its first point.
+
+    Returns
+    -------
+    Dataset
+        All points one after the other, with the coordinate `file` along point. What the sweeps vary stays a
+        coordinate where all vary the same; otherwise `setting` holds each point's label in its own sweep.
 
     Raises
     ------
     ResultsError
-        When one of several holds more than one point, or cannot be opened.
+        When one cannot be opened, or one is given twice.
     """
     if len(paths) == 1:
         return open_results(paths[0])
+    names = [str(path) for path in paths]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise ResultsError("is given twice; results are compared with other ones", Path(name))
     parts = [open_results(path, load=True) for path in paths]
-    for path, part in zip(paths, parts, strict=True):
-        if part.sizes["point"] != 1:
-            text = "holds a sweep; give one sweep, or files that spbfast run -o wrote"
-            raise ResultsError(text, Path(path))
-    _warn_of_other_demand(paths, parts)
-    marks = [
-        part.drop_vars("point").assign_coords(
-            file=("point", [str(path)]), is_baseline=("point", [i == 0]), in_grid=("point", [True])
-        )
-        for i, (path, part) in enumerate(zip(paths, parts, strict=True))
-    ]
+    params, parts = _comparable(parts)
     whole = xr.concat(
-        marks, "point", join="outer", coords="minimal", compat="override", combine_attrs="override"
+        [
+            _marked(part, name, is_first=k == 0)
+            for k, (name, part) in enumerate(zip(names, parts, strict=True))
+        ],
+        "point",
+        join="outer",
+        coords="minimal",
+        compat="override",
+        combine_attrs="override",
     )
     whole["status"] = whole["status"].fillna(MISSING).astype("i1")
-    return whole.assign_attrs(sweep_params="file")
+    whole = whole.assign_attrs(sweep_params=" ".join([FILE, *params]), n_points=whole.sizes["point"])
+    _warn_of_other_demand(whole, params)
+    return whole
 
 
-def _warn_of_other_demand(paths: Sequence[str | Path], parts: Sequence[xr.Dataset]) -> None:
-    """Say which files did not meet the first one's demand, so that their replicates are no pairs."""
-    if not all("demand_digest" in part for part in parts):
+def _comparable(parts: Sequence[xr.Dataset]) -> tuple[list[str], list[xr.Dataset]]:
+    """What tells points of one part apart, by the same names in all of them."""
+    swept = [sweep_params(part) for part in parts]
+    if all(set(own) == set(swept[0]) for own in swept):
+        return swept[0], list(parts)
+    named = [
+        part.drop_vars(own).assign_coords({SETTING: ("point", _settings(part))})
+        for own, part in zip(swept, parts, strict=True)
+    ]
+    return [SETTING], named
+
+
+def _settings(part: xr.Dataset) -> list[str]:
+    """The label of each point in its own sweep; a single run has none."""
+    if not sweep_params(part):
+        return ["as configured"] * part.sizes["point"]
+    nobody = np.zeros(part.sizes["point"], bool)
+    return point_labels(part.assign_coords(is_baseline=("point", nobody)))
+
+
+def _marked(part: xr.Dataset, name: str, *, is_first: bool) -> xr.Dataset:
+    """A part with its name, and with a baseline if it is the first."""
+    nr = part.sizes["point"]
+    is_baseline = part["is_baseline"].values.copy() if is_first else np.zeros(nr, bool)
+    if is_first and not is_baseline.any():
+        is_baseline[0] = True
+    marks: dict[str, Any] = {FILE: ("point", [name] * nr), "is_baseline": ("point", is_baseline)}
+    # One sweep's baseline is compared with the other's, too.
+    marks["in_grid"] = ("point", np.ones(nr, bool))
+    return part.drop_vars("point").assign_coords(marks)
+
+
+def _warn_of_other_demand(whole: xr.Dataset, params: Sequence[str]) -> None:
+    """Say which results did not meet the first one's demand, so that their replicates are no pairs."""
+    if "demand_digest" not in whole:
         return
-    first = parts[0]["demand_digest"].values[0]
-    for path, part in zip(paths[1:], parts[1:], strict=True):
-        other = part["demand_digest"].values[0]
-        nr = min(len(first), len(other))
-        if not np.array_equal(first[:nr], other[:nr]):
+    demand = whole["demand_digest"].transpose("point", "replicate").values
+    ran = whole["status"].transpose("point", "replicate").values != MISSING
+    files = whole[FILE].values.tolist()
+    keys = list(zip(*(whole[name].values.tolist() for name in params), strict=True)) or [()] * len(files)
+    first = {key: row for row, key in reversed(list(enumerate(keys))) if files[row] == files[0]}
+    others = {
+        files[row]
+        for row, key in enumerate(keys)
+        if key in first and ((demand[row] != demand[first[key]]) & ran[row] & ran[first[key]]).any()
+    }
+    for name in dict.fromkeys(files):
+        if name in others:
             warnings.warn(
-                f"{path} did not meet the same demand as {paths[0]} (another seed, machine, actors or "
+                f"{name} did not meet the same demand as {files[0]} (another seed, machine, actors or "
                 "duration): differences by replicate are no pairs",
                 stacklevel=3,
             )

@@ -1,8 +1,8 @@
-"""From a results directory to report.html.
+"""From results to report.html.
 
-Owns which points are drawn and what stands on the page; trust.py has failures and provenance, metrics.py
-what is judged, tables.py the numbers, figures.py the pictures. The page is written atomically into the
-directory it describes. Never runs a simulation and changes nothing but that file.
+Owns which points are drawn and what stands on the page; trust.py has what it rests on, exhibits.py failures
+and provenance, metrics.py what is judged, tables.py the numbers, figures.py the pictures. The page is written
+atomically, that of one directory into it. Never runs a simulation and changes nothing but that file.
 """
 
 from __future__ import annotations
@@ -20,38 +20,41 @@ import xarray as xr
 from spbfast.errors import SpbfastError
 from spbfast.outputs.variables import VARIABLES
 from spbfast.results.caveats import caveats
-from spbfast.results.open import open_results
 from spbfast.results.plots import point_labels, point_styles
-from spbfast.results.report import measures, tables, trust
+from spbfast.results.report import exhibits, measures, tables, trust
+from spbfast.results.report.exhibits import Exhibit, read_exhibit
 from spbfast.results.report.metrics import Judged, judged_metrics, sentence
 from spbfast.results.response import responses
 from spbfast.results.sentences import finding
 from spbfast.results.snippet import snippet
+from spbfast.results.together import open_together
 from spbfast.sweep.store.atomic import write_text
-from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.shards import OK
 
 MAX_LINES = 8
 MAX_FAILURES = 20
 
 
-def _content(figures: Any, store: Store, ds: xr.Dataset, metrics: Sequence[str]) -> dict[str, Any]:
+def _content(
+    figures: Any, given: Sequence[Exhibit], ds: xr.Dataset, metrics: Sequence[str]
+) -> dict[str, Any]:
     """What the page's template fills in."""
-    manifest = store.manifest()
     labels = point_labels(ds)
     shown = choose_points(ds)
     styles = point_styles(ds, shown)
     drawn, names = ds.isel(point=shown).load(), [labels[i] for i in shown]
     judged = judged_metrics(ds, shown, metrics)
     return {
-        "title": manifest["name"],
+        "title": ", ".join(dict.fromkeys(str(exhibit.facts["name"]) for exhibit in given)),
         "shown": [{"label": labels[i], **figures.swatch(styles[i])} for i in shown],
         "hidden": ds.sizes["point"] - len(shown),
         "sentence": finding(ds),
         "counts": trust.counts(ds),
-        "trust": trust.trust(ds, manifest),
+        "trust": trust.trust(
+            ds, sorted({p for exhibit in given for p in exhibit.facts.get("patches_off") or ()})
+        ),
         "caveats": caveats(ds),
-        "failures": trust.failures(store, ds, labels),
+        "failures": [row for exhibit in given for row in exhibits.failures(exhibit, ds, labels)],
         "max_failures": MAX_FAILURES,
         "metrics": [_metric(figures, ds, drawn, item, labels, styles) for item in judged],
         "effects": tables.effect_rows(judged, labels),
@@ -61,9 +64,7 @@ def _content(figures: Any, store: Store, ds: xr.Dataset, metrics: Sequence[str])
         "counters": tables.counter_table(drawn, names),
         "points": tables.point_rows(ds, labels),
         "throughput": tables.throughput(ds, labels),
-        "config": ds.attrs.get("config_yaml", ""),
-        "provenance": trust.provenance(manifest, ds, store),
-        "reproduce": trust.reproduce(manifest),
+        "exhibits": [exhibits.account(exhibit, ds) for exhibit in given],
     }
 
 
@@ -97,15 +98,18 @@ def _figures(figures: Any, drawn: xr.Dataset, styles: dict[int, dict[str, Any]])
     }
 
 
-def build_report(directory: str | Path, target: Path | None = None, metrics: Sequence[str] = ()) -> Path:
-    """Write report.html for a results directory.
+def build_report(
+    results: str | Path | Sequence[str | Path], target: Path | None = None, metrics: Sequence[str] = ()
+) -> Path:
+    """Write report.html for a results directory, or one page for several directories and files of runs.
 
     Parameters
     ----------
-    directory : path
-        A results directory, complete or not.
+    results : path or sequence of path
+        Results directories, complete or not, and files that `spbfast run -o` wrote. Of several, the baseline
+        is that of the first.
     target : path, optional
-        Where to write instead of into the directory.
+        Where to write; by default into the one directory, or report.html in the current one.
     metrics : sequence of str, optional
         Variables without labels besides time, or counters, in the order of the page; by default
         `DEFAULT_METRICS`, without those that stay 0.
@@ -130,23 +134,29 @@ def build_report(directory: str | Path, target: Path | None = None, metrics: Seq
         ) from err
     import jinja2
 
-    store = Store(directory)
-    store.manifest()
+    paths = [Path(p) for p in ([results] if isinstance(results, str | Path) else results)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
-        ds = open_results(directory)
+        given = [read_exhibit(path) for path in paths]
+        ds = open_together(paths)
     loader = jinja2.PackageLoader("spbfast.results.report", "templates")
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     script = env.get_template("page.js").render()
-    content = _content(figures, store, ds, metrics) | {
-        "snippet": "\n".join(snippet(ds, directory)),
+    content = _content(figures, given, ds, metrics) | {
+        "snippet": "\n".join(snippet(ds, *paths)),
         "style": env.get_template("page.css").render(),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    final = target or store.report_path
+    final = target or _place_of(given)
     write_text(final, env.get_template("page.html").render(content))
     return final
+
+
+def _place_of(given: Sequence[Exhibit]) -> Path:
+    """Where a page goes that nobody named a place for."""
+    store = given[0].store
+    return store.report_path if len(given) == 1 and store is not None else Path("report.html")
 
 
 def choose_points(ds: xr.Dataset) -> list[int]:
