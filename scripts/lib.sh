@@ -33,7 +33,9 @@ make_venv() {
     for arg in "$@"; do
         case "$arg" in .*) args+=(-e "$arg") ;; *) args+=("$arg") ;; esac
     done
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
+    # pip compiles sources on one core; warnings and old files of other people's packages are not ours to show.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${args[@]}"
+    .venv/bin/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null || true
     [ -f "$stamp" ] && ! grep -qF -- "$(cksum <pyproject.toml)" "$stamp" && rm -f "$stamp"
     echo "$wanted" >>"$stamp"
 }
