@@ -22,7 +22,7 @@ from spbfast.config.branch import SHAPING_SWITCHES
 from spbfast.errors import ConfigError, SimulationError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model import engine
-from spbfast.results.report.trust import provenance
+from spbfast.results.report.exhibits import provenance, read_exhibit
 from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.points.branching import validate_branch
 from spbfast.sweep.points.plan import Cell, make_plan
@@ -32,7 +32,7 @@ from spbfast.sweep.run.rerun import rerun
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.states import make_once
 from tests import fake_engine
-from tests.kill_tools import MODES, one_round, reference
+from tests.kill_tools import one_round, reference
 from tests.sweep_tools import ENGINE, make_job
 
 # Sweeps as a user runs them; that a branch is exact holds of kernels, which other files interpret.
@@ -214,7 +214,7 @@ def test_results_and_report_name_the_branch(tmp_path: Path) -> None:
     assert "each replicate aged once up to 5s" in (out / "logs" / "sweep.log").read_text()
     with xr.open_dataset(out / "results.nc", decode_timedelta=False) as ds:
         assert ds.attrs["branch_at_s"] == 5
-        rows = dict(provenance(Store(out).manifest(), ds, Store(out)))
+        rows = dict(provenance(read_exhibit(out), ds))
     assert "from 5.0 s on" in rows["branch"]
     run_sweep(make_job(tmp_path), tmp_path / "plain", engine=ENGINE, quiet=True)
     with xr.open_dataset(tmp_path / "plain" / "results.nc", decode_timedelta=False) as ds:
@@ -389,7 +389,16 @@ def test_workers_age_different_machines_first() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "victim"), MODES, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "victim"),
+    [
+        ("threads", "driver"),
+        ("processes", "both"),
+        pytest.param("processes", "driver", marks=pytest.mark.long),
+        pytest.param("processes", "worker", marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_killed_at_a_random_time(kind: str, victim: str, tmp_path: Path) -> None:
     (tmp_path / "reference").mkdir()
     (tmp_path / "killed").mkdir()

@@ -18,13 +18,12 @@ from spbfast.cli import app
 from spbfast.config import load_config
 from spbfast.config.replicates import ReplicatesSpec
 from spbfast.errors import ConfigError
-from spbfast.results.report.trust import provenance
+from spbfast.results.report.exhibits import provenance, read_exhibit
 from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.points.plan import Cell, make_plan
 from spbfast.sweep.points.stopping import MIXING, ROUNDING, StopRule, looks, mean_half_width
 from spbfast.sweep.run.estimate import estimate, estimate_lines
 from spbfast.sweep.store.decisions import read_decisions
-from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.shards import OK, UNNEEDED
 from spbfast.sweep.store.view import look
 from tests.sweep_tools import ENGINE, GRID, write_job
@@ -274,7 +273,7 @@ def test_results_status_and_report_say_what_was_decided(tmp_path: Path) -> None:
         assert (ds.half_width <= 8).all()
         assert ds.is_narrow.all()
         assert ds.replicates_needed.dims == ("point",)
-        rows = dict(provenance(Store(out).manifest(), ds, Store(out)))
+        rows = dict(provenance(read_exhibit(out), ds))
     assert (
         "4 to 30 a point, until the 90 % interval of its mean in tainted_end is at most 8"
         in rows["replicates"]

@@ -132,21 +132,21 @@ POISON = "sweep: {grid: {policy.slab_shrink_target_objs: [512, 667, 1024, 2048]}
 
 @pytest.mark.slow
 def test_a_poisoned_point_costs_only_itself(tmp_path: Path) -> None:
-    config, out = write_job(tmp_path, sweep=POISON, replicates=2), tmp_path / "out"
+    config, out = write_job(tmp_path, sweep=POISON, replicates=1), tmp_path / "out"
     options = ("--set", "executor={kind: processes, workers: 2, batch: 3}")
     code, err = command(tmp_path, config, out, *options)
     assert code == 3
-    assert "6 of 8 runs ok, 2 failed, 0 not done" in err
-    assert err.count("gave up after 3 tries: 1 runs") == 2
+    assert "3 of 4 runs ok, 1 failed, 0 not done" in err
+    assert err.count("gave up after 3 tries: 1 runs") == 1
     assert "spbfast rerun" in err
     accounts = [json.loads(p.read_text()) for p in sorted(Store(out).failures.glob("*.json"))]
-    assert [a["error"] for a in accounts] == ["WorkerLostError"] * 2
+    assert [a["error"] for a in accounts] == ["WorkerLostError"]
     assert {a["scenario"]["policy"]["slab_shrink_target_objs"] for a in accounts} == {667}
     assert not (out / "running").exists()
     # Losses are tried again by the same command, everything else is left alone.
     code, err = command(tmp_path, config, out, *options)
     assert code == 3
-    assert "6 of them done before" in err
+    assert "3 of them done before" in err
 
 
 @pytest.mark.slow

@@ -119,11 +119,11 @@ def account(exhibit: Exhibit, ds: xr.Dataset) -> dict[str, Any]:
         "name": str(exhibit.path),
         "config": exhibit.attrs.get("config_yaml", ""),
         "reproduce": reproduce(exhibit.facts),
-        "provenance": _provenance(exhibit, ds),
+        "provenance": provenance(exhibit, ds),
     }
 
 
-def _provenance(exhibit: Exhibit, ds: xr.Dataset) -> list[tuple[str, str]]:
+def provenance(exhibit: Exhibit, ds: xr.Dataset) -> list[tuple[str, str]]:
     """What made these results."""
     facts = exhibit.facts
     versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
