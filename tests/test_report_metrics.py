@@ -130,9 +130,6 @@ def test_matrices_are_shaded_by_their_largest_cell() -> None:
 
 
 def test_other_demand_is_said(ds: xr.Dataset) -> None:
-    manifest: dict[str, object] = {}
-    assert "same demand in every point" in trust(ds, manifest.get("patches_off") or ())[0]
+    assert "same demand in every point" in trust(ds, ())[0]
     ds["demand_digest"][2, :] = ds["demand_digest"][2, :] + 1
-    assert trust(ds, manifest.get("patches_off") or ())[0].startswith(
-        f"1 of {ds.sizes['point']} points met another demand"
-    )
+    assert trust(ds, ())[0].startswith(f"1 of {ds.sizes['point']} points met another demand")
