@@ -61,7 +61,14 @@ def test_a_file_system_without_locks_gets_a_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ENOLCK", "EOPNOTSUPP", "EIO"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ENOLCK",
+        pytest.param("EOPNOTSUPP", marks=pytest.mark.long),
+        pytest.param("EIO", marks=pytest.mark.long),
+    ],
+)
 def test_the_netcdf_library_itself_asks_for_no_locks(tmp_path: Path, name: str) -> None:
     """With a flock that always fails, in front of the C library's."""
     if shutil.which("cc") is None:

@@ -125,6 +125,6 @@ def run_both(policy: np.ndarray, superpageblocks: bool, seed: int, nr: int) -> i
 def test_refills_equal_single_requests(name: str) -> None:
     preset, changes = (POLICIES | MORE_POLICIES)[name]
     policy = policy_array({"preset": preset, **changes})
-    seeds, nr = (1, 8) if INTERPRETED else (4, 120)
+    seeds, nr = (1, 8) if INTERPRETED else (2, 120)
     rested = sum(run_both(policy, preset != "mainline", seed, nr) for seed in range(seeds))
     assert rested > 10 * nr * seeds

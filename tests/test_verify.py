@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from spbfast.jit.decorators import INTERPRETED
 from spbfast.verify.golden import load_golden
 from spbfast.verify.verdicts import first_difference, verify_files
+from tests.markdown_tools import ROOT
 from tests.test_reference import COLUMNS, LARGE_FILES
 from tests.zone_tools import GOLDEN
 
@@ -29,6 +33,25 @@ def quick_params() -> list:
 @pytest.mark.parametrize("path", quick_params())
 def test_kernels_agree_with_golden_file(path: Path) -> None:
     assert first_difference(load_golden(path)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(INTERPRETED, reason="nothing is compiled in the interpreted pass")
+def test_kernels_as_users_have_them_agree_with_every_golden_file() -> None:
+    """Without the bounds checks of this pass."""
+    files = sorted(map(str, GOLDEN.glob("*.npz")))
+    environ = {name: value for name, value in os.environ.items() if name != "NUMBA_BOUNDSCHECK"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spbfast.cli", "verify", *files],
+        cwd=ROOT,
+        env=environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("  identical  ") == len(files)
 
 
 @pytest.mark.heavy
