@@ -136,6 +136,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def valid_text(text: str) -> str:
+    """Text that files can hold: bytes of a file name that are no text, which Python has as half characters,
+    become their codes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def suggest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """``; did you mean 'x'?`` or nothing."""
     if len(word) > LONGEST_NAME:  # nothing is near, and finding that out takes long

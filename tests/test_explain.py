@@ -50,7 +50,7 @@ def test_every_word_of_every_list_is_explained() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("spb_tainted", ["metric, by time", "lower is better", "cannot become a 1 GiB page"]),
+        ("spb_tainted", ["metric, by time", "lower is better", "cannot become a gigantic page"]),
         ("contig_pages_per_1g", ["metric"]),
         ("pgmigrate_success", ["counter", "pages", "the kernel's own, in /proc/vmstat"]),
         ("spb_slab_shrink_ran", ["counter", "runs", "the series'"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import xarray as xr
 from PIL import Image
 
 from spbfast import cli
+from spbfast.cli import patience
 from spbfast.constants import MOVABLE, PB_PAGES, UNMOVABLE, SpbCategory
 from spbfast.errors import ConfigError, DumpError, ResultsError
+from spbfast.results.memorymap import films, named
 from spbfast.results.memorymap.captured import film_of_capture
 from spbfast.results.memorymap.lanes import lanes_of, per_frame
 from spbfast.results.memorymap.mappage import map_page, page_data, write_map
@@ -22,8 +25,10 @@ from spbfast.results.memorymap.named import Wish, film_of
 from spbfast.results.memorymap.packing import CHUNK_FRAMES, packed_chunks, unpack_chunk
 from spbfast.results.memorymap.stills import MOST_GIF_FRAMES, WIDTH, draw_frame, write_gif, write_png
 from spbfast.results.memorymap.stored import counted_contents, film_of_file, parts_of
+from spbfast.sweep import run_sweep
 from spbfast.tiles import pageblocks as tiles
 from tests.film_tools import made_capture, made_film
+from tests.sweep_tools import ENGINE, make_job
 
 pytestmark = pytest.mark.shell
 
@@ -287,7 +292,9 @@ def test_the_command_writes_page_and_images(tmp_path: Path, capsys: pytest.Captu
         (["x.spbcap", "--point", "3"], 2, "is a capture; --point is for results directories and files"),
         (["x.spbcap", "--replicate", "3"], 2, "is a capture, which has no replicates"),
         (["x.spbcap", "--frame", "3"], 2, "needs --png FILE"),
-        (["x.spbcap", "--png", "a.png", "--frame", "9"], 4, "there is no frame 9; there are 0 to 0"),
+        (["x.spbcap", "--png", "a.png", "--frame", "9"], 2, "there is no frame 9; there are 0 to 0"),
+        (["x.spbcap", "--png", "a.png", "--frame", "-2"], 2, "there is no frame -2; there are 0 to 0"),
+        (["x.spbcap", "--png", "a.png", "--frame", "9" * 5000], 2, "number of a frame"),
         (["x.spbcap", "--png", "a.png", "--frame", "noon"], 2, "or the number of a frame"),
         (["x.spbcap", "--png", "a.jpg"], 2, "must end in .png"),
         (["x.spbcap", "--gif", "no/a.gif"], 2, "the directory no does not exist"),
@@ -313,3 +320,38 @@ def test_wrong_inputs_get_an_error_in_words(
     assert message in re.sub(r"\s+", " ", err)
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["x.spbcap"]
+
+
+def test_a_point_replicate_or_frame_that_is_not_there_is_wrong_usage_and_found_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = make_job(tmp_path)
+    run_sweep(job, "out", engine=ENGINE, quiet=True)
+    monkeypatch.setattr(named, "ENGINE", ENGINE)
+    monkeypatch.setattr(films, "run_replicate", lambda *_, **__: pytest.fail("it ran"))
+    for words, message in (
+        (["out", "--point", "zzz"], "'zzz' is no point id"),
+        (["out", "--point", "0123456789abcdef"], "has no point 0123456789abcdef; it has 5"),
+        (["out", "--replicate", "3"], "there is no replicate 3; there are 0..2"),
+        (["out", "--replicate", "-1"], "there is no replicate -1; there are 0..2"),
+        (["out", "--png", "a.png", "--frame", "99999"], "there is no frame 99999; there are 0 to "),
+        (["job.yaml", "--replicate", "3"], "there is no replicate 3; there are 0..2"),
+        (["job.yaml", "--png", "a.png", "--frame", "-99999"], "there is no frame -99999; there are 0 to "),
+    ):
+        code, _, err = told(capsys, "map", *words)
+        assert code == 2, err
+        assert message in re.sub(r"\s+", " ", err)
+
+
+def test_a_long_wait_is_explained_until_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(patience, "SOON_S", 0.05)
+    with patience.explained_wait():
+        time.sleep(0.3)
+    assert "compiles its kernels" in capsys.readouterr().err
+    with patience.explained_wait() as no_longer:
+        no_longer()
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""

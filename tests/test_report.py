@@ -16,7 +16,7 @@ from spbfast.results.report import build_report
 from spbfast.results.report.page import choose_points
 from spbfast.results.report.tables import number
 from spbfast.sweep import run_sweep
-from tests.sweep_tools import ENGINE, make_job
+from tests.sweep_tools import ENGINE, GRID, make_job
 
 pytestmark = pytest.mark.shell
 
@@ -45,6 +45,7 @@ class Page(HTMLParser):
 
 
 def report_of(directory: Path, sweep: str | None = None, **settings: object) -> str:
+    directory.mkdir(exist_ok=True)
     options = {"sweep": sweep} if sweep is not None else {}
     job = make_job(directory, **options, **settings)
     outcome = run_sweep(job, directory / "out", engine=ENGINE, quiet=True)
@@ -73,6 +74,16 @@ def check_safe(text: str) -> Page:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(tmp_path_factory.mktemp("report"))
+
+
+def test_gigantic_pages_are_as_large_as_the_superpageblocks_of_these_results(tmp_path: Path) -> None:
+    machine = "machine: {memory: 4GiB, spb_size: 256MiB}\n"
+    text = report_of(tmp_path, sweep=machine + GRID)
+    assert "A gigantic page is as large as a superpageblock, here 256 MiB." in text
+    words = re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>|<pre>.*?</pre>", "", text, flags=re.DOTALL))
+    assert "1 GiB" not in words
+    sizes = "sweep: {grid: {machine.spb_size: [16MiB, 64MiB]}}\n"
+    assert "here 16 MiB, 64 MiB." in report_of(tmp_path / "two", sweep="machine: {memory: 4GiB}\n" + sizes)
 
 
 def test_page_is_self_contained(text: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from spbfast.errors import ResultsError
 from spbfast.outputs import variables
+from spbfast.outputs.counters import counter_docs, rung_docs
 from spbfast.outputs.variables import (
     COORDS,
     VARIABLES,
@@ -18,6 +21,7 @@ from spbfast.outputs.variables import (
     check_dataset,
     check_run,
 )
+from spbfast.tiles.pageblocks import KINDS
 
 pytestmark = pytest.mark.shell
 
@@ -31,6 +35,14 @@ def test_every_row_is_complete() -> None:
         assert set(var.dims) <= set(COORDS)
         assert np.dtype(var.dtype).kind in "if"
         assert not var.dims or var.dims[-1] == "time" or name == "n_spb"
+
+
+def test_no_text_knows_the_size_of_a_superpageblock() -> None:
+    """machine.spb_size says it: a label with 1 GiB is wrong on every other machine."""
+    texts = [text for var in VARIABLES.values() for text in (var.long_name, var.meaning)]
+    texts += [doc.meaning for doc in (*counter_docs().values(), *rung_docs().values())]
+    texts += [kind.meaning for kind in KINDS]
+    assert [text for text in texts if re.search(r"\d ?[KMGT]iB", text)] == []
 
 
 def test_headline_metrics_say_which_way_is_better() -> None:

@@ -90,5 +90,5 @@ def _write_text(text: str, output: Path | None) -> None:
 
     check_place(output, "--output")
     with atomic_file(output) as tmp:
-        tmp.write_text(text)
+        tmp.write_text(text, encoding="utf-8", errors="backslashreplace")
     typer.echo(str(output))

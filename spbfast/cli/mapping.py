@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from spbfast.cli.options import SetOpt, app
+from spbfast.cli.patience import explained_wait
 
 SOURCE_HELP = "a configuration, a results directory, a file of results with superpageblocks, or a capture"
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 IMAGE_ENDS = {"--png": ".png", "--gif": ".gif"}
 
 
@@ -71,6 +74,8 @@ def map_command(
     if png is not None or gif is not None:
         _need_pillow()
     wishes = _wishes(source, second, point or [], replicate, set_ or [], versus or [], _interval(every))
+    if png is not None and frame is not None and _NUMBER.fullmatch(frame):
+        wishes[0] = replace(wishes[0], frame=int(frame))
     films = [_filmed(wish, len(wishes), number) for number, wish in enumerate(wishes, 1)]
     if png is not None:
         from spbfast.results.memorymap.stills import write_png
@@ -117,7 +122,14 @@ def _filmed(wish: Any, nr: int, number: int) -> Any:
     from spbfast.results.memorymap.named import film_of
 
     which = f"run {number} of {nr}: " if nr > 1 else ""
-    return film_of(wish, _progress(f"{which}frame"))
+    show = _progress(f"{which}frame")
+    with explained_wait() as no_longer:
+
+        def say(done: int, wanted: int) -> None:
+            no_longer()
+            show(done, wanted)
+
+        return film_of(wish, say)
 
 
 def _progress(what: str) -> Callable[[int, int], object]:
@@ -175,7 +187,7 @@ def _frame_of(film: Any, text: str | None) -> int:
     """Number of the frame that `--frame` names: a number, or the frame nearest to a time."""
     if text is None:
         return -1
-    if re.fullmatch(r"-?\d+", text):
+    if _NUMBER.fullmatch(text):
         return int(text)
     from spbfast.config.units import parse_duration
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spbfast.cli.options import JsonOpt, app, check_place
+from spbfast.cli.patience import explained_wait
 
 if TYPE_CHECKING:
     from spbfast.recordings.replaying import Replayed
@@ -55,7 +56,8 @@ def replay_command(
     check_place(output, "--output")
     pages = _pages_of(size) if size is not None else None
     names = list(dict.fromkeys(policy or ["mainline"]))
-    found = {name: replay_file(ReplayRequest(trace, name, level, zone, pages)) for name in names}
+    with explained_wait():
+        found = {name: replay_file(ReplayRequest(trace, name, level, zone, pages)) for name in names}
     data = {name: replayed_data(result) for name, result in found.items()}
     if output is not None:
         write_json(output, data)

@@ -13,6 +13,7 @@ import typer
 
 from spbfast.cli.events import wanted_records
 from spbfast.cli.options import ConfigArg, QuietOpt, SetOpt, app, check_place, tell_remarks
+from spbfast.cli.patience import explained_wait
 from spbfast.errors import SpbfastError
 from spbfast.text import text_table
 
@@ -54,18 +55,25 @@ def run_command(
     from spbfast.results.runfile import run_dataset
 
     check_memory(job.scenario)
-    runs = [
-        run_replicate(
-            job.scenario,
-            job.seed,
-            replicate,
-            snapshots=job.output.level == "spb",
-            records=kinds,
-            records_max=job.output.records_max,
-            save=save,
-        )
-        for replicate in range(job.replicates)
-    ]
+    with explained_wait() as no_longer:
+
+        def never() -> bool:
+            no_longer()
+            return False
+
+        runs = [
+            run_replicate(
+                job.scenario,
+                job.seed,
+                replicate,
+                snapshots=job.output.level == "spb",
+                records=kinds,
+                records_max=job.output.records_max,
+                save=save,
+                stop=never,
+            )
+            for replicate in range(job.replicates)
+        ]
     dataset = run_dataset(job, runs, MODEL_VERSION)
     # What took hours is safe before anything is printed, which may fail.
     if output is not None:

@@ -369,7 +369,7 @@ class ExtentBuffers(Actor):
 
 
 class GiganticPages(Actor):
-    """Pages of a superpageblock's size, as hugetlb requests them: one at a time, each held a while."""
+    """Pages of a superpageblock's size, 1GiB unless changed, as hugetlb requests them, each held a while."""
 
     kind: Literal["gigantic_pages"]
     count: int = key(

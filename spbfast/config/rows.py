@@ -20,7 +20,7 @@ from typing import Any
 from spbfast.config.tree import Source, YamlNode, from_plain, lines_of_text, parse
 from spbfast.config.units import DURATION_UNITS, SIZE_UNITS
 from spbfast.errors import Problem
-from spbfast.places import read_whole
+from spbfast.places import open_to_read, read_whole
 
 MAX_BYTES = 4 << 30
 SHOWN = 8
@@ -229,7 +229,8 @@ def _read_parquet(path: Path, shown: str, at: YamlNode, problems: list[Problem])
         problems.append(at.problem("sweep.points_file", message))
         return None
     try:
-        read = parquet.read_table(path)
+        with open_to_read(path) as file:  # pyarrow itself opens no name that is not text
+            read = parquet.read_table(file)
     except Exception as error:  # pyarrow has no common base for what a damaged file raises
         first = (str(error).splitlines() or [type(error).__name__])[0]
         problems.append(

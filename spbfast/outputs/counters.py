@@ -116,13 +116,13 @@ compact_daemon_freed o > pageblocks pageblocks that kcompactd freed
 spb_compact_ran o - runs compactions inside a superpageblock
 spb_compact_pages o < pages pages that they moved
 spb_compact_freed o > pageblocks pageblocks that they freed
-contig_alloc_success o > requests requests for 1 GiB pages that were served
-contig_alloc_fail o < requests requests for 1 GiB pages that failed
-contig_pages_migrated o < pages pages migrated for 1 GiB pages
-contig_ranges_tried o < ranges ranges of 1 GiB that requests tried
-contig_alloc_ns o < ns simulated time that requests for 1 GiB pages took
-contig_freed o - blocks 1 GiB pages given back
-contig_withdrawn o - requests requests for 1 GiB pages withdrawn before their turn
+contig_alloc_success o > requests requests for gigantic pages that were served
+contig_alloc_fail o < requests requests for gigantic pages that failed
+contig_pages_migrated o < pages pages migrated for gigantic pages
+contig_ranges_tried o < ranges aligned ranges of a superpageblock's size that requests tried
+contig_alloc_ns o < ns simulated time that requests for gigantic pages took
+contig_freed o - blocks gigantic pages given back
+contig_withdrawn o - requests requests for gigantic pages withdrawn before their turn
 slabs_scanned k - objects objects scanned by shrinking, whoever asked for it
 spb_slab_shrink_pageblocks o > pageblocks pageblocks that slab shrinks made wholly free
 workingset_refault_slab o < objects inodes that shrinking freed and that were looked up again
@@ -178,8 +178,8 @@ _RUNGS = (
     "fallback by claiming a pageblock, in any other superpageblock",
     "fallback by stealing: a block of another type, whose pageblock keeps its label",
     "refused: the caller has a fallback, and serving it would taint",
-    "a whole superpageblock that was empty, for a 1 GiB page",
-    "a whole superpageblock that was emptied, for a 1 GiB page",
+    "a whole superpageblock that was empty, for a gigantic page",
+    "a whole superpageblock that was emptied, for a gigantic page",
     "a block of the HIGHATOMIC reserve",
 )
 _SYMBOLS = {
@@ -260,7 +260,7 @@ def _families() -> Iterator[CounterDoc]:
         meaning = f"claims of a partly used pageblock refused because {text}"
         yield CounterDoc(f"spb_claim_refused_{reason}", "claims", meaning, NEITHER, OURS)
     for reason, text in _CONTIG_FAILS.items():
-        meaning = f"requests for 1 GiB pages that failed because {text}"
+        meaning = f"requests for gigantic pages that failed because {text}"
         yield CounterDoc(f"contig_fail_{reason}", "requests", meaning, LOWER, OURS)
     for to in _REQUESTED:
         for of in _REQUESTED:

@@ -77,15 +77,15 @@ def _grid(ds: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
     grid = ds.isel(point=np.flatnonzero(ds["in_grid"].values))
     n = grid.sizes["point"]
     if n == 0:
-        raise ResultsError("there is no grid, only a baseline")
+        raise QuestionError("there is no grid, only a baseline")
     names = varied_params(grid)
     values = zip(*(grid[name].values.tolist() for name in names), strict=True)
     if names and len(set(values)) != n:
-        raise ResultsError(f"several points share the same values of {', '.join(names)}; this is not a grid")
+        raise QuestionError(f"several points share the same values of {', '.join(names)}; this is not a grid")
     sides = [len(set(grid[name].values.tolist())) for name in names]
     if n < SHARE_FILLED * math.prod(sides):
         shape = " x ".join(f"{side:,}" for side in sides)
-        raise ResultsError(
+        raise QuestionError(
             f"the {n:,} points fill {100 * n / math.prod(sides):.2g} % of a cube of {shape} values of "
             f"{', '.join(names)}; a sampled design is not a grid, so use the dataset itself, along point"
         )

@@ -192,7 +192,7 @@ def steps(
     if isinstance(metrics, str):
         metrics = [metrics]
     if ds.sizes["point"] < 2:
-        raise ResultsError("there is one point only; a comparison needs two")
+        raise QuestionError("there is one point only; a comparison needs two")
     names = point_names(ds)
     values = {metric: outcomes(ds, metric, at) for metric in metrics}
     return [

@@ -15,7 +15,7 @@ from typing import Any
 
 import xarray as xr
 
-from spbfast.errors import ResultsError, StorageError
+from spbfast.errors import QuestionError, ResultsError, StorageError
 from spbfast.places import as_path, check_writable
 from spbfast.results.open import open_results
 from spbfast.sweep.store.atomic import temporary_name, write_failed
@@ -43,7 +43,7 @@ def export_results(
         When the output exists, a variable does not, or a package is missing.
     """
     if form not in FORMS:
-        raise ResultsError(f"form must be one of {', '.join(FORMS)}, got {quote_value(form)}")
+        raise QuestionError(f"form must be one of {', '.join(FORMS)}, got {quote_value(form)}")
     target = _place_of(directory, form, output)
     ds = open_results(directory, chunks={})
     tmp = temporary_name(target)
@@ -125,7 +125,7 @@ def _known(ds: xr.Dataset, variables: Sequence[str]) -> list[Any]:
     wrong = [v for v in variables if v not in ds.data_vars]
     if wrong:
         known = [str(n) for n in ds.data_vars]
-        raise ResultsError(f"there is no variable {wrong[0]!r}{suggest_or_list(wrong[0], known)}")
+        raise QuestionError(f"there is no variable {wrong[0]!r}{suggest_or_list(wrong[0], known)}")
     return list(variables)
 
 
@@ -136,7 +136,8 @@ def _write_csv(ds: xr.Dataset, tmp: Path, variables: Sequence[str]) -> None:
 def _write_parquet(ds: xr.Dataset, tmp: Path, variables: Sequence[str]) -> None:
     import pyarrow  # noqa: F401
 
-    table(ds, variables).to_parquet(tmp, index=False, engine="pyarrow")
+    with open(tmp, "wb") as file:  # opened here, since pyarrow takes no name that is not text
+        table(ds, variables).to_parquet(file, index=False, engine="pyarrow")
 
 
 _WRITERS = {"zarr": _write_zarr, "csv": _write_csv, "parquet": _write_parquet}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from spbfast.errors import QuestionError, ResultsError
+from spbfast.errors import QuestionError
 from spbfast.outputs.counters import counter_docs
 from spbfast.outputs.variables import HIGHER, LOWER, NEITHER, VARIABLES
 from spbfast.results.analysis import outcomes
@@ -142,7 +142,7 @@ def knees(
         for setting, x, y in _curves(ds, name, values)
     ]
     if not found:
-        raise ResultsError(
+        raise QuestionError(
             f"no replicate has {metric} at {VALUES_MIN} or more values of {name} that differ in it alone"
         )
     return found

@@ -20,6 +20,7 @@ from spbfast.places import as_path, check_readable
 from spbfast.results.runfile import as_sweep, is_run
 from spbfast.sweep.store.consolidate import PURPOSE, consolidate
 from spbfast.sweep.store.directory import Store
+from spbfast.sweep.store.netcdf import open_as_dataset
 from spbfast.sweep.store.seal import SEALED, has_good_seal
 from spbfast.sweep.store.view import EXAMINED_BYTES
 from spbfast.text import quote_value, suggest
@@ -127,7 +128,7 @@ def _open(path: Path, load: bool | None, chunks: Any | None = None) -> xr.Datase
     try:
         check_readable(path)
         is_sealed = _check_seal(path)
-        ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks)
+        ds = open_as_dataset(path, chunks)
     except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as err:  # by where the damage lies
         reason = getattr(err, "strerror", None) or err
         raise ResultsError(f"cannot read: {reason}{_nearest_results(path)}", path) from err

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spbfast.errors import ResultsError
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.outputs.tracepoints import KINDS, RecordField, check_names
 from spbfast.places import check_readable
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.consolidate import PURPOSE
-from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
+from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf, write_dataset
 from spbfast.sweep.store.seal import SEALED, has_good_seal, seal_file
 from spbfast.sweep.store.shards import put_variable
 
@@ -56,7 +56,7 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
         When the file cannot be written.
     """
     with atomic_file(path) as tmp:
-        dataset.assign_attrs({SEALED: 1}).to_netcdf(tmp, engine="netcdf4")
+        write_dataset(dataset.assign_attrs({SEALED: 1}), tmp)
         if any(runs):
             zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
             zone = RecordField("zone", "i1", "zone", names=tuple(zones))
@@ -134,7 +134,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
         )
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise ResultsError(
+        raise QuestionError(
             f"holds no records of {', '.join(missing)}; there are: {', '.join(found)}", Path(path)
         )
     return {name: found[name] for name in (wanted or found)}

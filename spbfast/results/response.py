@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from spbfast.errors import QuestionError, ResultsError
+from spbfast.errors import QuestionError
 from spbfast.results.analysis import varied_params
 from spbfast.results.plots import param_words
 from spbfast.text import format_value, suggest_or_list
@@ -70,14 +70,12 @@ def find_swept_number(ds: xr.Dataset, over: str = "") -> str:
 
     Raises
     ------
-    ResultsError
-        When no swept key has three numbers.
     QuestionError
-        When there are several and none is named, or the name is of none.
+        When no swept key has three numbers, when there are several and none is named, or the name is of none.
     """
     known = {str(ds[n].attrs.get("config_path", n)): n for n in numeric_params(ds)}
     if not known:
-        raise ResultsError("no swept key has three numbers or more, so there is no curve to draw")
+        raise QuestionError("no swept key has three numbers or more, so there is no curve to draw")
     over = over or (next(iter(known)) if len(known) == 1 else "")
     if over not in known and over.replace(".", "_") not in known.values():
         given = (

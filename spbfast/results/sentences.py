@@ -58,12 +58,12 @@ def nothing_differs(ds: xr.Dataset) -> bool:
 
 
 def judged(ds: xr.Dataset) -> list[str]:
-    """What the sweep is judged by and has recorded; 1 GiB pages held only where an actor asks for them."""
+    """What the sweep is judged by and has recorded; gigantic pages held only where an actor asks for them."""
     return [n for n in JUDGED if n in ds.data_vars and (n != "contig_1g_held" or has_gigantic_requests(ds))]
 
 
 def has_gigantic_requests(ds: xr.Dataset) -> bool:
-    """Whether anything ever asked for a 1 GiB page."""
+    """Whether anything ever asked for a gigantic page."""
     counters = ds["counter"].values.tolist() if "vmstat" in ds.data_vars else []
     asked = [n for n in ("contig_alloc_success", "contig_alloc_fail") if n in counters]
     return bool(asked) and float(ds["vmstat"].sel(counter=asked).max()) > 0

@@ -39,7 +39,7 @@ KINDS = (
     TileKind("reclaimable", "reclaimable pages only", "#009e73", "#1fb587"),
     TileKind("unmovable + reclaimable", "both kinds of kernel pages", "#8a5a28", "#b98a4c"),
     TileKind("mixed", "movable pages beside kernel pages", "#b0428f", "#d573ba"),
-    TileKind("gigantic page", "handed out whole, as a 1 GiB page is", "#e8b000", "#f2c230"),
+    TileKind("gigantic page", "of a superpageblock that was handed out whole", "#e8b000", "#f2c230"),
     TileKind("no memory", "outside the zone", "#ffffff00", "#ffffff00"),
 )
 FREE_KIND, HELD_KIND, ABSENT_KIND = 0, 6, 7

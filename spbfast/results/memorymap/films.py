@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spbfast.constants import NS_PER_TICK
+from spbfast.errors import QuestionError
 from spbfast.model.engine import ReplicateResult, run_replicate
 from spbfast.model.state.contents import absent_pageblocks, read_contents
 from spbfast.model.state.node import Now
@@ -136,6 +137,18 @@ def frame_ticks(scenario: Scenario, most: int = MOST_FRAMES) -> list[int]:
     return ticks if ticks[-1] == end else [*ticks, end]
 
 
+def check_frame(frame: int, nr: int) -> None:
+    """Ask for a frame of a film of `nr`; -1 is the last.
+
+    Raises
+    ------
+    QuestionError
+        When there is no such frame.
+    """
+    if not -nr <= frame < nr:
+        raise QuestionError(f"there is no frame {frame}; there are 0 to {nr - 1}")
+
+
 def record_film(
     scenario: Scenario,
     seed: int,
@@ -144,6 +157,7 @@ def record_film(
     title: str,
     facts: Sequence[tuple[str, str]] = (),
     every: int | None = None,
+    frame: int = -1,
     say: Callable[[int, int], object] = lambda done, wanted: None,
 ) -> Film:
     """Simulate one replicate and film it.
@@ -158,16 +172,21 @@ def record_film(
         What it was made from.
     every : int, optional
         Nanoseconds between frames, as for `film_scenario`.
+    frame : int
+        One that the film must have, or nothing is simulated.
     say : callable, optional
         Told after each frame how many are done, of how many.
 
     Raises
     ------
+    QuestionError
+        The film would have fewer frames.
     SimulationError
         A kernel gave up.
     """
     scenario = film_scenario(scenario, every)
     ticks = frame_ticks(scenario)
+    check_frame(frame, len(ticks))
     camera = _Camera(len(ticks), say)
     result = run_replicate(scenario, seed, replicate, snapshots=True, frames=(ticks, camera.take))
     return _developed(camera, result, scenario, title, list(facts))

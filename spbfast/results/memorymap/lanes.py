@@ -83,7 +83,7 @@ def _memory(film: Film) -> Lane | None:
 
 
 def _gigantic(film: Film) -> Lane | None:
-    return _levels(film, "1 GiB pages held", "", "line", {"contig_1g_held": "held"}, ("#d09000",))
+    return _levels(film, "gigantic pages held", "", "line", {"contig_1g_held": "held"}, ("#d09000",))
 
 
 def _levels(
@@ -150,11 +150,11 @@ _MAKERS: tuple[Callable[[Film], Lane | None], ...] = (
             "claim_evac_pages": "evacuation of claimed pageblocks",
             "spb_defrag_pages": "defragmentation",
             "spb_compact_pages": "compaction inside superpageblocks",
-            "contig_pages_migrated": "1 GiB requests",
+            "contig_pages_migrated": "gigantic pages",
         },
     ),
     _gigantic,
-    _events("requests for 1 GiB pages", {"contig_alloc_success": "served", "contig_alloc_fail": "failed"}),
+    _events("requests for gigantic pages", {"contig_alloc_success": "served", "contig_alloc_fail": "failed"}),
     _events(
         "failed requests",
         {

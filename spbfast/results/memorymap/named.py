@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spbfast.errors import ConfigError, ResultsError
+from spbfast.errors import ConfigError, QuestionError, ResultsError
 from spbfast.observed.capture_file import is_capture
 from spbfast.places import open_to_read
 from spbfast.results.memorymap.captured import film_of_capture
@@ -20,6 +20,7 @@ from spbfast.results.memorymap.films import Film, record_film
 from spbfast.results.memorymap.stored import film_of_file
 from spbfast.sweep.points.plan import Plan
 from spbfast.sweep.run.rerun import stored_plan, task_of
+from spbfast.text import format_value
 
 ENGINE = "spbfast.model.engine"
 HDF5, NETCDF3 = b"\x89HDF\r\n\x1a\n", b"CDF"
@@ -42,6 +43,8 @@ class Wish:
         Of a configuration: ``KEY=VALUE``.
     every : int or None
         Nanoseconds between frames of a run that is simulated.
+    frame : int
+        One that the film must have, which is asked before anything is simulated; -1 is the last.
     """
 
     source: Path
@@ -49,6 +52,7 @@ class Wish:
     replicate: int = 0
     overrides: Sequence[str] = field(default_factory=tuple)
     every: int | None = None
+    frame: int = -1
 
 
 def film_of(wish: Wish, say: Callable[[int, int], object] = lambda done, wanted: None) -> Film:
@@ -59,7 +63,9 @@ def film_of(wish: Wish, say: Callable[[int, int], object] = lambda done, wanted:
     ConfigError
         No such configuration, or an option that does not fit.
     ResultsError
-        A directory or file that is none of ours, no such point or replicate.
+        A directory or file that is none of ours.
+    QuestionError
+        No such point, replicate or frame.
     DumpError
         A damaged capture.
     SimulationError
@@ -109,7 +115,7 @@ def _number(wish: Wish) -> int:
     if not wish.point:
         return 0
     if not wish.point.isdigit():
-        raise ResultsError(
+        raise QuestionError(
             f"points of a file are given by number, such as 0; got {wish.point!r}", wish.source
         )
     return int(wish.point)
@@ -129,7 +135,14 @@ def _of_config(wish: Wish, say: Callable[[int, int], object]) -> Film:
     ]
     title = f"{job.name}{changed or ', ' + policy_name(job.scenario)}"
     return record_film(
-        job.scenario, job.seed, wish.replicate, title=title, facts=facts, every=wish.every, say=say
+        job.scenario,
+        job.seed,
+        wish.replicate,
+        title=title,
+        facts=facts,
+        every=wish.every,
+        frame=wish.frame,
+        say=say,
     )
 
 
@@ -151,6 +164,7 @@ def _of_directory(wish: Wish, say: Callable[[int, int], object]) -> Film:
         title=f"{plan.name}, {name}",
         facts=facts,
         every=wish.every,
+        frame=wish.frame,
         say=say,
     )
 
@@ -160,14 +174,14 @@ def point_text(plan: Plan, point: str) -> str:
 
     Raises
     ------
-    ResultsError
+    QuestionError
         When the baseline is asked for and there is none.
     """
     if point and point != BASELINE:
         return point
     wanted = [one for one in plan.points if one.baseline == (point == BASELINE)]
     if not wanted and point:
-        raise ResultsError("the sweep has no baseline; name a point by its identity, as in ds.point_id")
+        raise QuestionError("the sweep has no baseline; name a point by its identity, as in ds.point_id")
     return f"{(wanted or plan.points)[0].point_id:016x}"
 
 
@@ -179,6 +193,7 @@ def policy_name(scenario: Any) -> str:
 def _facts(scenario: Any, seed: int, replicate: int) -> list[tuple[str, str]]:
     return [
         ("policy", str(scenario.policy.preset)),
+        ("superpageblocks", f"{format_value(scenario.machine.spb_size, 'byte')} each"),
         ("seed", str(seed)),
         ("replicate", str(replicate)),
     ]

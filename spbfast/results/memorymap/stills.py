@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from spbfast.constants import SpbCategory
-from spbfast.errors import ResultsError
 from spbfast.observed.receipt import shown
-from spbfast.results.memorymap.films import Film
+from spbfast.results.memorymap.films import Film, check_frame
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.text import format_number
 from spbfast.tiles import pageblocks as tiles
@@ -49,14 +48,13 @@ def write_png(films: Sequence[Film], target: Path, frame: int = -1) -> Path:
 
     Raises
     ------
-    ResultsError
+    QuestionError
         When there is no such frame.
     StorageError
         When the file cannot be written.
     """
     nr = films[0].nr_frames
-    if not -nr <= frame < nr:
-        raise ResultsError(f"there is no frame {frame}; there are 0 to {nr - 1}")
+    check_frame(frame, nr)
     data = io.BytesIO()
     _drawn(films, frame % nr, _colours()).save(data, "PNG", optimize=True)
     return _write(target, data)

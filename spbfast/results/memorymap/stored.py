@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from spbfast.constants import MOVABLE, PB_PAGES, RECLAIMABLE, UNMOVABLE, Mt, SpbCategory
-from spbfast.errors import ResultsError
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.results.memorymap.films import MOST_FRAMES, Film, FilmZone, gauges_at, spb_columns
+from spbfast.sweep.store.netcdf import open_as_dataset
 from spbfast.tiles import pageblocks as tiles
 
 LACKS = (
@@ -41,10 +42,8 @@ def film_of_file(path: Path, point: int = 0, replicate: int = 0) -> Film:
     ResultsError
         When the file cannot be read, or superpageblocks were not recorded.
     """
-    import xarray as xr
-
     try:
-        whole = xr.open_dataset(path, engine="netcdf4")
+        whole = open_as_dataset(path)
     except (OSError, ValueError) as err:
         raise ResultsError(f"cannot read: {err}", path) from err
     with whole:
@@ -62,7 +61,7 @@ def _one_run(ds: Any, path: Path, point: int, replicate: int) -> Any:
     for name, number in (("point", point), ("replicate", replicate)):
         nr = ds.sizes.get(name, 1)
         if not 0 <= number < nr:
-            raise ResultsError(f"there is no {name} {number}; there are 0..{nr - 1}", path)
+            raise QuestionError(f"there is no {name} {number}; there are 0..{nr - 1}", path)
     return ds.isel({n: i for n, i in (("point", point), ("replicate", replicate)) if n in ds.sizes})
 
 

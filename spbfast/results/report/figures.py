@@ -192,7 +192,7 @@ def superpageblock_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> 
 
 
 def contiguity_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
-    """1 GiB pages that are free or obtainable."""
+    """gigantic pages that are free or obtainable."""
     return panels(ds, CONTIGUITY, styles, "contig")
 
 
@@ -215,7 +215,7 @@ def cause_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
 
 
 def gigantic_panels(ds: xr.Dataset, styles: dict[int, dict[str, Any]]) -> str:
-    """1 GiB pages held, and requests for them that were served and that failed; "" where none was made."""
+    """gigantic pages held, and requests for them that were served and that failed; "" where none was made."""
     if not has_gigantic_requests(ds):
         return ""
     own = ds[["contig_1g_held", "status"]]

@@ -50,7 +50,7 @@ def cause_tables(found: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def gigantic_requests(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Requests for 1 GiB pages: how many were served, and why the others were not."""
+    """Requests for gigantic pages: how many were served, and why the others were not."""
     names = ("contig_alloc_success", "contig_alloc_fail", "contig_withdrawn")
     if not any(found[name].any() for name in names if name in found):
         return []

@@ -30,8 +30,8 @@ SERIES_OF = {
 }
 # Counters have no entry in the registry of variables; these are what people look for first.
 COUNTER_WORDS = {
-    "contig_alloc_success": ("requests for 1 GiB pages that were served", "higher is better"),
-    "contig_alloc_fail": ("requests for 1 GiB pages that failed", "lower is better"),
+    "contig_alloc_success": ("requests for gigantic pages that were served", "higher is better"),
+    "contig_alloc_fail": ("requests for gigantic pages that failed", "lower is better"),
     "alloc_failed_blocking": ("failed allocations of blocking callers", "lower is better"),
     "alloc_failed_atomic": ("failed allocations of atomic callers", "lower is better"),
     "pgmigrate_success": ("pages migrated", "lower is better"),

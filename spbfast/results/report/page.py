@@ -62,6 +62,7 @@ def _content(
         "figures": _figures(figures, drawn, dict(enumerate(styles.values()))),
         "measures": measures.measure_tables(drawn, names),
         "counters": tables.counter_table(drawn, names),
+        "spb_size": ds.attrs.get("superpageblock_size", ""),
         "points": tables.point_rows(ds, labels),
         "throughput": tables.throughput(ds, labels),
         "exhibits": [exhibits.account(exhibit, ds) for exhibit in given],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spbfast.errors import ResultsError
+from spbfast.errors import QuestionError, ResultsError
 from spbfast.outputs.variables import VARIABLES
 from spbfast.sweep.points.plan import Cell, Plan, Task, make_plan
 from spbfast.sweep.pools.worker import run_cell
@@ -68,8 +68,10 @@ def rerun(
 
     Raises
     ------
+    QuestionError
+        When there is no such point.
     ResultsError
-        When there is no such point, or the results are of another version of the model.
+        When the results are of another version of the model.
     """
     module = importlib.import_module(engine)
     store, plan = stored_plan(directory, module)
@@ -119,27 +121,27 @@ def find_cell(plan: Plan, point: str, replicate: int, directory: Path) -> Cell:
 
     Raises
     ------
-    ResultsError
+    QuestionError
         When no point, or more than one, begins with it.
     """
     digits, colon, number = point.strip().lower().removeprefix("0x").partition(":")
     if colon:
         replicate = int(number) if number.isdigit() else -1
     if not re.fullmatch("[0-9a-f]{1,16}", digits):
-        raise ResultsError(
+        raise QuestionError(
             f"{point!r} is no point id; they are up to 16 hex digits, as in ds.point_id", directory
         )
     if not 0 <= replicate < plan.replicates:
-        raise ResultsError(
+        raise QuestionError(
             f"there is no replicate {replicate}; there are 0..{plan.replicates - 1}", directory
         )
     found = [i for i in plan.ids.tolist() if f"{i:016x}".startswith(digits)]
     if not found:
         shown = ", ".join(f"{i:016x}" for i in plan.ids[:3].tolist())
-        raise ResultsError(f"has no point {digits}; it has {len(plan.ids)}, such as {shown}", directory)
+        raise QuestionError(f"has no point {digits}; it has {len(plan.ids)}, such as {shown}", directory)
     if len(found) > 1:
         shown = ", ".join(f"{i:016x}" for i in found[:5])
-        raise ResultsError(f"{digits} is the beginning of several points: {shown}", directory)
+        raise QuestionError(f"{digits} is the beginning of several points: {shown}", directory)
     return Cell(found[0], replicate)
 
 

@@ -24,6 +24,7 @@ from spbfast.config.messages import writer_at
 from spbfast.config.models import ScenarioFields
 from spbfast.sweep.points.plan import Plan, PlannedPoint
 from spbfast.sweep.store.atomic import hostname
+from spbfast.text import format_value, valid_text
 
 FORMAT = 2
 # A difference in one of these makes results incomparable.
@@ -97,6 +98,7 @@ def make_manifest(plan: Plan, job: Any, command: str, old: Mapping[str, Any] | N
         "replicates": plan.replicates,
         "plan": plan_digest(plan),
         "patches_off": patches_left_off(plan),
+        "spb_sizes": superpageblock_sizes(plan),
         **_branch(plan),
         **({} if plan.stop_rule is None else {"replicates_min": plan.stop_rule.spec.min}),
         **_origin(job, command),
@@ -121,6 +123,12 @@ def patches_left_off(plan: Plan) -> list[int]:
         policy = plan.scenario(index).policy
         found.update(presets.patches_off(vars(policy), policy.preset))
     return sorted(found)
+
+
+def superpageblock_sizes(plan: Plan) -> list[int]:
+    """Bytes of a superpageblock, and so of a gigantic page, in any point; of many points the first."""
+    sizes = {plan.scenario(i).machine.spb_size for i in range(min(len(plan.points), POINTS_READ))}
+    return sorted(sizes)
 
 
 def _origin(job: Any, command: str) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def history_lines(manifest: Mapping[str, Any]) -> list[str]:
 def origin_attrs(manifest: Mapping[str, Any], config_yaml: str) -> dict[str, Any]:
     """Who made a file from what and with what, as attributes of a netCDF file."""
     versions = manifest["versions"]
-    return {
+    attrs = {
         "Conventions": "CF-1.11",
         "title": f"spbfast sweep {manifest['name']}",
         "source": f"spbfast {versions['spbfast']}, model version {manifest['model_version']}",
@@ -183,9 +191,11 @@ def origin_attrs(manifest: Mapping[str, Any], config_yaml: str) -> dict[str, Any
         "created": manifest["created"],
         "command": manifest["command"],
         "patches_left_off": " ".join(f"{patch:02}" for patch in manifest.get("patches_off", ())),
+        "superpageblock_size": ", ".join(format_value(n, "byte") for n in manifest.get("spb_sizes", ())),
         "output_level": manifest["output_level"],
         "page_size": 4096,
     }
+    return {k: valid_text(v) if isinstance(v, str) else v for k, v in attrs.items()}
 
 
 def kept_replicates(manifest: Mapping[str, Any]) -> int:

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spbfast.errors import StorageError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _VARIABLE = "HDF5_USE_FILE_LOCKING"
 # Read once, when the library is loaded; what a user has set stays.
@@ -49,6 +54,34 @@ def open_netcdf(path: str | Path, mode: str = "r") -> Any:
     # The bytes of the name as they are, whatever encoding the terminal claims.
     name = os.fsencode(path).decode("latin-1")
     return netCDF4.Dataset(name, mode, format="NETCDF4", encoding="latin-1")  # type: ignore[arg-type]
+
+
+def open_as_dataset(path: str | Path, chunks: Any | None = None) -> xr.Dataset:
+    """A netCDF file as a lazy dataset; as `xarray.open_dataset`, but under any name."""
+    import xarray as xr
+
+    return xr.open_dataset(_text_name(path), engine="netcdf4", chunks=chunks)
+
+
+def write_dataset(ds: xr.Dataset, path: str | Path) -> None:
+    """Write a dataset anew; as `to_netcdf`, but under any name."""
+    ds.to_netcdf(_text_name(path), engine="netcdf4")
+
+
+def _text_name(path: str | Path) -> str:
+    """A file's name where it is text, which xarray needs, and else that of a link to it."""
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        link = Path(_links().name) / f"{uuid.uuid4().hex}.nc"
+        link.symlink_to(Path(path).absolute())
+        return str(link)
+
+
+@functools.cache
+def _links() -> tempfile.TemporaryDirectory[str]:
+    """The folder of such links, for as long as this process lives: datasets are read when they are used."""
+    return tempfile.TemporaryDirectory(prefix="spbfast-")
 
 
 def open_bytes(content: bytes) -> Any:
