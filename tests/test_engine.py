@@ -24,7 +24,7 @@ from spbfast.model.state.slab_layout import Sc
 from spbfast.outputs.variables import VARIABLES
 from tests.demand_tools import CONFIGS, scenario
 from tests.machine_tools import booted, held_pages
-from tests.passes import cases
+from tests.passes import cases, cases_of
 
 ROOT = Path(__file__).parent.parent
 POLICIES = ("mainline", "v1@15", "v1@30", "v1@45", "v2")
@@ -39,7 +39,7 @@ def tuple_bytes(part):
     return sum(map(tuple_bytes, part)) if isinstance(part, tuple) else 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", cases_of(POLICIES))
 def test_state_agrees_and_no_page_is_lost(policy):
     machine = booted(policy, duration=SPAN)
     world = machine.world
@@ -58,6 +58,7 @@ def test_state_agrees_and_no_page_is_lost(policy):
     assert machine.vm("page_events") > 1000
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("rule", ["slab pages", "area.nr must be the length of its list"])
 def test_a_run_that_is_checked_recounts_zone_and_slab(rule, monkeypatch):
     def broken(run, samples):
@@ -96,12 +97,14 @@ def test_mechanisms_act_in_the_tiny_machine():
         assert last["pgsteal_kswapd"] + last["pgsteal_direct"] > 0
 
 
+@pytest.mark.compiled
 def test_shrink_switched_off_queues_nothing():
     run = run_replicate(scenario(policy={"preset": "v1@30", "slab_shrink": False}, duration=SPAN), 1, 0)
     counters = dict(zip(run.coords["counter"], run.data["vmstat"][:, -1].tolist(), strict=True))
     assert not any(value for name, value in counters.items() if name.startswith("spb_slab_shrink"))
 
 
+@pytest.mark.compiled
 def test_demand_is_equal_under_all_policies_and_differs_between_replicates():
     digests = {
         (policy, replicate): run_replicate(scenario(policy=policy, duration=SHORT), 3, replicate)
@@ -115,6 +118,7 @@ def test_demand_is_equal_under_all_policies_and_differs_between_replicates():
     assert digests["mainline", 0].digest != digests["v2", 0].digest
 
 
+@pytest.mark.compiled
 def test_repeated_run_gives_the_same():
     one, other = (run_replicate(scenario(duration=SHORT), 1, 0) for _ in range(2))
     assert one.digest == other.digest
@@ -256,6 +260,7 @@ def test_samples_stop_where_their_room_ends():
     assert samples[0].time.tolist() == [0, 10**6, 2 * 10**6]
 
 
+@pytest.mark.compiled
 def test_a_machine_driven_full_fails_requests_and_ends():
     fill = {"kind": "kernel_statics", "total": "124MB"}
     buffers = {
@@ -275,6 +280,7 @@ def test_a_machine_driven_full_fails_requests_and_ends():
         assert run.coords["time"][-1] == 0.08
 
 
+@pytest.mark.compiled
 def test_dataset_has_the_registered_variables():
     ds = simulate(scenario(duration=SHORT, output__every="20ms"), replicates=2, seed=5)
     assert ds.sizes["replicate"] == 2

@@ -187,7 +187,7 @@ def test_pinned_huge_pages_never_split():
     machine.check()
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_a_whole_superpageblock_is_had_where_its_huge_pages_may_split(policy):
     """Room for every page, but no pageblock to move a huge page to: the key decides."""
     got = {}

@@ -76,7 +76,7 @@ def test_an_empty_superpageblock_is_taken_and_comes_back(policy: str) -> None:
     machine.check()
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@15", "v1@45"))
 def test_one_in_use_is_emptied_by_migration_which_takes_time(policy: str) -> None:
     machine = bare(policy, **STILL)
     z = machine.world.zone

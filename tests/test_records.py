@@ -24,6 +24,7 @@ from spbfast.model.state.trace import ALL_TP, NR_TRACE_FIELDS, start_records
 from spbfast.outputs.tracepoints import KINDS, NAMES, OUTCOMES, check_names, columns_of, record_mask
 from spbfast.results.records import line_of, lines_of, read_records
 from tests.demand_tools import CONFIGS, scenario
+from tests.passes import cases
 from tests.reference import replay as twin
 from tests.zone_tools import TINY, replay_of
 
@@ -124,7 +125,7 @@ def test_an_evacuation_keeps_the_order_that_it_was_asked_for() -> None:
     assert set(columns["order"].tolist()) <= {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 def test_recording_changes_no_result(policy: str) -> None:
     given = scenario(policy=policy, duration=SPAN)
     plain = run_replicate(given, 1, 0)

@@ -74,8 +74,13 @@ def test_twin_agrees_with_golden_file(path: Path) -> None:
     assert replay(golden) is not None
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("name", LARGE_FILES)
+def large_files() -> list:
+    """Those of four gigabytes take the twin most of a minute."""
+    marks = {name: pytest.mark.long if "_4g_" in name else pytest.mark.heavy for name in LARGE_FILES}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
+@pytest.mark.parametrize("name", large_files())
 def test_twin_agrees_with_large_golden_file(name: str) -> None:
     folder = os.environ.get("SPBFAST_GOLDEN_DIR", "")
     path = Path(folder) / f"{name}.npz"

@@ -13,6 +13,7 @@ from spbfast.model.workers.shrink import begin_shrink, end_shrink
 from spbfast.model.workers.shrink_slab import rate_initial_priority
 from tests.demand_tools import scenario
 from tests.machine_tools import MS, R, Verb, bare
+from tests.passes import cases
 
 MEMCGS, SUPERBLOCKS = 3, 2
 STILL = {"slab__age_correlation": 1.0, "slab__referenced_again": 0.0}
@@ -55,7 +56,7 @@ def visits(machine):
     return machine.vm("reclaim_slab_memcgs")
 
 
-@pytest.mark.parametrize("prio", [12, 8, 3])
+@pytest.mark.parametrize("prio", cases(12, 8, 3))
 def test_one_visit_of_each_memcg_is_a_pass_of_the_shrink_worker(prio):
     """Equal arithmetic: what is scanned, freed and put off, and the pages that come back."""
     one, other = with_slab(), with_slab()
@@ -198,7 +199,7 @@ def test_direct_reclaim_without_page_cache_lives_on_slab():
     assert had == {"none": 0, "classic": 1}
 
 
-@pytest.mark.parametrize("key", ["classic", "mglru"])
+@pytest.mark.parametrize("key", cases("classic", "mglru"))
 def test_a_run_shrinks_slab_and_stays_consistent(key):
     given = scenario(duration="600ms", reclaim__shrink_slab=key, policy="v1@45")
     run = run_replicate(given, 1, 0, check=True)

@@ -165,6 +165,7 @@ def test_compaction_that_fails_is_put_off_longer_and_longer():
     assert machine.vm("spb_evac_direct") < 4 * 40
 
 
+@pytest.mark.compiled
 def test_pages_that_rest_on_other_cpus_are_set_free_after_reclaim():
     machine = bare("v1@30", pagecache__folio_weights=[1.0], pagecache__hot_share=0.0)
     machine.row(Op.CACHE_ADD, 0, 40_000, owner=0, cls=NORETRY)

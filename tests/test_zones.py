@@ -19,6 +19,7 @@ from spbfast.model.state.sample_layout import make_samples
 from spbfast.model.state.vmstat import V
 from tests.demand_tools import scenario
 from tests.machine_tools import held_pages
+from tests.passes import cases, cases_of
 
 SPAN = "200ms" if INTERPRETED else "2s"
 TWO_NODES = {"machine.nodes": 2}
@@ -62,8 +63,8 @@ def test_zonelists_have_the_own_zones_first_then_the_other_nodes():
     assert reserve == given.machine.normal_zones()[0].nr_managed // 256
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@45"])
-@pytest.mark.parametrize("values", MACHINES, ids=lambda v: " ".join(v))
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
+@pytest.mark.parametrize("values", cases_of(MACHINES), ids=lambda v: " ".join(v))
 def test_no_page_is_lost_in_any_zone(values, policy):
     given = machine(values, policy=policy, duration=SPAN)
     run = lower_scenario(given, 1, 0)
@@ -80,6 +81,7 @@ def test_no_page_is_lost_in_any_zone(values, policy):
     assert all(world.node.vm.any() for world in run.worlds[: given.machine.nodes])
 
 
+@pytest.mark.compiled
 def test_demand_does_not_depend_on_the_zones():
     digests = {
         run_replicate(machine(values, duration="100ms"), 1, 0).demand_digest for values in ({}, *MACHINES)
@@ -87,6 +89,7 @@ def test_demand_does_not_depend_on_the_zones():
     assert len(digests) == 1
 
 
+@pytest.mark.compiled
 def test_runs_over_zones_repeat_bit_by_bit():
     one, other = (run_replicate(machine(ALL, duration="100ms"), 1, 0) for _ in range(2))
     assert one.digest == other.digest
