@@ -113,8 +113,16 @@ def _gigantic(numbers: Numbers) -> Answer:
     )
     reasons = {r: numbers.mean(r, policy="v2") for r in ("no_candidate", "no_room", "pinned", "busy")}
     worst = max(reasons, key=lambda r: reasons[r])
-    details = [f"Pages moved for requests: {moved}. Direct-reclaim stalls: {stalls}."]
-    if reasons[worst]:
+    each = ", ".join(
+        f"`{name}` {number(numbers.mean('moved', policy=name) / got[name])}"
+        for name in ("v1@21", "v1", "v2")
+        if got[name]
+    )
+    details = [
+        f"Small pages moved for each gigantic one: {each}; in all: {moved}.",
+        f"Direct-reclaim stalls, most of them the burst's: {stalls}.",
+    ]
+    if reasons[worst] >= 1:
         details.append(f"Version 2 fails mostly for `{worst}`, {number(reasons[worst])} times a run.")
     return Answer(line, details)
 
