@@ -120,7 +120,7 @@ def _gigantic(numbers: Numbers) -> Answer:
     )
     details = [
         f"Small pages moved for each gigantic one: {each}; in all: {moved}.",
-        f"Direct-reclaim stalls, most of them the burst's: {stalls}.",
+        f"Direct-reclaim stalls: {stalls}.",
     ]
     if reasons[worst] >= 1:
         details.append(f"Version 2 fails mostly for `{worst}`, {number(reasons[worst])} times a run.")
