@@ -201,6 +201,7 @@ def test_a_whole_superpageblock_is_had_where_its_huge_pages_may_split(policy):
     assert got == {False: False, True: True}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45", "v2"))
 def test_a_run_with_pins_in_clusters_and_splits_stays_consistent(policy):
     given = scenario(

@@ -406,6 +406,7 @@ class OwnedMachine(RuleBasedStateMachine):
         assert owners(z) == []
 
 
+@pytest.mark.no_cover
 def test_owned_zone_equals_its_twin() -> None:
     run_state_machine_as_test(OwnedMachine, settings=QUICK)
 
@@ -417,6 +418,7 @@ def test_owned_zone_equals_its_twin_at_length() -> None:
     )
 
 
+@pytest.mark.no_cover
 @settings(QUICK, max_examples=4 if INTERPRETED else 40)
 @given(
     st.lists(

@@ -56,6 +56,7 @@ def visits(machine):
     return machine.vm("reclaim_slab_memcgs")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("prio", cases(12, 8, 3))
 def test_one_visit_of_each_memcg_is_a_pass_of_the_shrink_worker(prio):
     """Equal arithmetic: what is scanned, freed and put off, and the pages that come back."""
@@ -199,6 +200,7 @@ def test_direct_reclaim_without_page_cache_lives_on_slab():
     assert had == {"none": 0, "classic": 1}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("key", cases("classic", "mglru"))
 def test_a_run_shrinks_slab_and_stays_consistent(key):
     given = scenario(duration="600ms", reclaim__shrink_slab=key, policy="v1@45")
