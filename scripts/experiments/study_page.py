@@ -177,13 +177,19 @@ def _under_each(numbers: Numbers, contrast: Contrast, name: str) -> str:
 def _value_of(contrast: Contrast) -> str:
     """The settings that a contrast is about: those that its control does not share."""
     _, value, control = contrast
-    return " ".join(_shown(given) for key, given in value.items() if (control or {}).get(key) != given)
+    differ = [key for key, given in value.items() if (control or {}).get(key) != given]
+    return " ".join(_said(key, value[key]) for key in differ)
 
 
 def _control_of(contrast: Contrast) -> str:
     _, value, control = contrast
     differ = [key for key in value if control and value[key] != control.get(key)]
     return " minus " + " ".join(_shown(control[key]) for key in differ) if control else ""
+
+
+def _said(key: str, value: Any) -> str:
+    """A number needs the key's last words, a name speaks for itself."""
+    return _shown(value) if isinstance(value, str) else f"`{key.split('_', 1)[1]}` {_shown(value)}"
 
 
 def _shown(value: Any) -> str:

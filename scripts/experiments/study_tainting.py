@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from experiments.study_numbers import AS_FILE, Metric, Numbers, number, sign, told
+from experiments.study_numbers import AS_FILE, VARIED, Metric, Numbers, number, sign, told
 from experiments.study_page import Answer, Contrast, Study
 from experiments.study_parts import SLAB_GB, STALLS, TAINTED, Rows, policies, policy
 from spbfast.results.effects import effect_of
@@ -146,6 +146,9 @@ WORTH = Study(
 )
 
 
+BARRED = VARIED["reclaim_barred_free", "subtracted"]
+
+
 def _floor(nr: int) -> dict[str, Any]:
     return {"policy_reserve_floor": nr}
 
@@ -158,7 +161,7 @@ def _knee_of_reserve(ds: xr.Dataset) -> list[str]:
         if float(ds["workers_pinned_share"][i]) == 0.0
         and str(ds["reclaim_barred_free"].values[i]) == "counted"
     ]
-    return [knee.words for knee in knees(ds.isel(point=rows), "spb_tainted", "policy_reserve_floor")]
+    return [knee.words for knee in knees(ds.isel(point=rows), "policy_reserve_floor", "spb_tainted")]
 
 
 def _reserve(numbers: Numbers) -> Answer:
@@ -166,10 +169,10 @@ def _reserve(numbers: Numbers) -> Answer:
     means = {nr: numbers.mean("tainted", policy_reserve_floor=nr) for nr in floors}
     posted = numbers.effect("tainted", _floor(4), _floor(0))
     largest = numbers.effect("tainted", _floor(max(floors)), _floor(4))
-    words = {-1: "fewer", 0: "no telling more or fewer", 1: "more"}
+    words = {-1: "clearly fewer", 0: "not clearly fewer", 1: "clearly more"}
     line = (
-        f"A reserve of 4 pageblocks, 3 %, gives {words[sign(posted)]} tainted superpageblocks than none; "
-        f"{max(floors)} pageblocks, 25 %, give {words[sign(largest)]} than 4."
+        f"A reserve of 4 pageblocks, 3 %, taints {words[sign(posted)]} superpageblocks than none; one of "
+        f"{max(floors)}, 25 %, {words[sign(largest)]} than one of 4."
     )
     stranded = numbers.effect("stranded", _floor(max(floors)), _floor(0))
     return Answer(
@@ -177,6 +180,10 @@ def _reserve(numbers: Numbers) -> Answer:
         [
             "Tainted by reserve: " + ", ".join(f"{nr}: {number(mean)}" for nr, mean in means.items()) + ".",
             *numbers.kept["extra"],
+            f"Subtracting barred pages from the watermarks takes a reserve of 4 from {number(means[4])} to "
+            f"{number(numbers.mean('tainted', BARRED, policy_reserve_floor=4))} tainted and from "
+            f"{number(numbers.mean('stalls', policy_reserve_floor=4))} to "
+            f"{number(numbers.mean('stalls', BARRED, policy_reserve_floor=4))} direct-reclaim stalls.",
             f"Free memory inside tainted superpageblocks, {max(floors)} minus 0: {told(stranded, 'MB')}.",
         ],
     )
