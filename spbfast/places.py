@@ -8,11 +8,14 @@ that who opens files hears of them like of any other.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
+JSON_LIMIT = 256 << 20  # bytes; a manifest with a history of a thousand configurations has a few million
 _KINDS = (
     (stat.S_ISDIR, "is a directory"),
     (stat.S_ISFIFO, "is a named pipe"),
@@ -98,6 +101,27 @@ def read_whole(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise _refused(f"has more than {limit >> 20} MiB, which is not what belongs here", path, errno.EFBIG)
     return data
+
+
+def read_json_file(path: Path) -> Any:
+    """What a plain file holds as JSON.
+
+    Raises
+    ------
+    OSError
+        When it is very large, no plain file, or cannot be read.
+    ValueError
+        When it is no JSON, or nested deeper than this program ever writes.
+    """
+    return parsed_json(read_whole(path, JSON_LIMIT))
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """JSON of somebody else's; raises ValueError when it is none, or nested beyond sense."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def check_writable(path: Path, *, directory: bool = False) -> None:

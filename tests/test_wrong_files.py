@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -281,3 +282,60 @@ def test_a_name_is_not_inherited(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("extends: base.yaml\nname: other\n")
     assert load_config(tmp_path / "my.yaml").name == "my"
     assert load_config(tmp_path / "own.yaml").name == "other"
+
+
+DEEP = "[" * 100_000
+INNER = ("manifest.json", "journal.jsonl", "lock", "results.nc", "points.nc", "config.yaml", "decisions.json")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize("kind", ["pipe", "deep", "folder"])
+def test_files_of_a_results_directory_that_are_something_else(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "out", tmp_path / "out")
+    place = tmp_path / "out" / name
+    place.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.write_text(DEEP)
+    for verb in ("status", "ls", "watch", "knee", "doctor", "consolidate"):
+        code, said = spbfast([verb, "." if verb == "ls" else "out"])
+        assert "Traceback" not in said, (verb, said)
+        assert "internal error" not in said, (verb, said)
+        assert code in (0, 2, 4, 5), (verb, said)
+
+
+@pytest.mark.timeout(60)
+def test_brackets_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    for text in (DEEP, "{a: " * 100_000, f"x: {DEEP}"):
+        (tmp_path / "deep.yaml").write_text(text)
+        begin = time.process_time()
+        with pytest.raises(ConfigError, match="nested too deeply"):
+            load_config(tmp_path / "deep.yaml")
+        assert time.process_time() - begin < SECONDS
+
+
+@pytest.mark.timeout(60)
+def test_figures_to_compare_with_that_are_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (home / "deep.json").write_text(DEEP)
+    for given in ("pipe", "/dev/zero", "gone", "loop", ".", "deep.json", "job.yaml"):
+        code, said = spbfast(["bench", "--against", given])
+        assert (code, "Traceback" in said) == (4, False), (given, said)
+
+
+@pytest.mark.timeout(60)
+def test_a_capture_takes_the_place_of_files_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    before = {p.name: p.lstat().st_ino for p in home.iterdir()}
+    for place in ("pipe", "gone", "loop", ".", "", "none/x", NAME, "/dev/null"):
+        code, said = spbfast(["capture", "-o", place])
+        assert code in (2, 5), (place, said)
+        assert "Traceback" not in said
+    assert {p.name: p.lstat().st_ino for p in home.iterdir()} == before

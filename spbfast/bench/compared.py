@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
+from spbfast.places import read_json_file
 
 FORMAT = 1
 # Figures that say how the machine did or how long a run was, not how fast the code is.
@@ -68,7 +69,7 @@ def read_stored(path: Path) -> dict[str, Any]:
         When the file is something else, or of another machine.
     """
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json_file(path)
         version, machine, figures = kept["format"], kept["machine"], dict(kept["figures"])
     except OSError as error:
         raise ResultsError(

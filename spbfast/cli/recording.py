@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spbfast.cli.options import JsonOpt, QuietOpt, app
+from spbfast.cli.options import JsonOpt, QuietOpt, app, check_place
 
 if TYPE_CHECKING:
     from spbfast.live.capture import CaptureResult
@@ -73,8 +73,7 @@ def capture_command(
         keep_command=keep_command,
         most_bytes=_quantity(max_size, "--max-size"),
     )
-    if not path.parent.is_dir():
-        raise typer.BadParameter(f"{path.parent} is no directory", param_hint="--output")
+    check_place(path, "--output")
     shows = sys.stderr.isatty() and not quiet
     tell = (lambda line: typer.echo(f"\r{line} ", err=True, nl=False)) if shows else None
     try:

@@ -19,6 +19,7 @@ from typing import Any
 
 from spbfast.cli.doctor import BAD, CAUTION, GOOD, SPACE_MIN, Finding, check_netcdf, guarded
 from spbfast.errors import ConfigError, ResultsError
+from spbfast.places import open_to_read
 from spbfast.text import format_bytes
 
 
@@ -158,7 +159,8 @@ def _journal_lines(store: Any) -> Iterator[dict[str, Any]]:
 
     for path in sorted(store.dir.glob("journal*.jsonl")):
         with contextlib.suppress(OSError):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            with open_to_read(path) as file:
+                lines = file.read().decode(errors="replace").splitlines()
             yield from filter(None, map(receipt_in, lines))
 
 

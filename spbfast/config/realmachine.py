@@ -21,6 +21,7 @@ from spbfast.observed.real_zone import RealZone, real_zones
 from spbfast.observed.receipt import Receipt
 from spbfast.observed.recognise import kind_of_file
 from spbfast.observed.values import Snapshot
+from spbfast.places import open_to_read
 
 _BLOCK = 1 << MAX_ORDER
 _DECIDED = ("memory", "start_pfn", "nodes", "dma32", "memmap_bytes_per_page", "kernel_image", "digest")
@@ -74,7 +75,7 @@ def digest_of_files(paths: Sequence[Path]) -> str:
     """32 hex digits over the content of files, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        with open(path, "rb") as file:
+        with open_to_read(path) as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
 

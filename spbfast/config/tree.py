@@ -14,12 +14,14 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner
 
 from spbfast.config.units import LONGEST_NUMBER
 from spbfast.errors import Problem
 from spbfast.text import quote_value
 
 MAX_DEPTH = 40
+TOO_DEEP = "nested too deeply"
 # What YAML allows in its text, without the line ends that are some programs' and not others'; anything else
 # cannot be seen and is never meant.
 _NO_TEXT = re.compile("[\u2028\u2029]|[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -91,6 +93,16 @@ def from_plain(value: Any, source: Source) -> YamlNode:
     return YamlNode(value, source)
 
 
+class _Scanner(Scanner):
+    """The library's scanner, which takes time by the square of the depth of brackets."""
+
+    def fetch_flow_collection_start(self, *args: Any, **named: Any) -> None:
+        """Begin a list or mapping in brackets, but not one that `_Builder` refuses anyway."""
+        if len(self.flow_context) > MAX_DEPTH:
+            raise MarkedYAMLError(problem=TOO_DEEP, problem_mark=self.reader.get_mark())
+        super().fetch_flow_collection_start(*args, **named)
+
+
 def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None:
     """The tree of a YAML text; what is wrong with the text is appended to `problems`.
 
@@ -103,6 +115,7 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
         problems.append(_no_text(text, strange, source))
         return None
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
         root = yaml.compose(text)
     except MarkedYAMLError as error:
@@ -114,7 +127,7 @@ def parse(text: str, source: Source, problems: list[Problem]) -> YamlNode | None
         problems.append(source.problem(1, 1, "", f"not readable as YAML: {error}"))
         return None
     except RecursionError:
-        problems.append(source.problem(1, 1, "", "nested too deeply"))
+        problems.append(source.problem(1, 1, "", TOO_DEEP))
         return None
     if root is None:
         return YamlNode({}, source, 1, 1)
@@ -158,6 +171,8 @@ def _syntax_message(error: MarkedYAMLError, source: Source, line: int) -> str:
     if "\t" in text[: len(text) - len(text.lstrip())]:
         return "a tab used as indentation; YAML needs spaces"
     what = error.problem or error.context or "syntax error"
+    if what == TOO_DEEP:
+        return what
     if "mapping values are not allowed" in what:
         return "a ':' is not allowed here; put the text in quotes, or check the indentation of this line"
     if "expected a single document" in (error.context or ""):
@@ -175,7 +190,7 @@ class _Builder:
             mark = key_mark  # nothing is written: point at the key
         place = (mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1)
         if depth > MAX_DEPTH:
-            self.problems.append(self.source.problem(*place[:2], path, "nested too deeply"))
+            self.problems.append(self.source.problem(*place[:2], path, TOO_DEEP))
             return YamlNode(None, self.source, *place)
         if isinstance(node, MappingNode):
             return YamlNode(self._mapping(node, path, depth), self.source, *place)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from spbfast.errors import DumpError
 from spbfast.observed.textlines import open_regular
+from spbfast.places import parsed_json
 
 CAPTURE_MAGIC = b"spbfast capture\n"
 CAPTURE_VERSION = 1
@@ -119,8 +120,8 @@ def json_mapping(path: Path, data: bytes) -> dict[str, Any]:
         When it is no mapping as JSON.
     """
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = parsed_json(data)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise DumpError(path, 0, "a chunk that should hold a mapping as JSON does not")

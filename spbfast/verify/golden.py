@@ -8,7 +8,6 @@ replay_shrink.py; the slow twin is in tests/reference.
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from spbfast.errors import TraceError
-from spbfast.places import as_path, open_to_read
+from spbfast.places import as_path, open_to_read, parsed_json
 
 KIND_MARKERS = {"policy": "spb", "throttle_ms": "shrink", "level": "mainline"}
 
@@ -161,8 +160,8 @@ def _parse_meta(file: Path, raw: np.ndarray | None) -> dict[str, Any]:
             file,
         )
     try:
-        meta = json.loads(str(raw))
-    except json.JSONDecodeError as err:
+        meta = parsed_json(str(raw))
+    except ValueError as err:
         raise TraceError(f"'meta' is not JSON ({err}); it must hold a JSON object", file) from err
     if not isinstance(meta, dict):
         raise TraceError(f"'meta' holds a JSON {type(meta).__name__}; it must hold a JSON object", file)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError, StorageError
+from spbfast.places import read_json_file
 
 FULL_BYTES = 1 << 18
 LONGEST_NAME = 60  # of what a temporary name repeats: file systems end names at 255 bytes
@@ -119,9 +120,9 @@ def read_json(path: Path) -> Any:
         When the file cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json_file(path)
     except (OSError, ValueError) as err:
-        raise ResultsError(f"cannot read: {err}", path) from err
+        raise ResultsError(f"cannot read: {getattr(err, 'strerror', None) or err}", path) from err
 
 
 def is_leftover(path: Path) -> bool:

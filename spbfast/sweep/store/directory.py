@@ -126,8 +126,10 @@ class Store:
 
     def _lines(self) -> Iterator[str]:
         for path in sorted(self.dir.glob("journal*.jsonl")):
+            if not path.is_file():  # a named pipe would keep us waiting for ever
+                continue
             with (
-                contextlib.suppress(FileNotFoundError, IsADirectoryError),
+                contextlib.suppress(FileNotFoundError),
                 open(path, encoding="utf-8", errors="replace") as f,
             ):
                 yield from f

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from spbfast.errors import ResultsError
+from spbfast.places import read_json_file
 from spbfast.sweep.store.atomic import hostname, temporary_name, write_failed
 
 HEARTBEAT_S = 30.0
@@ -202,7 +203,7 @@ def _job_words(holder: dict[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(read_json_file(path))
     except (ValueError, TypeError, OSError):
         return {}
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from spbfast.places import parsed_json
 from spbfast.sweep.points.plan import Cell
 from spbfast.sweep.store.shards import LOST, SETTLED
 
@@ -32,7 +33,7 @@ def receipt_in(line: str) -> dict[str, Any] | None:
         if int(found[1], 16) != zlib.crc32(line.encode()):
             return None
     try:
-        receipt = json.loads(line)
+        receipt = parsed_json(line)
         cells, codes = receipt["cells"], receipt["statuses"]
         whole = len(cells) == len(codes) and {int(c) for c in codes} <= set(SETTLED) | {LOST}
         [Cell.parse(text) for text in cells]

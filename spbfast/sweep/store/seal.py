@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast.errors import ResultsError
+from spbfast.places import open_to_read
 from spbfast.sweep.store.atomic import atomic_file
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
 
@@ -66,7 +67,7 @@ def has_good_seal(path: Path, purpose: str) -> bool:
     """
     hasher = _hasher(purpose)
     try:
-        with open(path, "rb") as f:
+        with open_to_read(path) as f:
             left = os.fstat(f.fileno()).st_size - SEAL_BYTES
             f.seek(max(0, left))
             seal = f.read(SEAL_BYTES)
@@ -90,7 +91,8 @@ def read_sealed(path: Path, purpose: str) -> tuple[bytes, bool]:
         As for `has_good_seal`.
     """
     try:
-        content = path.read_bytes()
+        with open_to_read(path) as f:
+            content = f.read()
     except OSError as err:
         raise ResultsError(f"cannot read: {err.strerror}", path) from err
     seal = content[-SEAL_BYTES:]
