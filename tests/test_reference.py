@@ -53,9 +53,9 @@ COLUMNS = {
 
 
 def golden_params() -> list:
-    """Every committed golden file; all but the small ones are heavy."""
+    """Every committed golden file; all but the small ones are slow."""
     return [
-        pytest.param(path, id=path.stem, marks=[] if path.stat().st_size < FAST_BYTES else pytest.mark.heavy)
+        pytest.param(path, id=path.stem, marks=[] if path.stat().st_size < FAST_BYTES else pytest.mark.slow)
         for path in sorted(GOLDEN.glob("*.npz"))
     ]
 
@@ -74,13 +74,8 @@ def test_twin_agrees_with_golden_file(path: Path) -> None:
     assert replay(golden) is not None
 
 
-def large_files() -> list:
-    """Those of four gigabytes take the twin most of a minute."""
-    marks = {name: pytest.mark.long if "_4g_" in name else pytest.mark.heavy for name in LARGE_FILES}
-    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
-
-
-@pytest.mark.parametrize("name", large_files())
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", LARGE_FILES)
 def test_twin_agrees_with_large_golden_file(name: str) -> None:
     folder = os.environ.get("SPBFAST_GOLDEN_DIR", "")
     path = Path(folder) / f"{name}.npz"

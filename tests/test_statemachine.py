@@ -1,6 +1,6 @@
 """The compiled zone against the reference twin: random operations, equal states after each of them.
 
-Geometry, policy and operations are drawn; examples are few here and many in the heavy run. Every
+Geometry, policy and operations are drawn; examples are few here and many in the heavy tests. Every
 difference that hypothesis finds shrinks to the shortest sequence that shows it.
 """
 

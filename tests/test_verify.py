@@ -55,7 +55,7 @@ def test_kernels_as_users_have_them_agree_with_every_golden_file() -> None:
     assert done.stdout.count("  identical  ") == len(files)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE_FILES)
 def test_kernels_agree_with_large_golden_file(name: str, large_golden: Path) -> None:
     path = large_golden / f"{name}.npz"
