@@ -336,7 +336,7 @@ def _heal(numbers: Numbers) -> Answer:
         line,
         [
             f"Change after the burst: {others}.",
-            f"Slab meanwhile: {told(slab, 'GB')}. Tainted by stale content bits alone at the end: {stale}.",
+            f"Slab meanwhile: {told(slab, 'MB')}. Tainted by stale content bits alone at the end: {stale}.",
         ],
     )
 
@@ -368,7 +368,7 @@ HEAL = Study(
     ),
     limits=(
         "No actor stops opening inodes: the table of objects ends their growth, so what a shrink frees is "
-        "opened again, and healing is understated where shrink works. A hundred seconds are not a night, and "
+        "opened again, and where shrink works the burst goes on. A hundred seconds are not a night, and "
         "nobody drops caches."
     ),
     own=("policy",),
@@ -377,7 +377,7 @@ HEAL = Study(
         "peak": Metric(("spb_tainted",), "tainted superpageblocks of 64", at="peak"),
         "end": TAINTED,
         "stale": Metric(("spb_tainted_by_stale_bits",), "superpageblocks"),
-        "slab": Metric(("slab_pages",), "GB of slab", scale=4096 / 1e9, since=AFTER),
+        "slab": Metric(("slab_pages",), "MB of slab", scale=4096 / 1e6, since=AFTER),
     },
     headline=("healed", policy("v1"), None),
     answer=_heal,
