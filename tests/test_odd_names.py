@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from spbfast.results.open import open_results
 from spbfast.results.records import write_run
+from spbfast.sweep import run_sweep
 from spbfast.sweep.run import driver
 from spbfast.sweep.store.netcdf import open_as_dataset
 from tests.film_tools import made_capture
 from tests.page_tools import spbfast
-from tests.sweep_tools import ENGINE, make_job
+from tests.sweep_tools import ENGINE, ROOT, make_job
 
 pytestmark = pytest.mark.shell
 
@@ -150,3 +153,20 @@ def test_wrong_words_that_are_no_text_are_told_as_others_are(here: Path) -> None
         assert "Traceback" not in said, (words, said)
         assert "internal error" not in said, (words, said)
         assert code in (2, 4), (words, code, said)
+
+
+@pytest.mark.parametrize("words", [["export", "--csv"], ["compare", "--metric", "tainted_end"]], ids=" ".join)
+def test_names_outside_ascii_in_a_locale_that_has_nothing_else(tmp_path: Path, words: list[str]) -> None:
+    home = tmp_path / "\xe9\xb5"
+    home.mkdir()
+    run_sweep(make_job(home, replicates=1), home / "\xfcber", engine=ENGINE, quiet=True)
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spbfast.cli", words[0], home / "\xfcber", *words[1:]],
+        env={**os.environ, **bare, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from spbfast import cli
 from spbfast.config import load_config
 from spbfast.config.templates import template_names, write_template
-from spbfast.errors import ConfigError
+from spbfast.errors import ConfigError, StorageError
 
 pytestmark = pytest.mark.shell
 
@@ -32,3 +34,18 @@ def test_files_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         cli.main(["init", "--list"])
     assert "lhs  " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_full_or_foreign_disk_is_no_wrong_usage_and_keeps_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(StorageError, match="cannot be written: No space left on device"):
+            write_template(tmp_path / "mine.yaml", "sweep")
+    assert not (tmp_path / "mine.yaml").exists()
+    write_template(tmp_path / "mine.yaml", "sweep")

@@ -5,13 +5,15 @@ Owns `spbfast init`. A template is complete in itself and says in its first comm
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from spbfast.errors import ConfigError
+from spbfast.errors import ConfigError, StorageError
 from spbfast.text import quote_value, suggest_or_list
 
 HERE = Path(__file__).parent
+_PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def template_names() -> list[tuple[str, str]]:
@@ -26,7 +28,9 @@ def write_template(path: Path, name: str) -> Path:
     Raises
     ------
     ConfigError
-        For an unknown template, or when the file exists or cannot be written.
+        For an unknown template, or when the file exists or has a name that no file can have.
+    StorageError
+        When the disk is full or read-only, or the directory somebody else's.
     """
     known = [n for n, _ in template_names()]
     if name not in known:
@@ -34,10 +38,15 @@ def write_template(path: Path, name: str) -> Path:
     text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
     try:
         # Exclusive creation: a file of the user's is never overwritten.
-        with os.fdopen(
-            os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8"
-        ) as f:
-            f.write(text)
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as f:
+                f.write(text)
+                f.flush()
+                os.fsync(handle)
+        except BaseException:
+            path.unlink(missing_ok=True)  # half a file would be in the way of the next attempt
+            raise
     except FileExistsError:
         if path.is_symlink() and not path.exists():
             raise ConfigError(
@@ -46,5 +55,7 @@ def write_template(path: Path, name: str) -> Path:
         raise ConfigError(f"{path} exists; choose another name, nothing was written") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) in _PLACES:
+            raise StorageError(f"cannot be written: {reason}; name another place", path) from None
         raise ConfigError(f"{quote_value(str(path))} cannot be written: {reason}") from None
     return path

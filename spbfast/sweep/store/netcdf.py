@@ -69,10 +69,11 @@ def write_dataset(ds: xr.Dataset, path: str | Path) -> None:
 
 
 def _text_name(path: str | Path) -> str:
-    """A file's name where it is text, which xarray needs, and else that of a link to it."""
+    """A file's name where it is text in this locale, which xarray needs, and else that of a link to it."""
     try:
-        return os.fsencode(path).decode()
-    except UnicodeDecodeError:
+        str(path).encode(sys.getfilesystemencoding())
+        return str(path)
+    except UnicodeEncodeError:
         link = Path(_links().name) / f"{uuid.uuid4().hex}.nc"
         link.symlink_to(Path(path).absolute())
         return str(link)
