@@ -34,7 +34,7 @@ def test_only_pages_with_a_section_show_its_navigation(built: Path) -> None:
         name = page.relative_to(DOCS).with_suffix(".html")
         if NAVIGATION in (built / name).read_text(encoding="utf-8"):
             with_navigation.add(name.parent.name)
-    assert with_navigation == {"spec", "howto"}
+    assert with_navigation == {"spec", "howto", "studies"}
 
 
 def test_the_command_that_builds_the_manual_installs_what_it_needs() -> None:

@@ -39,7 +39,7 @@ def test_every_job_belongs_to_a_study() -> None:
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_jobs_load(study: Study) -> None:
     job = load_config(JOBS / f"{study.name}.yaml")
-    assert job.replicates >= 6
+    assert job.replicates >= 5
     points = len([s for s in study.headline[1:] if s is not None])
     assert small_job(study).nr_points == points
     assert small_job(study).replicates < job.replicates

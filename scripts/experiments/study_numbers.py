@@ -23,7 +23,6 @@ VARIED = {
     ("slab_memcgs", 22): "22 memcgs",
     ("reclaim_shrink_slab", "none"): "kswapd sparing slab",
     ("reclaim_barred_free", "subtracted"): "barred pages subtracted",
-    ("actors_network_rate", 10000): "10,000 buffers a second",
 }
 AS_FILE = "as in the file"
 

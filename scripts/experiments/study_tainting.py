@@ -128,13 +128,13 @@ WORTH = Study(
     ),
     asked="Rik van Riel: are free lists per gigabyte desirable at all, or is another approach better?",
     method=(
-        "Everything modelled (`v1-full`) without one change at a time, and the lists alone (`v1@15`). The "
-        "ladder with the plain steps is in docs/series.md."
+        "Everything modelled (`v1-full`) without one of nine changes at a time, and the lists alone "
+        "(`v1@15`). The ladder of plain steps, with intervals, is in docs/series.md."
     ),
     limits=(
         "Worth is judged by tainted superpageblocks of one workload alone, not by 1 GiB pages, stalls or "
-        "time. Of about twenty comparisons one is clear by chance. Patches that need an actor that is not "
-        "there, such as kvmalloc's, cannot show their worth."
+        "time. One in twenty comparisons is clear by chance. Patches whose actor is not there, such as "
+        "kvmalloc's, are left out."
     ),
     own=("policy",),
     metrics={"tainted": TAINTED, "stalls": STALLS, "failed": Metric(("alloc_failed_optional",), "requests")},
