@@ -339,3 +339,20 @@ def test_a_capture_takes_the_place_of_files_alone(home: Path, monkeypatch: pytes
         assert code in (2, 5), (place, said)
         assert "Traceback" not in said
     assert {p.name: p.lstat().st_ino for p in home.iterdir()} == before
+
+
+def test_a_directory_that_may_not_be_read_hides_no_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (home / "aside").mkdir()
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "aside":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    code, said = spbfast(["ls", "."])
+    assert code == 0, said
+    assert "warning: aside: may not be read, so it is left out" in said
+    assert "out " in said

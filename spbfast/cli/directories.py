@@ -89,6 +89,10 @@ def _halfway_words(runs: list[dict[str, Any]]) -> str:
     return f"{len(times)} runs were stopped and go on from {first}{more} of simulated time"
 
 
+def _tell_refused(path: Path) -> None:
+    typer.echo(f"spbfast: warning: {path}: may not be read, so it is left out", err=True)
+
+
 @app.command("ls")
 def ls_command(
     root: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to look")] = Path("results"),
@@ -101,7 +105,7 @@ def ls_command(
     if not root.is_dir():
         raise ResultsError("no such directory", root)
     rows = []
-    for path in find_directories(root):
+    for path in find_directories(root, refused=_tell_refused):
         try:
             rows.append(look(path))
         except ResultsError as error:

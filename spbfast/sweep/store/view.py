@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,14 +233,22 @@ def _eta(store: Store, done: int, missing: int) -> float | None:
     return missing * spent / done if spent > 0 and done > 0 else None
 
 
-def find_directories(root: str | Path, depth: int = 3) -> Iterator[Path]:
-    """Results directories at or below a directory, by name; links are not followed."""
+def find_directories(
+    root: str | Path, depth: int = 3, refused: Callable[[Path], object] = lambda path: None
+) -> Iterator[Path]:
+    """Results directories at or below a directory, by name; links are not followed.
+
+    Directories that may not be looked into are left out, and `refused` is told.
+    """
     root = Path(root)
-    if (root / "manifest.json").is_file():
+    try:
+        is_one = (root / "manifest.json").is_file()
+        below = [] if is_one or depth <= 0 or not root.is_dir() else sorted(root.iterdir())
+    except PermissionError:
+        refused(root)
+        return
+    if is_one:
         yield root
-        return
-    if depth <= 0 or not root.is_dir():
-        return
-    for path in sorted(root.iterdir()):
+    for path in below:
         if path.is_dir() and not path.is_symlink():
-            yield from find_directories(path, depth - 1)
+            yield from find_directories(path, depth - 1, refused)
