@@ -173,15 +173,15 @@ def _atomic(numbers: Numbers) -> Answer:
         f"version 1 {number(rate['v1'])}, of version 2 {number(rate['v2'])}."
     )
     alone = [
-        f"{words} alone: {told(numbers.effect('failed', policy(name), policy('no-gates')))} a run"
-        for name, words in (("refusal-only", "patch 29"), ("noretry-only", "patch 33"))
+        f"{words} alone adds {told(numbers.effect('failed', policy(name), policy('no-gates')))}"
+        for name, words in (("refusal-only", "Patch 29"), ("noretry-only", "patch 33"))
     ]
     taints = numbers.effect("tainted", policy("v1"), policy("no-gates"))
     single = number(numbers.mean("failed0", policy="v1") / seconds)
     return Answer(
         line,
         [
-            f"{'; '.join(alone)}. Single pages: {single} a second fail under version 1.",
+            f"{', '.join(alone)} failures a run. Single pages: {single} a second fail under version 1.",
             f"The gates change tainted superpageblocks by {told(taints)}.",
         ],
     )
