@@ -43,6 +43,8 @@ def test_jobs_load(study: Study) -> None:
     points = len([s for s in study.headline[1:] if s is not None])
     assert small_job(study).nr_points == points
     assert small_job(study).replicates < job.replicates
+    times = [when for m in study.metrics.values() for when in (m.at, m.since) if isinstance(when, float)]
+    assert all(when * 10**9 <= small_job(study).scenario.duration for when in times)
 
 
 @pytest.mark.parametrize("study", **BY_NAME)

@@ -73,7 +73,7 @@ class Study:
     rows: Callable[[Numbers], list[tuple[str, Effect]]]
     axis: str
     scale: str = "linear"
-    small: tuple[str, ...] = ("duration=30s", "replicates=4")
+    small: tuple[str, ...] = ("replicates=4",)
     extra: Callable[[xr.Dataset], Any] = lambda ds: None
     others: Callable[[Numbers], list[Contrast]] = lambda numbers: []
 

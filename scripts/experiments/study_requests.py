@@ -161,7 +161,6 @@ GIGANTIC = Study(
     answer=_gigantic,
     rows=lambda numbers: policies(numbers, "got", "mainline"),
     axis="gigantic pages obtained, of 13, minus those of mainline",
-    small=("replicates=4",),
 )
 
 

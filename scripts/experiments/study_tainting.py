@@ -96,7 +96,6 @@ SHRINK = Study(
     answer=_shrink,
     rows=lambda numbers: policies(numbers, "tainted", "shrink-off"),
     axis="tainted superpageblocks at the end, minus those without shrink",
-    small=("replicates=4",),
     others=_best_changes,
 )
 
@@ -142,7 +141,6 @@ WORTH = Study(
     answer=_worth,
     rows=lambda numbers: policies(numbers, "tainted", "v1-full"),
     axis="tainted superpageblocks at the end, minus those of v1-full",
-    small=("replicates=4",),
 )
 
 
@@ -226,7 +224,6 @@ RESERVE = Study(
     answer=_reserve,
     rows=_reserve_rows,
     axis="tainted superpageblocks at the end, minus those without a reserve",
-    small=("replicates=4",),
     extra=_knee_of_reserve,
 )
 
@@ -383,5 +380,4 @@ HEAL = Study(
     answer=_heal,
     rows=_heal_rows,
     axis="change of tainted superpageblocks from the end of the burst on",
-    small=("replicates=4",),
 )
