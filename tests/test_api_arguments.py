@@ -285,6 +285,8 @@ def test_sweep_says_what_it_takes(job: Any, tmp_path: Any) -> None:
     for option in (
         {"quiet": 1},
         {"time_limit_s": float("nan")},
+        {"time_limit_s": float("inf")},
+        {"time_limit_s": 10**400},
         {"shard_of": 5},
         {"nothing": 1},
         {"engine": 5},

@@ -13,6 +13,7 @@ from spbfast.errors import ArgumentError, ConfigError
 from spbfast.sweep.run.progress import Progress
 from spbfast.text import quote_value
 
+LONGEST_LIMIT_S = 10**9  # some thirty years: beyond any batch system, and far from what a clock holds
 _SHARD_OF = "--shard-of: must be I/N with 0 <= I < N, e.g. 0/8; got "
 
 
@@ -91,8 +92,10 @@ class SweepOptions:
             if field.default is False and not isinstance(value, bool):
                 raise ArgumentError(f"{field.name} must be True or False, got {quote_value(value)}")
         limit, part = self.time_limit_s, self.shard_of
-        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
-            raise ArgumentError(f"time_limit_s must be seconds above 0, got {quote_value(limit)}")
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit <= LONGEST_LIMIT_S):
+            raise ArgumentError(
+                f"time_limit_s must be seconds above 0, at most {LONGEST_LIMIT_S}, got {quote_value(limit)}"
+            )
         if part is not None and not (isinstance(part, tuple) and [type(k) for k in part] == [int, int]):
             raise ArgumentError(f"shard_of must be two whole numbers such as (0, 4), got {quote_value(part)}")
         if not isinstance(self.engine, str):
