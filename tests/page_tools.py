@@ -32,6 +32,7 @@ POINTS = "policy.slab_shrink_throttle,policy.slab_shrink_target_objs\n10ms,512\n
 # What records a running kernel needs root; test_capture_live.py and test_live_judge.py record and replay.
 RECORDINGS = ("sudo ", "spbfast read build.spbcap", "spbfast replay build.spbcap")
 ELSEWHERE = ("scripts/", "python3 -m venv", "pip ", ". .venv", "sbatch ", "id=$(sbatch ", *RECORDINGS)
+ASKS = "  - {kind: gigantic_pages, enabled: false}\n"  # as in configs/base/devvm-small.yaml
 NEEDS_CLUSTER = "kind: slurm"
 ONE_ANSWER = "nothing decides it"  # right, where all points of so small a machine end alike
 UNITS = {"ms", "s", "min", "h", "B", "KiB", "MiB", "GiB"}
@@ -74,7 +75,9 @@ def make_folder(folder: Path) -> Path:
         text = path.read_text(encoding="utf-8")
         (folder / "configs" / path.name).write_text(text if path.stem == "tiny" else small(text))
     (folder / "configs" / "base" / "devvm.yaml").write_text(f"name: devvm\nduration: 480ms\n{_machine()}")
-    (folder / "configs" / "base" / "devvm-small.yaml").write_text(f"duration: 60ms\n{_machine()}")
+    (folder / "configs" / "base" / "devvm-small.yaml").write_text(
+        f"duration: 60ms\n{_machine().rstrip()}\n{ASKS}"
+    )
     shutil.copy(folder / "configs" / "quickstart.yaml", folder / "configs" / "night.yaml")
     for name, sample in BROUGHT.items():
         shutil.copy(ROOT / "tests" / "observed" / sample, folder / name)
