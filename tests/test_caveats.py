@@ -33,6 +33,7 @@ def test_nothing_is_said_of_most_results() -> None:
     assert caveats(ds.assign(vmstat=not_done))[0].startswith("in 1 of 1 runs")
 
 
+@pytest.mark.compiled
 def test_a_run_with_a_full_pool_warns() -> None:
     done = run("run", TINY, *SHORT, "--quiet", "--set", "slab.objects_max=1000")
     assert done.returncode == 0, done.stderr
@@ -40,6 +41,7 @@ def test_a_run_with_a_full_pool_warns() -> None:
     assert "warning" not in run("run", TINY, *SHORT, "--quiet").stderr
 
 
+@pytest.mark.compiled
 def test_a_sweep_and_its_page_warn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     full = ("--set", "slab.objects_max=1000", "--set", "executor.kind=serial")

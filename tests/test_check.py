@@ -70,7 +70,7 @@ PARTNERS = {
 }
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", cases_of(TINY))
 def test_clean_after_every_event_of_tiny_files(name: str) -> None:
     replay = replay_of(name)

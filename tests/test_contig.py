@@ -51,6 +51,7 @@ def test_it_comes_back_whole() -> None:
     zone.check()
 
 
+@pytest.mark.compiled
 def test_nothing_is_allocated_inside_a_held_one() -> None:
     zone = Zone.from_picture("MM.. ....", LOOSE)
     first = zone.contig()

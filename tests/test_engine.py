@@ -39,7 +39,7 @@ def tuple_bytes(part):
     return sum(map(tuple_bytes, part)) if isinstance(part, tuple) else 0
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases_of(POLICIES))
 def test_state_agrees_and_no_page_is_lost(policy):
     machine = booted(policy, duration=SPAN)
@@ -127,7 +127,7 @@ def test_repeated_run_gives_the_same():
     assert run_replicate(scenario(duration=SHORT), 2, 0).digest != one.digest
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("step", cases(1, 1000, 7))
 def test_quanta_decide_nothing(step):
     given = scenario(duration="100ms", output__every="10ms")

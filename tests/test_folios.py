@@ -140,7 +140,7 @@ def short_of_pageblocks(policy, split):
     return machine
 
 
-@pytest.mark.parametrize("policy", ["mainline", "v1@30", "v1@45"])
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v1@45"))
 @pytest.mark.parametrize("split", [False, True])
 def test_a_huge_page_without_a_place_splits_and_its_pages_move(policy, split):
     machine = short_of_pageblocks(policy, split)
@@ -201,7 +201,7 @@ def test_a_whole_superpageblock_is_had_where_its_huge_pages_may_split(policy):
     assert got == {False: False, True: True}
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45", "v2"))
 def test_a_run_with_pins_in_clusters_and_splits_stays_consistent(policy):
     given = scenario(

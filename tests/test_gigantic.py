@@ -244,6 +244,7 @@ def test_asking_changes_nothing_that_was_recorded() -> None:
     assert digest_of(kept) == run.digest
 
 
+@pytest.mark.compiled
 def test_runs_under_all_policies_meet_the_same_demand() -> None:
     ask = {**ASK, "start": "200ms", "hold": "300ms", "interval": "100ms", "pause": "100ms"}
     actors = [actor.model_dump() for actor in scenario().actors]

@@ -205,7 +205,7 @@ def test_superpageblock_zones_with_a_reserve_equal_their_twin(geometry, policy, 
         run(both, operation)
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @QUICK
 @given(st.sampled_from((SMALL, LARGER)), OPERATIONS)
 def test_mainline_zones_with_a_reserve_equal_their_twin(geometry, operations):

@@ -418,7 +418,7 @@ def test_owned_zone_equals_its_twin_at_length() -> None:
     )
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @settings(QUICK, max_examples=4 if INTERPRETED else 40)
 @given(
     st.lists(

@@ -171,7 +171,7 @@ def test_interpreted_records_are_the_compiled_ones() -> None:
     assert shown[0] == shown[1]
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_counters_say_what_records_say() -> None:
     run = run_replicate(scenario(policy="v1@45", duration=SPAN), 1, 0, records=NAMES)
     vm = dict(zip(run.coords["counter"].tolist(), run.data["vmstat"][:, -1].tolist(), strict=True))
@@ -207,7 +207,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_two_lines_of_xarray_read_a_kind(file: Path) -> None:
     ds = xr.open_dataset(file, group="records/spb_alloc_walk")
     assert ds.sizes["record"] == ds.time.size > 0

@@ -71,6 +71,7 @@ def test_a_share_of_reclaimed_pages_comes_back():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_off_there_are_no_lines_and_nothing_changes():
     plain = run_replicate(scenario(policy="v1@32", duration=SPAN), 1, 0)
     zero = run_replicate(scenario(policy="v1@32", duration=SPAN, slab__refault_delay="1s"), 1, 0)
@@ -78,6 +79,7 @@ def test_off_there_are_no_lines_and_nothing_changes():
     assert bare().world.node.refault.shape[0] == 0
 
 
+@pytest.mark.compiled
 def test_demand_is_the_same_with_refaults():
     values = {"slab__refault_share": 0.5, "slab__refault_delay": "10ms"}
     values |= {"pagecache__refault_share": 0.3, "pagecache__refault_delay": "10ms"}

@@ -161,7 +161,7 @@ def test_mglru_visits_memcgs_as_their_page_cache_is_reclaimed():
     machine.check()
 
 
-@pytest.mark.parametrize(("key", "least"), [("none", 0), ("classic", 12), ("mglru", 6)])
+@pytest.mark.parametrize(("key", "least"), cases(("none", 0), ("mglru", 6), ("classic", 12)))
 def test_without_page_cache_kswapd_goes_down_to_priority_1(key, least):
     machine = with_slab(reclaim__shrink_slab=key)
     had = objects(machine)
@@ -173,7 +173,7 @@ def test_without_page_cache_kswapd_goes_down_to_priority_1(key, least):
     machine.check()
 
 
-@pytest.mark.parametrize("key", ["none", "classic", "mglru"])
+@pytest.mark.parametrize("key", cases("none", "classic", "mglru"))
 def test_a_round_of_direct_reclaim_visits_one_memcg(key):
     machine = with_cache(with_slab(reclaim__shrink_slab=key, pagecache__folio_weights=[1.0]), 4000)
     conf = machine.world.node.conf
@@ -200,7 +200,7 @@ def test_direct_reclaim_without_page_cache_lives_on_slab():
     assert had == {"none": 0, "classic": 1}
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("key", cases("classic", "mglru"))
 def test_a_run_shrinks_slab_and_stays_consistent(key):
     given = scenario(duration="600ms", reclaim__shrink_slab=key, policy="v1@45")

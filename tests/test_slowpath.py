@@ -102,7 +102,7 @@ def test_mainline_has_no_relax_steps():
     assert list(counts(machine, *RELAX).values()) == [0, 0, 0, 0]
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_a_blocking_caller_drops_nofragment_last():
     machine = fragmented("v1@45")
     assert machine.fill(900, 1, mt=U) == 1
@@ -128,7 +128,7 @@ def test_noretry_callers_give_up_after_one_loop_and_do_not_taint():
     assert machine.world.zone.count[C.TAINTED_SPBS] == tainted
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v1@45", "v2"))
 def test_costly_callers_give_up_before_out_of_memory(policy):
     machine = fragmented(policy)

@@ -62,7 +62,7 @@ def test_a_full_zone_answers_minus_one() -> None:
     zone.check()
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_slots_grow_with_what_is_held() -> None:
     zone = small("mainline")
     pfns = zone.alloc_many(9000, 0, 0)

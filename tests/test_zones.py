@@ -96,7 +96,7 @@ def test_runs_over_zones_repeat_bit_by_bit():
     assert one.digest == other.digest
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_sums_over_zones_are_the_machines_figures():
     run = run_replicate(machine(ALL, duration="100ms"), 1, 0)
     data = run.data
