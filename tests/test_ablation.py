@@ -56,6 +56,7 @@ def test_both_jobs_have_the_same_world() -> None:
     assert mine["duration"] == 120 * 10**9
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("job", ablation.ABLATIONS, ids=lambda a: a.name)
 def test_a_summary_becomes_a_table(job: ablation.Ablation, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(ablation, "METRICS", ("spb_tainted", "wall_time"))
@@ -73,6 +74,7 @@ def test_a_summary_becomes_a_table(job: ablation.Ablation, tmp_path: Path, monke
     assert text.count("Not run yet") == 1
 
 
+@pytest.mark.compiled
 def test_the_full_ladder_pairs_each_step_with_what_it_leaves_off(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(ablation, "METRICS", ("spb_tainted", "wall_time"))
     path = ROOT / "configs" / "ablation-full.yaml"

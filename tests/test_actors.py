@@ -61,6 +61,7 @@ GUEST = {
 # --- the same world -------------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 def test_same_key_same_rows():
     runs = [tick_rows(plan_for(), 300)[0] for _ in range(2)]
     assert np.array_equal(*runs)
@@ -120,6 +121,7 @@ def test_digest_sees_every_column_but_the_derived_ones():
 # --- slots ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 def test_no_slot_is_filled_twice():
     plan = plan_for()
     book = SlotBook(plan)
@@ -241,6 +243,7 @@ def test_churn_rate_types_and_lifetimes():
     assert (rows[:, Row.N] == 1).all()
 
 
+@pytest.mark.compiled
 def test_replacement_is_uniform():
     plan = plan_for({"kind": "churn", "rate": 50_000, "movable": 1.0, "lifetimes": ["10ms"], "shares": [1]})
     rows, _ = tick_rows(plan, 2000)
@@ -250,6 +253,7 @@ def test_replacement_is_uniform():
     assert ((hits - expected) ** 2 / expected).sum() < 500 + 5 * np.sqrt(2 * 500)  # chi-square
 
 
+@pytest.mark.compiled
 def test_network_mix_and_class():
     plan = plan_for(
         {"kind": "network", "rate": 3000, "order3_share": 0.39, "order0_factor": 10, "lifetime": "20ms"}

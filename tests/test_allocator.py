@@ -23,6 +23,7 @@ def zone_of(policy, nr_spb: int = 6) -> Zone:
     return Zone(nr_spb << 24, policy, spb_size="16MiB")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("nr_pages", [1, PAGES_PER_SPB, PAGES_PER_SPB + 1, 3 * PAGES_PER_SPB - 5])
 @pytest.mark.parametrize("order", [0, 3])
@@ -34,6 +35,7 @@ def test_slab_pages_pack_into_as_few_superpageblocks_as_can_hold_them(preset, nr
     zone.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", PRESETS)
 def test_slab_and_unmovable_pages_share_tainted_superpageblocks(preset) -> None:
     zone = zone_of(preset)
@@ -42,6 +44,7 @@ def test_slab_and_unmovable_pages_share_tainted_superpageblocks(preset) -> None:
     assert zone.tainted() == 2
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", PRESETS)
 def test_movable_memory_taints_nothing(preset) -> None:
     zone = zone_of(preset)
@@ -57,6 +60,7 @@ def test_movable_memory_taints_nothing(preset) -> None:
     zone.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", PRESETS)
 def test_full_of_movable_memory_taints_nothing(preset) -> None:
     zone = zone_of(preset)

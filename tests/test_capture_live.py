@@ -192,6 +192,7 @@ def test_an_interrupt_ends_the_recording_and_keeps_it(tracefs: Path, tmp_path: P
     assert len(read_dump(tmp_path / "x").of_kind("zoneinfo")) == 2
 
 
+@pytest.mark.compiled
 def test_without_events_the_tables_are_recorded_by_anybody(tmp_path: Path) -> None:
     path = tmp_path / "x.spbcap"
     result = capture(CaptureRequest(path))

@@ -17,6 +17,7 @@ R = int(Mt.RECLAIMABLE)
 # --- claimed pageblocks (v1 07) ---------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", ["mainline", "v1@45"])
 @pytest.mark.parametrize("on", [False, True])
 def test_a_claim_with_movable_pages_left_asks_to_move_them(preset: str, on: bool) -> None:
@@ -103,6 +104,7 @@ def test_the_emptiest_pageblock_goes_into_the_fullest() -> None:
     assert zone.last.moved == 0
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("empty", "free_pageblocks", "fragments"), [(1, 0, 1), (0, 1, 2)])
 def test_it_needs_few_free_pageblocks_and_many_fragments(
     empty: int, free_pageblocks: int, fragments: int
@@ -169,6 +171,7 @@ def _holed(policy, **values):
     return machine
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", ["mainline", "v1@45"])
 def test_kcompactd_makes_a_free_pageblock_after_a_huge_fault_failed(policy: str) -> None:
     machine = _holed(policy, reclaim__kcompactd=True, reclaim__compact_rate=0)

@@ -74,6 +74,7 @@ def test_a_shrink_queued_while_one_runs_begins_at_its_end():
     assert node.now[Now.NS] == end + 10**12
 
 
+@pytest.mark.compiled
 def test_shrink_frees_objects_and_pages():
     machine = bare(
         "v1@30",
@@ -120,6 +121,7 @@ def mixed(policy="v1@45", **values):
     return machine
 
 
+@pytest.mark.compiled
 def test_evacuation_is_throttled_queued_and_lost():
     machine = mixed({"preset": "v1@45", "evacuate_throttle": "100ms"}, workers__evacuation_descriptors=1)
     node = machine.world.node
@@ -154,6 +156,7 @@ def test_queued_evacuations_run_one_after_the_other():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_evacuation_without_targets_may_reclaim_for_them():
     machine = mixed({"preset": "v1@45", "migration_target_reclaim": 2})
     assert machine.row(Op.CACHE_ADD, 0, 4000, alt=0, owner=0) == 0
@@ -205,6 +208,7 @@ def test_per_cpu_lists_decay_every_period():
     assert node.due[Wk.PCP_DECAY] == 60 * MS
 
 
+@pytest.mark.compiled
 def test_kswapd_reclaims_to_the_high_watermark_at_its_rate():
     machine = bare(machine__min_free="8MiB")
     node = machine.world.node
@@ -238,6 +242,7 @@ def test_per_cpu_lists_stay_short_while_kswapd_works(active):
     machine.check()
 
 
+@pytest.mark.compiled
 def test_kswapd_says_while_it_works():
     machine = bare(machine__min_free="8MiB", reclaim__kswapd_page_cost="1ms")
     node, count = machine.world.node, machine.world.zone.count

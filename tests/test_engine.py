@@ -78,6 +78,7 @@ def test_a_run_that_is_checked_recounts_zone_and_slab(rule, monkeypatch):
     assert rule in found.value.what
 
 
+@pytest.mark.compiled
 def test_mechanisms_act_in_the_tiny_machine():
     span = "400ms" if INTERPRETED else "4s"
     run = run_replicate(scenario(policy="v1@30", duration=span), 1, 0, check=True)

@@ -11,6 +11,7 @@ from tests.machine_tools import ATOMIC, OPTIONAL, USER, M, R, U, bare, held_page
 from tests.passes import cases
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 @pytest.mark.parametrize("order", [0, 1, 3, 9, 10])
 def test_alloc_and_free_are_each_others_reverse(policy, order):
@@ -58,6 +59,7 @@ def test_replace_ends_one_lifetime_and_begins_another():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_huge_faults_take_huge_pages_and_then_base_pages():
     machine = bare("v1@30", reclaim__compact_candidates=0, workers__pinned_share=0.0)
     assert machine.row(Op.THP, 0, 31) == 0
@@ -73,6 +75,7 @@ def test_huge_faults_take_huge_pages_and_then_base_pages():
     other.check()
 
 
+@pytest.mark.compiled
 def test_a_huge_fault_that_falls_back_fills_all_its_slots():
     machine = bare("mainline", reclaim__compact_candidates=0)
     full = machine.fill(2 * PB_PAGES, 15_000, order=1)
@@ -111,6 +114,7 @@ def test_alternative_order_where_the_first_fails():
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", ["mainline", "v1@30"])
 def test_inodes_come_with_slabs_and_go_with_them(policy):
     machine = bare(policy, slab__min_partial=0)
@@ -163,6 +167,7 @@ def test_a_full_table_of_slabs_is_counted(monkeypatch):
     machine.check()
 
 
+@pytest.mark.compiled
 def test_cache_that_finds_no_page_is_counted():
     machine = bare("mainline", workers__pinned_share=1.0)
     assert machine.fill(0, 16_000, order=1) > 15_000

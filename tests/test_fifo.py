@@ -223,6 +223,7 @@ def test_draws_of_negative_keys_and_helpers():
     assert threshold_32(1.0) == 1 << 32
 
 
+@pytest.mark.compiled
 def test_directory_of_more_than_one_chunk():
     count = CHUNK * (CHUNK + 40)
     fifo = make_fifo(count, 1)

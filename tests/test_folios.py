@@ -49,6 +49,7 @@ def pinned_slots(machine):
     return np.where(pfn < 0, -1, (state >> 4 == CODE_PINNED).astype(np.int64))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("cluster", ["2MiB", "8MiB"])
 def test_pins_lie_in_whole_clusters_whatever_pages_they_are_made_of(cluster):
     machine = daemons({"share": 0.4, "cluster": cluster}, workers__pinned_share=0.0)
@@ -69,6 +70,7 @@ def test_an_actor_with_pins_of_its_own_draws_no_others(share, expected):
     assert set(found[found >= 0].tolist()) == {expected}
 
 
+@pytest.mark.compiled
 def test_a_huge_page_is_pinned_if_any_cluster_in_it_is():
     """Known answer: with 512 clusters of a page and a share of 1 % nearly all huge pages are pinned."""
     huge = pinned_slots(daemons({"share": 0.01, "cluster": "4KiB"}, thp_share=1.0, workers__pinned_share=0.0))
@@ -77,6 +79,7 @@ def test_a_huge_page_is_pinned_if_any_cluster_in_it_is():
     assert 0.005 < (base[base >= 0] == 1).mean() < 0.02
 
 
+@pytest.mark.compiled
 def test_pins_stay_where_they_are_when_memory_is_touched_again():
     machine = daemons({"share": 0.5}, thp_share=0.0, workers__pinned_share=0.0)
     before = pinned_slots(machine)
@@ -88,6 +91,7 @@ def test_pins_stay_where_they_are_when_memory_is_touched_again():
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 def test_the_same_clusters_are_pinned_under_every_policy(policy):
     given = {"share": 0.3, "cluster": "2MiB"}
@@ -165,6 +169,7 @@ def test_a_huge_page_without_a_place_splits_and_its_pages_move(policy, split):
     machine.check()
 
 
+@pytest.mark.compiled
 def test_a_split_page_is_freed_page_by_page_and_touched_again_as_a_whole():
     machine = short_of_pageblocks("v1@45", True)
     z = machine.world.zone
@@ -187,6 +192,7 @@ def test_pinned_huge_pages_never_split():
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_a_whole_superpageblock_is_had_where_its_huge_pages_may_split(policy):
     """Room for every page, but no pageblock to move a huge page to: the key decides."""

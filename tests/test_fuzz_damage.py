@@ -17,6 +17,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
     return Sweeps(tmp_path_factory.mktemp("sweeps"))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("seed", range(10))
 def test_damaged_results(sweeps: Sweeps, seed: int) -> None:
     assert run(sweeps.check, seed) == ""

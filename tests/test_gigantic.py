@@ -57,6 +57,7 @@ def _ask(machine, slot: int = 0) -> None:
     assert machine.row(Op.CONTIG_ALLOC, slot) == 0
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", ["mainline", "v1@15", "v1@45"])
 def test_an_empty_superpageblock_is_taken_and_comes_back(policy: str) -> None:
     machine = bare(policy, **STILL)
@@ -76,6 +77,7 @@ def test_an_empty_superpageblock_is_taken_and_comes_back(policy: str) -> None:
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@15", "v1@45"))
 def test_one_in_use_is_emptied_by_migration_which_takes_time(policy: str) -> None:
     machine = bare(policy, **STILL)
@@ -116,6 +118,7 @@ def test_a_scan_passes_over_ranges_with_unmovable_pages_and_gives_pinned_ones_ba
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_what_cannot_be_had_is_a_counted_failure(policy: str) -> None:
     machine = bare(policy, **STILL)
@@ -156,6 +159,7 @@ def _without_room(policy: str, rounds: int):
     return machine
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_page_cache_makes_room_for_what_has_to_move(policy: str) -> None:
     """Without free memory elsewhere migration finds no place until page cache goes."""
@@ -163,6 +167,7 @@ def test_page_cache_makes_room_for_what_has_to_move(policy: str) -> None:
     assert found == {0: 0, 64: 1}
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_room_is_made_before_anything_moves(policy: str) -> None:
     """Reclaim comes first: one range is tried, and no page moves more than once."""
@@ -172,6 +177,7 @@ def test_room_is_made_before_anything_moves(policy: str) -> None:
     assert 0 < machine.vm("pgsteal_direct") < 47_000
 
 
+@pytest.mark.compiled
 def test_a_scan_ends_where_a_move_finds_no_place() -> None:
     """The next range would fail like the first: what is missing is room, not a better range."""
     machine = _without_room("mainline", 0)
@@ -179,6 +185,7 @@ def test_a_scan_ends_where_a_move_finds_no_place() -> None:
     assert machine.vm("contig_pages_migrated") < SPB_PAGES
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 def test_why_a_request_failed_is_counted(policy: str) -> None:
     full = bare(policy, **STILL)
@@ -232,6 +239,7 @@ def test_obtainable_is_what_requests_get(policy: str, pinned: float, rounds: int
         assert (served > 0) == (rounds > 0)
 
 
+@pytest.mark.compiled
 def test_asking_changes_nothing_that_was_recorded() -> None:
     """What is only reported is in no digest."""
     given = scenario(policy="v1@45", duration="100ms", output__every="10ms")

@@ -85,6 +85,7 @@ def output_of(folder: Path, code: str, **variables: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.compiled
 def test_hash_changes_with_any_source(tmp_path: Path) -> None:
     root = tmp_path / "spbfast"
     shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__", "templates", "static"))

@@ -65,6 +65,7 @@ def test_background_compaction_takes_pageblocks_of_any_label(key):
 # -- who wakes kswapd ---------------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("key", [False, True])
 def test_the_first_attempt_of_slub_wakes_kswapd_only_by_the_key(key):
     """An order-3 slab that cannot be had, single pages that can: nobody else asks for anything."""

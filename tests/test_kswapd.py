@@ -53,6 +53,7 @@ def test_a_request_in_the_slow_path_wakes_kswapd_below_its_mark(key, mark, boost
     assert machine.vm("pageoutrun") == 1, "it is awake"
 
 
+@pytest.mark.compiled
 def test_woken_at_high_it_works_before_the_low_mark_is_reached():
     """Memory between low and high, and a request that the lists cannot serve: only one reading reclaims."""
     freed = {}
@@ -122,6 +123,7 @@ def test_barred_pages_count_or_not_for_movable_requests_and_for_kswapd(key):
         assert not above(w, machine.policy, mt, most + 1)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("key", ["counted", "subtracted"])
 def test_kswapd_sleeps_on_barred_pages_only_where_they_count(key):
     """The finding in small: pages behind the reserve hold the mark up while movable requests reclaim."""

@@ -57,6 +57,7 @@ def test_what_a_failed_fallback_got_goes_back():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_large_attempts_give_up_early_where_the_policy_says_so():
     skipped = {}
     for noretry in (False, True):

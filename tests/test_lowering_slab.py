@@ -107,6 +107,7 @@ def test_too_many_objects_a_slab_are_refused():
         lower_slab(SlabSpec(caches=tuple(caches)), PAGES, 1)
 
 
+@pytest.mark.compiled
 def test_shrinkers_scan_the_instances_of_their_memcgs():
     config = SlabSpec(superblocks=2, memcgs=3, inodes_held_by_page_cache=0.0, referenced_again=0.0)
     low = lower_slab(config, PAGES, 1, nr_runs=9, nr_calls=99)

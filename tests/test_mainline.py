@@ -33,6 +33,7 @@ def test_presets_without_superpageblocks_are_mainline(name: str, preset: str) ->
     assert next(replay.differences(), None) is None
 
 
+@pytest.mark.compiled
 @settings(
     max_examples=10 if INTERPRETED else 60,
     deadline=None,
@@ -48,6 +49,7 @@ def test_any_policy_without_superpageblocks_is_mainline(geometry, policy, sequen
         pair.run(operation)
 
 
+@pytest.mark.compiled
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 9), st.lists(st.sampled_from((0, 0, 1, 2, 3, 9)), min_size=1, max_size=30))
 def test_per_cpu_lists_lose_nothing(seed: int, orders: list[int]) -> None:
@@ -69,6 +71,7 @@ def test_per_cpu_lists_lose_nothing(seed: int, orders: list[int]) -> None:
         assert zone.tainted() == 0
 
 
+@pytest.mark.compiled
 def test_a_claim_relabels_and_a_steal_does_not() -> None:
     zone = Zone("4MiB", "mainline")
     held = zone.alloc_many(8, 7, Mt.MOVABLE)
@@ -83,6 +86,7 @@ def test_a_claim_relabels_and_a_steal_does_not() -> None:
     zone.check()
 
 
+@pytest.mark.compiled
 def test_nofragment_keeps_out_of_foreign_pageblocks() -> None:
     zone = Zone("4MiB", "mainline")
     held = zone.alloc_many(16, 6, Mt.MOVABLE)
@@ -99,6 +103,7 @@ def test_an_order_10_block_spans_two_pageblocks_of_one_type() -> None:
     assert zone.nr_free_blocks()[:, 2].tolist() == [1] * 10 + [0]
 
 
+@pytest.mark.compiled
 def test_freed_memory_is_whole_again() -> None:
     zone = Zone(61 * PB_PAGES * 4096 + 5 * 4096, "mainline", start_pfn=0x100000 + 77)
     before = zone.nr_free_blocks()

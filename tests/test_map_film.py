@@ -15,6 +15,7 @@ from spbfast.zone import Zone
 from tests.demand_tools import scenario
 
 
+@pytest.mark.compiled
 def test_a_film_shows_the_run_that_others_make() -> None:
     given = scenario(policy="v1@30", duration="60ms", output__every="10ms")
     film = record_film(given, 1, title="a run", every=10 * NS_PER_TICK)
@@ -25,6 +26,7 @@ def test_a_film_shows_the_run_that_others_make() -> None:
     assert film.counters["pgalloc_normal"][-1] > 0
 
 
+@pytest.mark.compiled
 def test_looking_changes_nothing() -> None:
     given = scenario(policy="v1@30", duration="40ms")
     seen: list[int] = []

@@ -406,7 +406,7 @@ class OwnedMachine(RuleBasedStateMachine):
         assert owners(z) == []
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 def test_owned_zone_equals_its_twin() -> None:
     run_state_machine_as_test(OwnedMachine, settings=QUICK)
 

@@ -52,6 +52,7 @@ def check_rings(machine: Machine) -> None:
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("lru_mix", [0.0, 0.5, 1.0])
 def test_reclaim_keeps_rings_and_slots_true(lru_mix):
     machine = bare(pagecache__lru_mix=lru_mix)

@@ -82,6 +82,7 @@ def assert_same_machines(one: Machine, two: Machine) -> None:
         assert np.array_equal(getattr(one.world.node, name), getattr(two.world.node, name)), name
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("switches", SWITCHES)
 @pytest.mark.parametrize("policy", cases_of(POLICIES))
 def test_runs_equal_single_pages(policy: str, switches: str) -> None:

@@ -133,6 +133,7 @@ def test_ranges_equal_single_pages_up_to_a_full_zone() -> None:
     assert np.all(blocks_in(bulk.slots, slice(5)) == -1)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("preset", ["mainline", "v1@30", "v1@45"])
 def test_a_range_frees_neighbours_of_different_types(preset: str) -> None:
     policy = policy_array(preset)

@@ -53,6 +53,7 @@ def zone() -> Zone:
     return Zone.from_dump(TABLE, "mainline")
 
 
+@pytest.mark.compiled
 def test_a_zone_has_the_free_blocks_and_pageblocks_of_the_file(zone: Zone) -> None:
     zone.check()
     assert (zone.nr_free_blocks() == free_of_file(TABLE)).all()
@@ -62,6 +63,7 @@ def test_a_zone_has_the_free_blocks_and_pageblocks_of_the_file(zone: Zone) -> No
     assert any("drawn" in line for line in zone.receipt.guessed)
 
 
+@pytest.mark.compiled
 def test_what_the_file_leaves_open_is_drawn_by_seed_and_replicate(zone: Zone) -> None:
     assert same_zone(zone, Zone.from_dump(TABLE, "mainline"))
     for other in (Zone.from_dump(TABLE, "mainline", seed=1), Zone.from_dump(TABLE, "mainline", replicate=1)):
@@ -92,6 +94,7 @@ def test_it_starts_under_superpageblocks_too(policy: str) -> None:
     assert zone.tainted() > 0
 
 
+@pytest.mark.compiled
 def test_sizes_limits_and_the_total_of_a_capped_count_come_from_the_other_tables(tmp_path: Path) -> None:
     table = tmp_path / "tables"
     free = [[0] * 11, [7, *[0] * 10]]

@@ -54,6 +54,7 @@ def possible_by_hand(z, unmovable):
     return nr, moved
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", ["mainline", "v1@30", "v2"])
 def test_samples_agree_with_the_lists(policy):
     machine = booted(policy)
@@ -105,6 +106,7 @@ def test_what_cpus_own_and_hold_back():
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("nr", [0, 1000, 6000, 9000, 15_000])
 def test_what_migration_could_empty(nr):
     machine = bare("v1@30")

@@ -125,7 +125,7 @@ def test_an_evacuation_keeps_the_order_that_it_was_asked_for() -> None:
     assert set(columns["order"].tolist()) <= {0, 1, 2, 3}
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v2"))
 def test_recording_changes_no_result(policy: str) -> None:
     given = scenario(policy=policy, duration=SPAN)

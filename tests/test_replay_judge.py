@@ -154,6 +154,7 @@ def recorded(tmp_path: Path) -> tuple[Kernel, Path]:
     return kernel, path
 
 
+@pytest.mark.compiled
 def test_our_own_machine_agrees_with_itself_page_by_page(recorded: tuple[Kernel, Path]) -> None:
     kernel, path = recorded
     seen = judge_file(path)
@@ -189,6 +190,7 @@ def test_frees_that_were_not_recorded_are_counted(recorded: tuple[Kernel, Path])
     assert judge_file(path).verdicts["untraced"] > 0
 
 
+@pytest.mark.compiled
 def test_the_zone_level_replay_ends_with_the_same_lists(recorded: tuple[Kernel, Path]) -> None:
     kernel, path = recorded
     seen = replay_file(ReplayRequest(path, "mainline", "zone"))

@@ -37,6 +37,7 @@ def test_every_request_on_a_full_machine_ends_and_is_counted(policy):
 FAILED = ("alloc_failed_blocking", "alloc_failed_atomic", "alloc_failed_optional")
 
 
+@pytest.mark.compiled
 def test_only_small_blocking_failures_are_out_of_memory():
     machine = full("mainline")
     assert machine.fill(16_100, 40, order=10) < 40
@@ -45,6 +46,7 @@ def test_only_small_blocking_failures_are_out_of_memory():
     )
 
 
+@pytest.mark.compiled
 def test_callers_that_cannot_wait_may_use_reserves():
     machine = full("mainline", machine__min_free="8MiB")
     mark = int(machine.world.node.conf[N.WMARK_MIN])
@@ -55,6 +57,7 @@ def test_callers_that_cannot_wait_may_use_reserves():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_direct_reclaim_serves_blocking_callers():
     machine = bare("v1@30", pagecache__folio_weights=[1.0], pagecache__hot_share=0.0)
     node = machine.world.node
@@ -75,6 +78,7 @@ def test_without_rounds_nothing_is_reclaimed_directly():
     assert machine.vm("alloc_failed_blocking") > 0
 
 
+@pytest.mark.compiled
 def test_optional_requests_are_refused_while_tainted_memory_has_room():
     machine = bare({"preset": "v1@30", "atomic_noretry_fails": False})
     assert machine.fill(0, 4, mt=U) == 4
@@ -103,6 +107,7 @@ def test_a_soft_reserve_lets_more_movable_requests_in():
     assert served["soft"] >= served["hard"] > 0
 
 
+@pytest.mark.compiled
 def test_compaction_makes_room_for_a_huge_page():
     still = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
     machine = bare("v1@30", boot__fill_page_cache=False, **still)
@@ -117,6 +122,7 @@ def test_compaction_makes_room_for_a_huge_page():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_compaction_is_bounded_by_its_rate():
     machine = bare("v1@30", reclaim__compact_rate=1, workers__pinned_share=0.0)
     machine.fill(0, 16_000, order=1)
@@ -128,6 +134,7 @@ def test_compaction_is_bounded_by_its_rate():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_pins_survive_in_the_page_state():
     machine = full()
     state = states_of(machine.world.zone.page)

@@ -53,7 +53,7 @@ def facts(run: engine.ReplicateResult) -> tuple[object, ...]:
     return run.digest, run.demand_digest, run.events
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("machine", cases({}, TWO_NODES), ids=cases("one-node", "two-nodes"))
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_continued_run_is_the_uninterrupted_one(preset: str, machine: Any, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def visits(machine):
     return machine.vm("reclaim_slab_memcgs")
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("prio", cases(12, 8, 3))
 def test_one_visit_of_each_memcg_is_a_pass_of_the_shrink_worker(prio):
     """Equal arithmetic: what is scanned, freed and put off, and the pages that come back."""
@@ -71,6 +71,7 @@ def test_one_visit_of_each_memcg_is_a_pass_of_the_shrink_worker(prio):
     one.check()
 
 
+@pytest.mark.compiled
 def test_what_is_put_off_is_shared_by_all_who_shrink():
     """Known answer: 3,000 freeable dentries at priority 10 put off 2 * (3000 >> 10) = 4 a visit."""
     machine = with_slab()
@@ -82,6 +83,7 @@ def test_what_is_put_off_is_shared_by_all_who_shrink():
     assert machine.vm("reclaim_slab_freed") == 0
 
 
+@pytest.mark.compiled
 def test_memcgs_take_turns():
     machine = with_slab()
     machine.do(Verb.SHRINK_SLAB, 2, 10)

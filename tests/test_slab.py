@@ -419,6 +419,7 @@ def test_age_correlation_decides_whether_whole_slabs_empty(correlation, low, hig
     m.check()
 
 
+@pytest.mark.compiled
 def test_without_correlation_slabs_empty_by_the_power_law():
     # Without correlation a slab of 3 is empty with chance f^3 when a share f of the objects is gone.
     m = Machine(age_correlation=0.0, max_objects=40_000)
@@ -439,6 +440,7 @@ def test_attached_objects_come_and_go_with_inodes():
     m.check()
 
 
+@pytest.mark.compiled
 def test_freed_slots_are_used_again():
     m = Machine()
     for _ in range(5):
@@ -448,6 +450,7 @@ def test_freed_slots_are_used_again():
     assert m.slab.stat[St.USED_SLOTS] <= 101 + 76
 
 
+@pytest.mark.compiled
 def test_caches_share_their_slots_until_none_is_left():
     m = Machine(max_objects=400_000)
     assert m.grow(60_000) == DONE
@@ -578,6 +581,7 @@ def test_attached_accumulators_are_fixed_point():
     assert not INTERPRETED or m.slab.inst.dtype == np.int64
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("correlation", [1.0, 0.0])
 def test_emptied_slabs_give_their_pages_back(correlation):
     m = Machine(attached=0.3, age_correlation=correlation, dentries_per_inode=1.5, min_partial=1)

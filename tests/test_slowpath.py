@@ -55,6 +55,7 @@ RELAX = tuple(
 )
 
 
+@pytest.mark.compiled
 def test_a_noretry_caller_fails_before_any_relaxation():
     machine = fragmented({"preset": "v1@45", "atomic_noretry_fails": True})
     tainted = machine.world.zone.count[C.TAINTED_SPBS]
@@ -65,6 +66,7 @@ def test_a_noretry_caller_fails_before_any_relaxation():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_an_atomic_caller_relaxes_in_two_steps_and_then_taints():
     machine = fragmented("v1@45")
     tainted = int(machine.world.zone.count[C.TAINTED_SPBS])
@@ -90,12 +92,14 @@ def test_who_does_not_warn_fails_rather_than_taint_where_lower_orders_are_to_be_
     machine.check()
 
 
+@pytest.mark.compiled
 def test_a_single_page_never_falls_under_the_rule_of_lower_orders():
     machine = fragmented({"preset": "v2", "nowarn_lower_order_fails": True})
     assert machine.fill(900, 1, mt=U, cls=ATOMIC) == 1
     assert machine.vm("spb_alloc_atomic_relax_nowarn_lower_order") == 0
 
 
+@pytest.mark.compiled
 def test_mainline_has_no_relax_steps():
     machine = fragmented("mainline")
     assert machine.fill(900, 3, mt=U, cls=ATOMIC) == 3
@@ -118,6 +122,7 @@ def test_a_blocking_caller_drops_nofragment_last():
     machine.check()
 
 
+@pytest.mark.compiled
 def test_noretry_callers_give_up_after_one_loop_and_do_not_taint():
     machine = fragmented("v1@45")
     tainted = int(machine.world.zone.count[C.TAINTED_SPBS])
@@ -145,6 +150,7 @@ def test_costly_callers_give_up_before_out_of_memory(policy):
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("order", "mt", "first"), cases((0, U, 0), (2, U, 1), (2, M, 0), (4, M, 1)))
 def test_compaction_comes_first_for_costly_orders_and_what_is_not_movable(order, mt, first):
     """With no-retry there is one loop after it, so its number tells: first, and once more after reclaim."""
@@ -158,6 +164,7 @@ def test_compaction_comes_first_for_costly_orders_and_what_is_not_movable(order,
     assert tries == (first + 1 if order else 0)
 
 
+@pytest.mark.compiled
 def test_compaction_that_fails_is_put_off_longer_and_longer():
     machine = fragmented("v1@45")
     machine.fill(900, 40, order=3, mt=U)
@@ -230,6 +237,7 @@ def test_how_far_down_each_class_may_go(cls, order, boost, reserved, mark):
         assert bool(above_min(w, machine.policy, order, cls)) is expected
 
 
+@pytest.mark.compiled
 def test_fragmenting_claims_boost_the_watermarks_and_kswapd_ends_it():
     machine = bare({"preset": "mainline", "watermark_boost": True}, pagecache__folio_weights=[1.0])
     w = machine.world
@@ -252,6 +260,7 @@ def test_fragmenting_claims_boost_the_watermarks_and_kswapd_ends_it():
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("policy", "boosts"), cases(("v1@15", False), ("v1@45", False), ("mainline", True)))
 def test_mainline_boosts_and_the_series_does_not(policy, boosts):
     machine = bare(policy, workers__pinned_share=1.0, pcp__enabled=False, **QUIET)
@@ -289,6 +298,7 @@ def test_atomic_callers_reserve_below_the_low_watermark_and_others_bring_it_back
     machine.check()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "policy", cases("mainline", "v1@30", "v1@45", {"preset": "v2", "highatomic_reserve": True}), ids=str
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from spbfast.config import load_config
 from spbfast.constants import SpbCategory
@@ -44,6 +45,7 @@ def test_levels_say_what_is_kept() -> None:
     assert not (set(NAMES) | {"n_spb"}) & set(at_level(every, "summary"))
 
 
+@pytest.mark.compiled
 def test_machines_of_several_sizes_are_padded(tmp_path: Path) -> None:
     text = (CONFIGS / "tiny.yaml").read_text().replace("memory: 128MiB, ", "")
     head, tail = text[: text.index("sweep:")], text[text.index("output:") :]

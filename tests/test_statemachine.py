@@ -151,6 +151,7 @@ class ZoneMachine(RuleBasedStateMachine):
         assert zone.tainted() == 0
 
 
+@pytest.mark.compiled
 def test_superpageblock_zone_equals_its_twin() -> None:
     run_state_machine_as_test(ZoneMachine, settings=QUICK)
 
@@ -160,6 +161,7 @@ def test_superpageblock_zone_equals_its_twin_at_length() -> None:
     run_state_machine_as_test(ZoneMachine, settings=HEAVY)
 
 
+@pytest.mark.compiled
 @settings(QUICK, max_examples=10 if INTERPRETED else 80)
 @given(SPB_GEOMETRIES, POLICIES, operations(5, 20))
 def test_random_sequences_equal_the_twin(geometry, policy, sequence) -> None:
@@ -168,6 +170,7 @@ def test_random_sequences_equal_the_twin(geometry, policy, sequence) -> None:
         pair.run(operation)
 
 
+@pytest.mark.compiled
 @settings(QUICK, max_examples=10 if INTERPRETED else 150)
 @given(mainline_geometries(), operations(5, 25, workers=False))
 def test_steered_claims_equal_their_twin(geometry, sequence) -> None:

@@ -94,6 +94,7 @@ def test_rules_of_owned_pageblocks_act(key: str) -> None:
     assert run() != run(f"policy.{key}=true")
 
 
+@pytest.mark.compiled
 def test_a_claim_prefers_a_tainted_superpageblock() -> None:
     from spbfast import Zone
     from spbfast.constants import Mt

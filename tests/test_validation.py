@@ -185,6 +185,7 @@ def test_the_corrected_burst_is_judged_by_what_is_published() -> None:
     assert verdicts(corrected.EXPERIMENT, {}) == [UNCHECKED]
 
 
+@pytest.mark.compiled
 def test_every_case_of_the_corrected_burst_is_a_valid_machine() -> None:
     for machine, overrides, _ in corrected.cases().values():
         assert load_config(corrected.configs() / machine, overrides, one_point=True).scenario.duration > 0

@@ -131,6 +131,7 @@ def answers() -> dict[str, str]:
     return found
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_wrong_input_gets_its_message(command: str, answers: dict[str, str]) -> None:
     answer = answers[command]

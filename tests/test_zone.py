@@ -116,6 +116,7 @@ def test_tables_of_pageblocks_and_superpageblocks() -> None:
     assert repr(zone) == "<Zone 64 MiB at pfn 0x100000, 61.9961 MiB free, 1 tainted>"
 
 
+@pytest.mark.compiled
 def test_unaligned_mainline_zone() -> None:
     zone = Zone(61 * MIB + 300 * 4096, "mainline", start_pfn=START + 333)
     assert zone.nr_free_pages() == 61 * 256 + 300

@@ -63,7 +63,7 @@ def test_zonelists_have_the_own_zones_first_then_the_other_nodes():
     assert reserve == given.machine.normal_zones()[0].nr_managed // 256
 
 
-@pytest.mark.no_cover
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
 @pytest.mark.parametrize("values", cases_of(MACHINES), ids=lambda v: " ".join(v))
 def test_no_page_is_lost_in_any_zone(values, policy):
@@ -128,6 +128,7 @@ def test_a_full_node_is_served_by_the_next_zone_of_its_list():
     assert other == 0
 
 
+@pytest.mark.compiled
 def test_a_full_dma32_keeps_its_reserve_and_the_other_node_serves():
     given = with_daemons("90MiB", ALL, churn_per_second=0.0)
     run = lower_scenario(given, 1, 0)
