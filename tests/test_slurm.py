@@ -148,16 +148,16 @@ def test_the_script_is_signalled_requeued_and_finishes(
 
 def test_slurm_itself_sends_the_signal(cluster: dict[str, str], tmp_path: Path, reference: str) -> None:
     config, out = write_job(tmp_path), tmp_path / "out"
-    environ = environ_of(cluster, tmp_path, 3.0)
+    environ = environ_of(cluster, tmp_path, 4.0)
     options = ["--set", "executor={kind: threads, workers: 1, batch: 1}", "--no-report"]
     script, log = str(SCRIPTS / "sweep_single_node.sbatch"), tmp_path / "job.log"
-    # SLURM looks at limits every 30 s: with one minute it sends it in the first 40 of the sweep's 45 seconds.
+    # SLURM looks at limits every 30 s: with one minute it sends it in the first 40 of the sweep's 60 seconds.
     limits = ("--time=1", "--signal=B:USR1@50", "-o", str(log))
     job = submit(environ, *SMALL, *limits, script, str(config), str(out), *options, cwd=tmp_path)
-    wait_until(lambda: log.exists() and "requeueing job" in log.read_text(), 60, "requeueing")
+    wait_until(lambda: log.exists() and "requeueing job" in log.read_text(), 150, "requeueing")
     subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=10"], env=environ, check=True)
     start_again(environ, job)
-    wait_for_jobs(environ, [job], 90)
+    wait_for_jobs(environ, [job], 200)
     assert "stopped by SIGUSR1" in log.read_text()
     assert results_digest(out) == reference
 
