@@ -47,21 +47,19 @@ class Exhibit:
     attrs: Mapping[str, Any]
 
 
-def read_exhibit(path: Path) -> Exhibit:
-    """What a directory or a file says of itself.
+def read_exhibit(path: Path, attrs: Mapping[str, Any] | None = None) -> Exhibit:
+    """What a directory or a file says of itself; `attrs` are its results' own, where they are open already.
 
     Raises
     ------
     ResultsError
         When there are no results.
     """
-    if path.is_dir():
-        store = Store(path)
-        manifest = store.manifest()
+    if attrs is None:
         with open_results(path) as ds:
-            return Exhibit(path, store, manifest, dict(ds.attrs))
-    with open_results(path) as ds:
-        return Exhibit(path, None, _facts_of(ds.attrs), dict(ds.attrs))
+            attrs = dict(ds.attrs)
+    store = Store(path) if path.is_dir() else None
+    return Exhibit(path, store, _facts_of(attrs) if store is None else store.manifest(), attrs)
 
 
 def _facts_of(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def build_report(
     paths = [Path(p) for p in ([results] if isinstance(results, str | Path) else results)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*runs failed and", category=UserWarning)
-        given = [read_exhibit(path) for path in paths]
         ds = open_together(paths)
+        given = [read_exhibit(path, ds.attrs if len(paths) == 1 else None) for path in paths]
     loader = jinja2.PackageLoader("spbfast.results.report", "templates")
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     script = env.get_template("page.js").render()
