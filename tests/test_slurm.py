@@ -146,13 +146,14 @@ def test_the_script_is_signalled_requeued_and_finishes(
     assert results_digest(out) == reference
 
 
+@pytest.mark.heavy
 def test_slurm_itself_sends_the_signal(cluster: dict[str, str], tmp_path: Path, reference: str) -> None:
     config, out = write_job(tmp_path), tmp_path / "out"
     environ = environ_of(cluster, tmp_path, 4.0)
     options = ["--set", "executor={kind: threads, workers: 1, batch: 1}", "--no-report"]
     script, log = str(SCRIPTS / "sweep_single_node.sbatch"), tmp_path / "job.log"
-    # SLURM looks at limits every 30 s: with one minute it sends it in the first 40 of the sweep's 60 seconds.
-    limits = ("--time=1", "--signal=B:USR1@50", "-o", str(log))
+    # SLURM looks at limits every 30 s and may be 30 s early: the signal comes 15 to 45 s after the start.
+    limits = ("--time=1", "--signal=B:USR1@15", "-o", str(log))
     job = submit(environ, *SMALL, *limits, script, str(config), str(out), *options, cwd=tmp_path)
     wait_until(lambda: log.exists() and "requeueing job" in log.read_text(), 150, "requeueing")
     subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=10"], env=environ, check=True)
@@ -160,6 +161,15 @@ def test_slurm_itself_sends_the_signal(cluster: dict[str, str], tmp_path: Path, 
     wait_for_jobs(environ, [job], 200)
     assert "stopped by SIGUSR1" in log.read_text()
     assert results_digest(out) == reference
+
+
+@pytest.mark.parametrize("script", ["single_node", "array", "allocation"])
+def test_a_script_listens_before_it_starts_anything(script: str) -> None:
+    lines = (SCRIPTS / f"sweep_{script}.sbatch").read_text().splitlines()
+    (heard,) = (i for i, line in enumerate(lines) if line.startswith("    trap "))
+    (started,) = (i for i, line in enumerate(lines) if line.startswith("pid=$!"))
+    assert heard < started
+    assert not any(line.endswith(" &") for line in lines[:heard])
 
 
 def test_an_array_does_disjoint_parts(cluster: dict[str, str], tmp_path: Path, reference: str) -> None:
