@@ -60,7 +60,7 @@ class Replay:
         self.golden = golden
         self.z, self.policy = booted_zone(golden)
         self.events = _events_of(golden)
-        self.out = result_rows(golden.nr_events)
+        self.out = result_rows(golden.nr_events, brief=golden.kind == "mainline")
         self.pins = np.array([golden.meta.get(f"pin_{k}", 0) for k in ("modulus", "remainder")], np.int64)
 
     def differences(self) -> Iterator[str]:

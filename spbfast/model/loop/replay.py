@@ -53,6 +53,7 @@ NR_EVENT_FIELDS = 6
     R_NR_PAGEBLOCKS,
 ) = range(10)
 NR_RESULT_FIELDS = 10
+NR_BRIEF_FIELDS = 2  # pfn and outcome: rows of traces that record no more
 NOT_AN_ALLOCATION = -2
 ROW_MAX = (1 << 31) - 1  # rows are int32; in a result it stands for what would not fit (replay_rows.py)
 
@@ -216,7 +217,7 @@ def look_ahead_events(z, events, i):
 def run_events(z, policy, events, first, last, pins, out):
     """Run rows first..last-1 of `events` (int32, NR_EVENT_FIELDS); results to the same rows of `out`.
 
-    `pins` is (modulus, remainder) of the handles that pin movable blocks. A range never ends inside a
+    `out` has NR_RESULT_FIELDS columns, or NR_BRIEF_FIELDS: then the others are not written. `pins` is (modulus, remainder) of the handles that pin movable blocks. A range never ends inside a
     bulk group.
     """
     i = first
@@ -227,5 +228,6 @@ def run_events(z, policy, events, first, last, pins, out):
             i += run_bulk(z, policy, events, i, pins, out)
         else:
             run_event(z, policy, events, i, pins, out)
-            record_result(z, out, i)
+            if out.shape[1] == NR_RESULT_FIELDS:
+                record_result(z, out, i)
             i += 1

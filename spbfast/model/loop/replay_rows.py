@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spbfast.model.loop.replay import NR_RESULT_FIELDS, ROW_MAX
+from spbfast.model.loop.replay import NR_BRIEF_FIELDS, NR_RESULT_FIELDS, ROW_MAX
 
 
 def event_rows(values: np.ndarray) -> np.ndarray:
@@ -34,9 +34,12 @@ def event_rows(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def result_rows(nr: int) -> np.ndarray:
-    """Room for the results of `nr` events: int32 (nr, NR_RESULT_FIELDS), columns R_* of replay.py."""
-    return np.zeros((nr, NR_RESULT_FIELDS), np.int32)
+def result_rows(nr: int, brief: bool = False) -> np.ndarray:
+    """Room for the results of `nr` events: int32 (nr, NR_RESULT_FIELDS), columns R_* of replay.py.
+
+    With `brief` only the first NR_BRIEF_FIELDS of them, page and outcome.
+    """
+    return np.zeros((nr, NR_BRIEF_FIELDS if brief else NR_RESULT_FIELDS), np.int32)
 
 
 def check_results(out: np.ndarray) -> None:
