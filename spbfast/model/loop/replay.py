@@ -217,8 +217,8 @@ def look_ahead_events(z, events, i):
 def run_events(z, policy, events, first, last, pins, out):
     """Run rows first..last-1 of `events` (int32, NR_EVENT_FIELDS); results to the same rows of `out`.
 
-    `out` has NR_RESULT_FIELDS columns, or NR_BRIEF_FIELDS: then the others are not written. `pins` is (modulus, remainder) of the handles that pin movable blocks. A range never ends inside a
-    bulk group.
+    `out` has NR_RESULT_FIELDS columns, or NR_BRIEF_FIELDS: then the others are not written. `pins` is
+    (modulus, remainder) of the handles that pin movable blocks. A range never ends inside a bulk group.
     """
     i = first
     while i < last:
