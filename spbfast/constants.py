@@ -362,6 +362,8 @@ class Tp(enum.IntEnum):
     MM_PAGE_ALLOC_ZONE_LOCKED = 7
     MM_PAGE_PCPU_DRAIN = 8
     SPB_SLAB_SHRINK_RUN = 9  # ours: one a run of the shrink worker
+    MM_PAGE_ALLOC = 10
+    MM_PAGE_FREE = 11
 
 
 class Op(enum.IntEnum):

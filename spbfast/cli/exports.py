@@ -1,6 +1,7 @@
 """The verb that writes what there is in other forms.
 
-Owns `export`: results as tables and zarr, and the state of memory as the kernel prints it.
+Owns `export`: results as tables and zarr, the state of memory as the kernel prints it, and page events as
+traces.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import typer
 
 from spbfast.cli.options import app, check_place
 
-_FORMS = ("zarr", "csv", "parquet", "pagetypeinfo")
+_FORMS = ("zarr", "csv", "parquet", "pagetypeinfo", "ftrace", "llfree")
 
 
 @app.command("export")
@@ -32,10 +33,17 @@ def export_command(
     pagetypeinfo: Annotated[
         bool, typer.Option("--pagetypeinfo", help="free blocks and pageblocks, as the kernel prints them")
     ] = False,
+    ftrace: Annotated[
+        bool, typer.Option("--ftrace", help="page events of a run as the text of ftrace")
+    ] = False,
+    llfree: Annotated[bool, typer.Option("--llfree", help="the same as LLFree's binary trace")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="where to  [default: DIR/results.FORM; or the screen]"
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="where to  [default: beside the source; or the screen]",
         ),
     ] = None,
     variable: Annotated[
@@ -43,7 +51,8 @@ def export_command(
         typer.Option("--variable", metavar="NAME", help="only this variable; tables get a row per label"),
     ] = None,
     zone: Annotated[
-        str | None, typer.Option("--zone", metavar="NAME", help="of --pagetypeinfo: only this zone")
+        str | None,
+        typer.Option("--zone", metavar="NAME", help="of --pagetypeinfo and page events: this zone"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="of what dumps leave open", min=0)] = 0,
     replicate: Annotated[int, typer.Option("--replicate", help="which replicate", min=0)] = 0,
@@ -51,22 +60,37 @@ def export_command(
     """Write results in another form (--zarr, --csv, --parquet), or memory as the kernel tells it.
 
     --pagetypeinfo of dumps or a capture is the state that a simulation starts from; of a file of
-    run --save-state, the state at that moment.
+    run --save-state, the state at that moment. --ftrace and --llfree take a file of
+    run -o FILE --records page_events.
     """
-    given = zip(_FORMS, (zarr, csv, parquet, pagetypeinfo), strict=True)
+    given = zip(_FORMS, (zarr, csv, parquet, pagetypeinfo, ftrace, llfree), strict=True)
     chosen = [name for name, on in given if on]
     if len(chosen) != 1:
         raise typer.BadParameter(
-            "choose one of --zarr, --csv, --parquet and --pagetypeinfo", param_hint="export"
+            f"choose one of {', '.join(f'--{name}' for name in _FORMS)}", param_hint="export"
         )
     if pagetypeinfo:
         _write_text(_pagetypeinfo(source, zone, seed, replicate), output)
         return
     if len(source) > 1:
         raise typer.BadParameter(f"--{chosen[0]} takes one directory or file", param_hint="SOURCE")
+    if ftrace or llfree:
+        _write_events(source[0], chosen[0], output, zone, replicate)
+        return
     from spbfast.results.export import export_results
 
     typer.echo(str(export_results(source[0], chosen[0], output, variable or ())))
+
+
+def _write_events(source: Path, form: str, output: Path | None, zone: str | None, replicate: int) -> None:
+    from spbfast.results.tracefiles import export_events
+
+    check_place(output, "--output")
+    target, events = export_events(source, form, output, zone, replicate)
+    if events.dropped:
+        text = f"{events.dropped:,} later events were dropped by the run; raise output.records_max"
+        typer.echo(text, err=True)
+    typer.echo(str(target))
 
 
 def _pagetypeinfo(files: list[Path], zone: str | None, seed: int, replicate: int) -> str:

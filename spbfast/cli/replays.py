@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def replay_command(
     trace: Annotated[
         Path,
-        typer.Argument(metavar="TRACE", help="a capture, or a trace as text", show_default=False),
+        typer.Argument(
+            metavar="TRACE", help="a capture, or a trace as text or of LLFree", show_default=False
+        ),
     ],
     policy: Annotated[
         list[str] | None,
@@ -74,6 +76,18 @@ def _pages_of(size: str) -> int:
         raise typer.BadParameter(str(error), param_hint="--size") from None
 
 
+def _missing_line(missing: dict[str, float]) -> str:
+    """What the recording's own contradictions say of events that it lacks."""
+    pairs, missed = int(missing["pairs"]), int(missing["missed"])
+    if not missed:
+        return ""
+    shown = f"{missed:,} of {pairs:,} events follow one of their own kind on the same page"
+    if "share" not in missing:
+        return f"{shown}: most events are missing"
+    share, error = 100 * missing["share"], 100 * missing["share_error"]
+    return f"{shown}: about {share:.2g} % (+- {error:.1g}) of events are missing"
+
+
 def _as_text(trace: Path, level: str, found: dict[str, Replayed]) -> str:
     from spbfast.text import text_table
 
@@ -86,6 +100,7 @@ def _as_text(trace: Path, level: str, found: dict[str, Replayed]) -> str:
         *first.lost_lines,
     ]
     table = [(name, *(f"{r.counts[name]:,}" for r in found.values())) for name in first.counts]
+    lines.append(_missing_line(first.missing))
     table += [("pages on per-CPU lists", *(f"{r.per_cpu_pages:,}" for r in found.values()))]
     for mt in first.pageblocks:
         table.append((f"{mt} pageblocks", *(f"{r.pageblocks[mt]:,}" for r in found.values())))
@@ -94,7 +109,7 @@ def _as_text(trace: Path, level: str, found: dict[str, Replayed]) -> str:
         values = ({**r.superpageblocks, **r.fallbacks}.get(kind) for r in found.values())
         table.append((kind, *("-" if value is None else f"{value:,}" for value in values)))
     table.append(("seconds", *(f"{r.seconds:.2f}" for r in found.values())))
-    parts = ["\n".join(lines), text_table(("", *found), table)]
+    parts = ["\n".join(line for line in lines if line), text_table(("", *found), table)]
     for name, result in found.items():
         blocks = [(mt, *counts) for mt, counts in result.free_blocks.items()]
         orders = map(str, range(len(blocks[0]) - 1))

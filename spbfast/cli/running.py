@@ -69,6 +69,7 @@ def run_command(
                 snapshots=job.output.level == "spb",
                 records=kinds,
                 records_max=job.output.records_max,
+                records_boot=job.output.records_boot,
                 save=save,
                 stop=never,
             )
@@ -99,7 +100,8 @@ def _keep(path: Path, dataset: Any, runs: Any) -> None:
     from spbfast.sweep.store.rescue import write_or_rescue
 
     records = [run.records for run in runs]
-    write_or_rescue(path, lambda place: write_run(place, dataset, records), "the results are")
+    shapes = runs[0].shapes if any(records) else ()
+    write_or_rescue(path, lambda place: write_run(place, dataset, records, shapes), "the results are")
 
 
 def _state_to_save(job: Any, path: Path | None, at: str | None) -> tuple[int, StateSaver] | None:

@@ -21,6 +21,7 @@ from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, 
 from spbfast.config.policy import Policy
 from spbfast.config.replicates import Replicates, ReplicatesSpec
 from spbfast.config.units import Duration, format_duration, format_size, parse_duration
+from spbfast.outputs.tracepoints import GROUPS as RECORD_GROUPS
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
 from spbfast.text import quote_value
@@ -59,8 +60,8 @@ Records = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"const": "all"},
-                {"type": "array", "items": {"enum": [*RECORD_KINDS]}, "uniqueItems": True},
+                {"enum": [*RECORD_GROUPS]},
+                {"type": "array", "items": {"enum": [*RECORD_GROUPS, *RECORD_KINDS]}, "uniqueItems": True},
             ]
         }
     ),
@@ -177,11 +178,13 @@ class OutputSpec(Model):
     )
     every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
     records: Records = Field(
-        (), description="kinds of event records that `spbfast run` keeps: a list of names, or all"
+        (),
+        description="kinds of event records that `spbfast run` keeps: names, page_events, or all",
     )
     records_max: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
         1_000_000, description="records kept of each kind; later ones are counted as dropped"
     )
+    records_boot: bool = Field(False, description="record boot, too, with the time 0")
 
 
 class StartSpec(Model):

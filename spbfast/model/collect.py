@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spbfast.constants import NR_ORDERS, Mt, Tp
+from spbfast.constants import NR_ORDERS, Mt, Tp, Tune
 from spbfast.model.lowering.lower_machine import Lowered
+from spbfast.model.state.build import first_usable
+from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb
 from spbfast.model.state.vmstat import NR_DIGESTED, VM_NAMES, VM_OPTIONAL, V
@@ -55,6 +57,25 @@ def collect_spbs(run: Lowered, samples: tuple[Samples, ...]) -> dict[str, np.nda
         "spb_free_pages": found[Sb.FREE_PAGES],
         "spb_content": content,
         "spb_pinned_pages": found[Sb.PINNED_PAGES],
+    }
+
+
+def shape_of_zone(zone: ZoneState, base: int) -> dict[str, int]:
+    """What one must know of a zone to build it anew: pages, superpageblocks, per-CPU lists.
+
+    Pages before `first_pfn` are holes; `cpus` 0 means no per-CPU lists, whose sizes are 0 then.
+    """
+    geo, conf = zone.geo, zone.pcp.conf
+    has_lists = geo.nr_cpus > 0
+    return {
+        "start_pfn": int(geo.lo) + base,
+        "pages": int(geo.hi - geo.lo),
+        "first_pfn": first_usable(zone) + base,
+        "spb_pages": 1 << int(geo.spb_shift),
+        "cpus": int(geo.nr_cpus),
+        "batch": int(conf[Tune.BATCH]) if has_lists else 0,
+        "high_min": int(conf[Tune.HIGH_MIN]) if has_lists else 0,
+        "high_max": int(conf[Tune.HIGH_MAX]) if has_lists else 0,
     }
 
 

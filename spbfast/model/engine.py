@@ -20,7 +20,15 @@ from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
 from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
-from spbfast.model.collect import Records, collect_records, collect_samples, collect_spbs, digest_of, ratios
+from spbfast.model.collect import (
+    Records,
+    collect_records,
+    collect_samples,
+    collect_spbs,
+    digest_of,
+    ratios,
+    shape_of_zone,
+)
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
@@ -77,6 +85,8 @@ class ReplicateResult:
         Seconds of simulation by what they went to: generation, workers, slab, allocator. A profile.
     records : dict of str to Records
         What was recorded, by kind (tracepoints.py).
+    shapes : list of dict
+        By zone, `shape_of_zone`.
     """
 
     data: dict[str, np.ndarray]
@@ -89,6 +99,7 @@ class ReplicateResult:
     stopped: bool = False
     phases: dict[str, float] = field(default_factory=dict)
     records: dict[str, Records] = field(default_factory=dict)
+    shapes: list[dict[str, int]] = field(default_factory=list)
 
 
 def _check(code: int, run: Lowered, seed: int) -> None:
@@ -180,6 +191,7 @@ def run_replicate(
     snapshots: bool = False,
     records: tuple[str, ...] = (),
     records_max: int = 1_000_000,
+    records_boot: bool = False,
     save: tuple[int, Callable[[SavedState], object]] | None = None,
     frames: tuple[Sequence[int], Callable[[Lowered], object]] | None = None,
     continued: Path | None = None,
@@ -204,6 +216,8 @@ def run_replicate(
         Kinds of events to record from the end of boot on; names of `tracepoints.KINDS`.
     records_max : int
         Records kept of each kind, the first ones.
+    records_boot : bool
+        Record boot, too, at time 0.
     save : (int, callable), optional
         A tick, and what is called with the machine's state once that many ticks are done. A run that is
         stopped before does not call it.
@@ -215,7 +229,7 @@ def run_replicate(
     on_stop : callable, optional
         Called with the machine's state when the run is stopped after boot (and after a branch).
 
-    None of the last seven changes what is simulated, nor the digest.
+    None of the last eight changes what is simulated, nor the digest.
 
     Raises
     ------
@@ -230,11 +244,14 @@ def run_replicate(
     _check_run(scenario, seed, replicate)
     mask = record_mask(records)
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
+    if records_boot:
+        start_records(run.world.zone.trace, mask)
     samples = room_for_samples(run, scenario, snapshots=snapshots)
     origin = Origin(MODEL_VERSION, seed, replicate)
     begun = _begin(run, samples, scenario, origin, stop, continued)
     boot_s = time.perf_counter() - start
-    start_records(run.world.zone.trace, mask)
+    if not records_boot:
+        start_records(run.world.zone.trace, mask)
     moments = _moments(run, frames)
     if save is not None:
         moments.append((save[0], lambda: save[1](SavedState(run, samples, scenario, origin))))
@@ -261,6 +278,7 @@ def run_replicate(
         stopped=stopped,
         phases=phases,
         records=shown,
+        shapes=[shape_of_zone(w.zone, base) for w, base in zip(run.worlds, run.bases, strict=True)],
     )
 
 

@@ -13,7 +13,9 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from spbfast.errors import DumpError
 from spbfast.observed.families import Collector
@@ -28,6 +30,12 @@ MAX_TIME_US = (1 << 38) - 1
 MAX_FLAGS = (1 << 29) - 1
 MAX_PID = (1 << 32) - 1
 MAX_CORES = 65536
+# Two of LLFree's flags: what the page may be (its replay's enum GFP).
+FLAG_MOVABLE, FLAG_RECLAIMABLE = 0x08, 0x10
+RECORD_DTYPE = np.dtype(
+    [(name, np.int64) for name in ("cpu", "time_us", "pfn", "is_alloc", "order", "flags")]
+)
+_AT_ONCE = 64  # trace pages of one CPU
 _RECORD = struct.Struct("<QQ")
 
 
@@ -102,6 +110,103 @@ def read_llfree(path: str | Path) -> Iterator[LlfreeRecord]:
                 raise DumpError(path, 0, text)
             yield from _records(cpu, page)
             number += 1
+
+
+def llfree_batches(path: str | Path) -> Iterator[np.ndarray]:
+    """Records in the order of time, all CPUs together, in memory that the number of CPUs bounds.
+
+    Within a microsecond the lower CPU comes first; of one CPU the file's order stays.
+
+    Yields
+    ------
+    ndarray
+        `RECORD_DTYPE` [n].
+
+    Raises
+    ------
+    DumpError
+        As `read_llfree`.
+    """
+    path = Path(path)
+    header = read_llfree_header(path)
+    with open_regular(path) as file:
+        streams = [_CpuPages(file, pages) for pages in _pages_by_cpu(path, file, header.cores)]
+        while streams := [stream for stream in streams if stream.fill()]:
+            # What is held of a CPU that has more says how far time may go: pages behind it may hold its last.
+            open_ends = [stream for stream in streams if stream.pages]
+            until = min((stream.last_us for stream in open_ends), default=MAX_TIME_US + 1)
+            part = np.concatenate([stream.take(until) for stream in streams])
+            if len(part):
+                yield part[np.argsort(part["time_us"], kind="stable")]
+            else:
+                for stream in open_ends:
+                    stream.read_more()
+
+
+class _CpuPages:
+    """One CPU's records, a few trace pages at a time."""
+
+    def __init__(self, file: BinaryIO, pages: list[int]) -> None:
+        self.file, self.pages = file, pages
+        self.held = np.zeros(0, RECORD_DTYPE)
+
+    @property
+    def last_us(self) -> int:
+        """The latest time that is held."""
+        return int(self.held["time_us"].max())
+
+    def fill(self) -> bool:
+        """Hold something; False when the CPU has no more."""
+        while not len(self.held) and self.pages:
+            self.read_more()
+        return len(self.held) > 0
+
+    def take(self, until_us: int) -> np.ndarray:
+        """Records before a time."""
+        times = np.maximum.accumulate(self.held["time_us"])
+        nr = int(np.searchsorted(times, until_us))
+        part, self.held = self.held[:nr], self.held[nr:]
+        return part
+
+    def read_more(self) -> None:
+        """Read the next trace pages."""
+        part, self.pages = self.pages[:_AT_ONCE], self.pages[_AT_ONCE:]
+        found = [self.held]
+        for number in part:
+            self.file.seek(number * PAGE_BYTES)
+            found.append(_records_of_page(self.file.read(PAGE_BYTES)))
+        self.held = np.concatenate(found)
+
+
+def _pages_by_cpu(path: Path, file: BinaryIO, cores: int) -> list[list[int]]:
+    """Numbers of the trace pages of each CPU that has any."""
+    found: dict[int, list[int]] = {}
+    number = 1
+    while True:
+        file.seek(number * PAGE_BYTES)
+        page = file.read(PAGE_BYTES)
+        if len(page) < PAGE_BYTES:
+            return [found[cpu] for cpu in sorted(found)]
+        cpu = struct.unpack_from("<I", page)[0]
+        if cpu >= cores:
+            text = f"trace page {number} names CPU {cpu}; the header has {cores} cores"
+            raise DumpError(path, 0, text)
+        found.setdefault(cpu, []).append(number)
+        number += 1
+
+
+def _records_of_page(page: bytes) -> np.ndarray:
+    words = np.frombuffer(page, "<u8", 2 * RECORDS, FIRST_RECORD).reshape(RECORDS, 2)
+    words = words[words.any(axis=1)]
+    low, high = words[:, 0], words[:, 1]
+    out = np.empty(len(words), RECORD_DTYPE)
+    out["cpu"] = struct.unpack_from("<I", page)[0]
+    out["time_us"] = low & np.uint64(MAX_TIME_US)
+    out["pfn"] = low >> np.uint64(38) & np.uint64(MAX_PFN)
+    out["is_alloc"] = low >> np.uint64(62) & np.uint64(1)
+    out["order"] = low >> np.uint64(63) | (high & np.uint64(7)) << np.uint64(1)
+    out["flags"] = high >> np.uint64(3) & np.uint64(MAX_FLAGS)
+    return out
 
 
 def write_llfree(path: str | Path, records: Iterable[LlfreeRecord], cores: int = 0) -> LlfreeHeader:
@@ -191,7 +296,7 @@ def summarise_llfree(collector: Collector) -> None:
         receipt.say("contradictory", f"page frame {high} is above the header's highest, {header.max_pfn}")
     if zero_order:
         receipt.say("contradictory", f"{zero_order} records of an order above 10")
-    receipt.say("left_out", "flags are LLFree's own bits; migrate types are not recorded")
+    receipt.say("left_out", "LLFree's flags, but those for movable and reclaimable")
 
 
 def _records(cpu: int, page: bytes) -> Iterator[LlfreeRecord]:

@@ -161,6 +161,7 @@ def read_events(path: str | Path, receipt: Receipt | None = None) -> Iterator[Tr
             yield from events.ready
             events.ready.clear()
     events.finish()
+    events.say_lost()
     yield from events.ready
 
 

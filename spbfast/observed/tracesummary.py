@@ -39,10 +39,7 @@ class TraceReader(TextFamily):
     def finish(self) -> None:
         self.events.finish()
         self._count_ready()
-        if self.events.lost_marks:
-            count = self.events.lost_events
-            text = counted(count, "event") if count else "an unknown number of events"
-            self.receipt.say("lost", f"{text} at {counted(self.events.lost_marks, 'mark')} of the recorder")
+        self.events.say_lost()
         if self.summary is not None:
             self._say_traps(self.summary)
         elif self.events.other_events:

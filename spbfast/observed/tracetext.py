@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from spbfast.observed.cleanup import TextLine
-from spbfast.observed.receipt import Receipt
+from spbfast.observed.receipt import Receipt, counted
 
 _EVENT = re.compile(
     r"(?:\b[a-z_]\w{0,30}:)?\b((?:mm_(?:page|compaction|vmscan|shrink|migrate|collapse|khugepaged|lru|filemap)\w{0,40}"
@@ -146,6 +146,13 @@ class TraceEvents:
             if event is not None:
                 self.ready.append(event)
         self._text, self._usual, self._open = "", None, False
+
+    def say_lost(self) -> None:
+        """Tell the receipt of events that the recorder says it lost."""
+        if self.lost_marks:
+            nr = self.lost_events
+            text = counted(nr, "event") if nr else "an unknown number of events"
+            self.receipt.say("lost", f"{text} at {counted(self.lost_marks, 'mark')} of the recorder")
 
     def _begin(self, line: TextLine, usual: re.Match[str] | None = None) -> None:
         self.finish()

@@ -38,7 +38,10 @@ assert len(OUTCOMES) == Outcome.BORROW_MOVABLE + 1
 
 @dataclass(frozen=True)
 class RecordField:
-    """One column of a kind: name, type on disk, words; `names` of its values or `bits`, where it has them."""
+    """One column of a kind: name, type on disk, words; `names` of its values or `bits`, where it has them.
+
+    A line shows a field of the head before the event's name.
+    """
 
     name: str
     dtype: str
@@ -47,6 +50,7 @@ class RecordField:
     bits: Mapping[int, str] = field(default_factory=dict)
     units: str = "1"
     is_page: bool = False
+    is_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,11 +172,37 @@ _add(
     RecordField("pageblocks", "i4", "pageblocks that became wholly free by it"),
     RecordField("cost", "f8", "simulated time that the run took", units="s"),
 )
+_CPU = RecordField("cpu", "i2", "CPU of the caller, 0 for workers and reclaim", is_head=True)
+_add(
+    Tp.MM_PAGE_ALLOC,
+    "a caller got a block",
+    _PFN,
+    _ORDER,
+    _mt("migratetype", "requested migrate type"),
+    _CPU,
+    RecordField("moved", "i1", "1: the new place of a block that was moved"),
+)
+_add(
+    Tp.MM_PAGE_FREE,
+    "a block was given back by its owner",
+    _PFN,
+    RecordField("order", "i1", "block order"),
+    _CPU,
+    RecordField("percpu", "i1", "1: to a CPU's lists, 0: past them"),
+)
 NAMES = tuple(KINDS)
+PAGE_EVENTS = (
+    "mm_page_alloc_extfrag",
+    "mm_page_alloc_zone_locked",
+    "mm_page_pcpu_drain",
+    "mm_page_alloc",
+    "mm_page_free",
+)
+GROUPS: dict[str, tuple[str, ...]] = {"all": NAMES, "page_events": PAGE_EVENTS}
 
 
 def check_names(names: tuple[str, ...] | str) -> tuple[str, ...]:
-    """The kinds that were asked for, in their own order; `all` stands for every one.
+    """The kinds that were asked for, in their own order; `all` and `page_events` stand for several.
 
     Raises
     ------
@@ -182,11 +212,11 @@ def check_names(names: tuple[str, ...] | str) -> tuple[str, ...]:
     given = (names,) if isinstance(names, str) else tuple(names)
     wanted = set()
     for name in given:
-        if name != "all" and name not in KINDS:
-            known = ["all", *NAMES]
+        if name not in GROUPS and name not in KINDS:
+            known = [*GROUPS, *NAMES]
             hint = suggest(str(name), known, 0.5) or f"; known: {', '.join(known)}"
             raise ValueError(f"no kind of record is named {name!r}{hint}")
-        wanted |= set(NAMES) if name == "all" else {name}
+        wanted |= set(GROUPS.get(name, (name,)))
     return tuple(name for name in NAMES if name in wanted)
 
 

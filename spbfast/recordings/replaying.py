@@ -19,12 +19,16 @@ from spbfast.config.machine import PcpSpec
 from spbfast.constants import NR_MT, NR_ORDERS, PAGE_SIZE, PB_PAGES, C, P
 from spbfast.errors import TraceError
 from spbfast.model.loop.recorded_pages import (
+    GIVEN_BACK,
     N_ALLOCS,
     N_FAILED,
     N_FREES,
     N_LIVE_PAGES,
+    N_MISSED,
+    N_PAIRS,
     N_SPLIT,
     N_UNKNOWN_PAGES,
+    NOT_SEEN,
     NR_REPLAY_COUNTS,
     X_CPU,
     X_ORDER,
@@ -35,13 +39,14 @@ from spbfast.model.loop.recorded_pages import (
 )
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.lowering.lower_policy import policy_array
-from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone
+from spbfast.model.state.build import PcpConf, ZoneSpec, boot_chunks, build_zone, first_usable
 from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.trace import TALLY_NAMES
 from spbfast.observed.event_columns import EventBatch, EventKinds
 from spbfast.observed.loading import read_dump
 from spbfast.observed.receipt import Receipt
 from spbfast.observed.recognise import kind_of_file
+from spbfast.observed.zone_comment import NamedZone, commented_zone
 from spbfast.recordings.captured_start import captured_start
 from spbfast.recordings.event_source import recorded_batches
 from spbfast.recordings.page_rows import REQUEST_LEVEL, RowCounts, RowMaker
@@ -102,6 +107,9 @@ class Replayed:
         Pageblocks turned and blocks taken from other types.
     per_cpu_pages : int
         Pages at rest on per-CPU lists.
+    missing : dict of str to float
+        Events that the recording lacks, as its own contradictions tell: `pairs`, `missed`, and where there
+        are any pairs `share` with its standard error `share_error` (`missing_share`).
     seconds : float
         Time of the replay, reading included.
     lost_lines : list of str
@@ -116,6 +124,7 @@ class Replayed:
     superpageblocks: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
     per_cpu_pages: int = 0
+    missing: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     lost_lines: list[str] = field(default_factory=list)
 
@@ -128,6 +137,7 @@ class _Span:
     pages: int
     cpus: int
     zone: CapturedZone | None
+    shape: NamedZone | None = None  # of a trace that a run was written as
 
 
 def replay_file(request: ReplayRequest) -> Replayed:
@@ -148,7 +158,7 @@ def replay_file(request: ReplayRequest) -> Replayed:
     span = _span_of(request)
     z, base = _zone_of(request, span, policy)
     maker = RowMaker(request.level, span.start_pfn, span.pages, base, span.cpus)
-    place = np.full(z.geo.nr_pages, -1, np.int32)
+    place = np.full(z.geo.nr_pages, NOT_SEEN, np.int32)
     start = _start(request, span, z, base, policy, place)
     counts = np.zeros(NR_REPLAY_COUNTS, np.int64)
     for kinds, batch in _batches(request, span, receipt):
@@ -191,7 +201,9 @@ def _cpus_of(path: Path) -> int:
 
 
 def _measured(request: ReplayRequest) -> _Span:
-    """The span of the pages that events of this level name."""
+    """The zone that a trace names, else the span of the pages that events of this level name."""
+    if kind_of_file(request.path)[0] == "text" and (shape := commented_zone(request.path)) is not None:
+        return _Span(shape.start_pfn, shape.pages, max(shape.cpus, 1), None, shape)
     first, end, cpus = 1 << 62, 0, 1
     maker = RowMaker(request.level, 0, 1 << 52, 0)
     for kinds, batch in recorded_batches(request.path, Receipt()):
@@ -209,18 +221,19 @@ def _measured(request: ReplayRequest) -> _Span:
 
 def _zone_of(request: ReplayRequest, span: _Span, policy: np.ndarray) -> tuple[ZoneState, int]:
     pages = request.pages or span.pages
-    if pages < span.pages and span.zone is not None:
-        raise TraceError(
-            f"zone {request.zone} has {span.pages} pages, more than the size given", request.path
-        )
-    with_lists = request.level == REQUEST_LEVEL
+    shape = span.shape
+    if pages < span.pages and (span.zone is not None or shape is not None):
+        named = f"zone {request.zone}" if shape is None else "the zone of the trace"
+        raise TraceError(f"{named} has {span.pages} pages, more than the size given", request.path)
+    with_lists = request.level == REQUEST_LEVEL and (shape is None or shape.cpus > 0)
     spec = ZoneSpec(
         max(pages, span.pages),
         span.start_pfn,
-        SPB_PAGEBLOCKS,
+        SPB_PAGEBLOCKS if shape is None else shape.spb_pages // PB_PAGES,
         bool(policy[P.superpageblocks]),
         nr_cpus=span.cpus if with_lists else 0,
         pcp=_lists(request, span, pages) if with_lists else None,
+        reserved_pages=0 if shape is None else shape.first_pfn - shape.start_pfn,
     )
     try:
         return build_zone(spec)
@@ -250,6 +263,8 @@ def _captured_lists(request: ReplayRequest) -> PcpConf | None:
 
 def _lists(request: ReplayRequest, span: _Span, pages: int) -> PcpConf:
     captured = _captured_lists(request) if span.zone is not None else None
+    if span.shape is not None:
+        captured = PcpConf(span.shape.batch, span.shape.high_min, span.shape.high_max)
     return request.pcp or captured or default_lists(pages, span.cpus)
 
 
@@ -257,14 +272,43 @@ def _start(
     request: ReplayRequest, span: _Span, z: ZoneState, base: int, policy: np.ndarray, place: np.ndarray
 ) -> str:
     if span.zone is None:
-        boot_zone(z, policy, boot_chunks(z, z.geo.lo, z.geo.hi))
+        boot_zone(z, policy, boot_chunks(z, first_usable(z), z.geo.hi))
         return f"an empty zone of {(z.geo.hi - z.geo.lo) >> 8:,} MiB"
     zone = span.zone
     start = captured_start(request.path, zone, base, z.geo.nr_pages, read_dump(request.path).snapshots)
     list_start(z, start.blocks, start.labels)
+    for page, order in start.blocks.tolist():
+        place[page : page + (1 << order)] = GIVEN_BACK
     hold_start(z, place, start.held)
     boot_zone(z, policy, np.zeros((0, 2), np.int64))
     return f"zone {zone.name} as captured, {int((1 << start.blocks[:, 1]).sum()) >> 8:,} MiB of it free"
+
+
+def missing_share(pairs: int, missed: int) -> dict[str, float]:
+    """Share of events that a recording lacks, from how often two of one kind follow each other on a page.
+
+    A page is handed out and given back in turn. Of events lost at random with probability p, the number that
+    is missing before one that was kept is geometric, and odd with probability p / (1 + p); only odd numbers
+    show. The error is that of the binomial count, with one more so that it is never 0.
+
+    Parameters
+    ----------
+    pairs : int
+        Events on pages of which an earlier event was kept.
+    missed : int
+        Of those, the ones that follow an event of their own kind.
+
+    Returns
+    -------
+    dict
+        pairs, missed; share and share_error in 0..1 where they can be told (fewer than half missed).
+    """
+    out: dict[str, float] = {"pairs": pairs, "missed": missed}
+    shown = missed / pairs if pairs else 1.0
+    if shown < 0.5:
+        error = ((missed + 1) / pairs * (1 - shown) / pairs) ** 0.5
+        out |= {"share": shown / (1 - shown), "share_error": error / (1 - shown) ** 2}
+    return out
 
 
 def _report(out: Replayed, z: ZoneState, policy: np.ndarray, counts: np.ndarray) -> None:
@@ -277,6 +321,7 @@ def _report(out: Replayed, z: ZoneState, policy: np.ndarray, counts: np.ndarray)
         "frees of parts": N_SPLIT,
     }
     out.counts = {name: int(counts[i]) for name, i in names.items()}
+    out.missing = missing_share(int(counts[N_PAIRS]), int(counts[N_MISSED]))
     nr = z.area.nr.reshape(-1, NR_ORDERS, NR_MT).sum(axis=0, dtype=np.int64)
     labels = z.pb.label[z.geo.lo // PB_PAGES : -(-z.geo.hi // PB_PAGES)]
     for mt, name in enumerate(TYPE_NAMES):

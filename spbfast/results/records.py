@@ -36,9 +36,16 @@ COMMON = (
     RecordField("replicate", "i4", "replicate number"),
 )
 ZONES = ("Normal",)
+TASK = "spbfast-0"
+SHAPE = ("start_pfn", "pages", "first_pfn", "spb_pages", "cpus", "batch", "high_min", "high_max")
 
 
-def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Records]] = ()) -> None:
+def write_run(
+    path: Path,
+    dataset: xr.Dataset,
+    runs: Sequence[Mapping[str, Records]] = (),
+    shapes: Sequence[Mapping[str, int]] = (),
+) -> None:
     """Write a run's dataset, and the records of its replicates as groups of the same file, atomically.
 
     Parameters
@@ -49,6 +56,8 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
         What `simulate` returns.
     runs : sequence of mapping
         Records by kind, one mapping a replicate.
+    shapes : sequence of mapping
+        By zone, the numbers named in `SHAPE`: an export of the events says from them what zone they are of.
 
     Raises
     ------
@@ -61,7 +70,9 @@ def write_run(path: Path, dataset: xr.Dataset, runs: Sequence[Mapping[str, Recor
             zones = [str(zone) for zone in dataset["zone"].values] if "zone" in dataset.coords else ZONES
             zone = RecordField("zone", "i1", "zone", names=tuple(zones))
             with NETCDF_LOCK, open_netcdf(tmp, "a") as nc:
-                _put_records(nc.createGroup(GROUP), runs, zone)
+                group = nc.createGroup(GROUP)
+                _put_records(group, runs, zone)
+                group.setncatts({f"zone_{n}": np.array([s[n] for s in shapes]) for n in SHAPE if shapes})
         seal_file(tmp, PURPOSE)
 
 
@@ -140,6 +151,23 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
     return {name: found[name] for name in (wanted or found)}
 
 
+def read_shapes(path: Path) -> list[dict[str, int]]:
+    """By zone, what an export of page events tells of it (`SHAPE`).
+
+    Raises
+    ------
+    ResultsError
+        When the file does not say it.
+    """
+    with NETCDF_LOCK, open_netcdf(path) as nc:
+        group = nc.groups[GROUP]
+        names = set(group.ncattrs())
+        if any(f"zone_{name}" not in names for name in SHAPE):
+            raise ResultsError("does not say what its zones are; it is of an earlier version", path)
+        columns = [np.atleast_1d(group.getncattr(f"zone_{name}")).tolist() for name in SHAPE]
+    return [dict(zip(SHAPE, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def _columns(group: Any) -> dict[str, np.ndarray]:
     columns = {name: np.asarray(var[:]) for name, var in group.variables.items()}
     columns["dropped"] = np.asarray(group.getncattr("dropped"))
@@ -170,12 +198,13 @@ def lines_of(found: Mapping[str, Mapping[str, np.ndarray]], head: int | None = N
 
 def line_of(name: str, record: Mapping[str, Any], zones: Sequence[str] = ZONES) -> str:
     """One record as a line of a kernel trace."""
-    shown = [_shown(column, record[column.name]) for column in KINDS[name].fields]
+    shown = [_shown(column, record[column.name]) for column in KINDS[name].fields if not column.is_head]
     if KINDS[name].has_zone:
         shown.insert(0, f"zone={zones[int(record['zone'])]}")
     if name.startswith("mm_"):
         shown.insert(0, f"page=0x{VMEMMAP + STRUCT_PAGE * int(record['pfn']):x}")
-    return f"{'spbfast-0':>16}     [000] ..... {float(record['time']):12.6f}: {name}: {' '.join(shown)}"
+    cpu = int(record.get("cpu", 0))
+    return f"{TASK:>16}     [{cpu:03d}] ..... {float(record['time']):12.6f}: {name}: {' '.join(shown)}"
 
 
 def _shown(column: RecordField, value: Any) -> str:

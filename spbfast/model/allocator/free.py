@@ -10,6 +10,7 @@ from spbfast.constants import PB_ORDER, P
 from spbfast.jit.decorators import bit_length, ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_one_page, free_piece
 from spbfast.model.allocator.pcp import free_to_owner
+from spbfast.model.allocator.record import trace_free
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import del_used
 from spbfast.model.state.page_state import (
@@ -23,6 +24,7 @@ from spbfast.model.state.page_state import (
     used_state,
 )
 from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.trace import Th
 
 
 @inline_kernel
@@ -108,5 +110,7 @@ def free_slot(z, policy, owner, slot):
     pfn = take_slot(z, owner, slot)
     if pfn < 0:
         return 0
+    if z.trace.head[Th.ON]:
+        trace_free(z, pfn, order_of(state_at(z.page, pfn)), 0, 0)
     free_held(z, policy, pfn)
     return 1

@@ -17,7 +17,7 @@ from spbfast.model.allocator.freelist import has_block
 from spbfast.model.allocator.pfn import list_of, spb_of
 from spbfast.model.allocator.pick import BOTH, FRAGMENTS, WHOLE, find_own_order, order_mask
 from spbfast.model.allocator.prefetch import prefetch_slot
-from spbfast.model.allocator.record import record_move
+from spbfast.model.allocator.record import record_move, trace_move
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list, clear_content
@@ -36,6 +36,7 @@ from spbfast.model.state.page_state import (
     slot_at,
     state_at,
 )
+from spbfast.model.state.trace import Th
 
 OWNER_AHEAD = 8  # pages between asking for an owner's slot and writing it
 BUSY_PASSES = 3  # migrate_pages makes up to 10
@@ -149,6 +150,8 @@ def give_new_place(z, pfn, order, new):
     slot = slot_at(z.page, pfn)
     hand_out(z, new, order, CODE_MOVABLE, owner, slot)
     record_move(z, slot, new)
+    if z.trace.head[Th.ON]:
+        trace_move(z, pfn, order, new)
     z.ev[Ev.MOVED_PAGES] += 1 << order
     z.ev[Ev.MOVED_BLOCKS] += 1
     if order >= PB_ORDER:

@@ -12,6 +12,7 @@ import numpy as np
 from spbfast.constants import (
     COSTLY_ORDER,
     LIST_TAINTED,
+    MOVABLE,
     NR_BUCKETS,
     NR_MT,
     NR_REQUEST_MT,
@@ -136,6 +137,31 @@ def trace_locked(z, pfn, order, mt):
     if is_traced(z, Tp.MM_PAGE_ALLOC_ZONE_LOCKED):
         refill = 1 if order <= COSTLY_ORDER or order == PB_ORDER else 0
         write_record(z.trace, Tp.MM_PAGE_ALLOC_ZONE_LOCKED, pfn, order, mt, refill, 0, 0, 0, 0)
+
+
+@kernel
+def trace_alloc(z, pfn, order, mt, cpu):
+    """mm_page_alloc: a caller on a CPU got a block."""
+    if is_traced(z, Tp.MM_PAGE_ALLOC):
+        write_record(z.trace, Tp.MM_PAGE_ALLOC, pfn, order, mt, cpu, 0, 0, 0, 0)
+
+
+@kernel
+def trace_free(z, pfn, order, cpu, percpu):
+    """mm_page_free: an owner gives a block back, to a CPU's lists (`percpu` 1) or past them."""
+    if is_traced(z, Tp.MM_PAGE_FREE):
+        write_record(z.trace, Tp.MM_PAGE_FREE, pfn, order, cpu, percpu, 0, 0, 0, 0)
+
+
+@kernel
+def trace_move(z, pfn, order, new):
+    """A movable block gets a new place, straight off the lists: an allocation, and the free of the old place.
+
+    Model: compaction in the kernel isolates what is free and leaves no mm_page_alloc.
+    """
+    if is_traced(z, Tp.MM_PAGE_ALLOC):
+        write_record(z.trace, Tp.MM_PAGE_ALLOC, new, order, MOVABLE, 0, 1, 0, 0, 0)
+    trace_free(z, pfn, order, 0, 0)
 
 
 @kernel

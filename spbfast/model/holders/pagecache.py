@@ -16,9 +16,11 @@ import numpy as np
 
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
+from spbfast.model.allocator.record import trace_free
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
 from spbfast.model.state.page_state import CODE_MOVABLE, order_of, set_prev, state_at
 from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 
 
@@ -91,7 +93,10 @@ def take_folio(z, policy, node, owner, place):
         fill_gap(z, owner, slot, head)
     put_block(z.slots, z.slots.base[owner] + head, -1)
     move_head(z, node, owner)
-    pages = np.int64(1) << order_of(state_at(z.page, pfn))
+    order = order_of(state_at(z.page, pfn))
+    pages = np.int64(1) << order
+    if z.trace.head[Th.ON]:
+        trace_free(z, pfn, order, 0, 0)
     free_held(z, policy, pfn)
     node.cache[Ca.COLD_PAGES + owner] -= pages
     node.vm[V.PAGE_EVENTS] += 1

@@ -25,6 +25,7 @@ from spbfast.model.allocator.free import free_held, hand_out, note_gone, slot_pf
 from spbfast.model.allocator.pcp import pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
+from spbfast.model.allocator.record import trace_free
 from spbfast.model.loop.cache_rows import run_cache_row
 from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.loop.pins import draw_code, has_own_pins
@@ -39,6 +40,7 @@ from spbfast.model.loop.slab_rows import run_slab_row
 from spbfast.model.requests.alloc_pages import request, request_thp
 from spbfast.model.state.node import Ph
 from spbfast.model.state.page_state import code_of, mt_of_code, order_of, state_at
+from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.gigantic import queue_contig, return_contig
@@ -57,7 +59,10 @@ def put_page(w, policy, owner, slot, cpu):
     order = order_of(state)
     w.node.vm[V.PGFREE] += 1 << order
     w.node.vm[V.PAGE_EVENTS] += 1
-    if z.geo.nr_cpus > 0 and is_pcp_order(order):
+    percpu = z.geo.nr_cpus > 0 and is_pcp_order(order)
+    if z.trace.head[Th.ON]:
+        trace_free(z, pfn, order, cpu, 1 if percpu else 0)
+    if percpu:
         note_gone(z, pfn, order, code_of(state))
         pcp_free(z, policy, cpu, pfn, order, mt_of_code(code_of(state)))
     else:

@@ -55,8 +55,12 @@ NR_PAGE_ROW_FIELDS = 8
     N_LIVE_PAGES,  # pages handed out while they were still held: a free was not recorded
     N_UNKNOWN_PAGES,  # pages freed that were never seen handed out
     N_SPLIT,  # frees of a part of what was handed out, or of several at once
-) = range(6)
-NR_REPLAY_COUNTS = 6
+    N_PAIRS,  # events on a page that an earlier event was about, or whose state at the start was known
+    N_MISSED,  # of those, the ones before which an event must be missing
+) = range(8)
+NR_REPLAY_COUNTS = 8
+# In place of a page: no event was about it yet; it was given back; its request was not served here.
+NOT_SEEN, GIVEN_BACK, UNSERVED = -1, -2, -3
 
 
 @inline_kernel
@@ -130,9 +134,21 @@ def forget_live(z, policy, place, pfn, order):
     for i in range(pfn, pfn + (1 << order)):
         if place[i] >= 0:
             release_pages(z, policy, np.int64(place[i]), 0, False)
-            place[i] = -1
+        if place[i] >= 0 or place[i] == UNSERVED:
+            place[i] = GIVEN_BACK
             nr += 1
     return nr
+
+
+@inline_kernel
+def note_pair(place, pfn, is_alloc, counts):
+    """Whether the event before this one is missing: a page is handed out and given back in turn."""
+    if place[pfn] == NOT_SEEN:
+        return
+    counts[N_PAIRS] += 1
+    is_held = place[pfn] >= 0 or place[pfn] == UNSERVED
+    if is_held == is_alloc:
+        counts[N_MISSED] += 1
 
 
 @inline_kernel
@@ -165,17 +181,19 @@ def replay_free(z, policy, row, place, counts):
     pfn, order = row[X_PFN], row[X_ORDER]
     to_tail = row[X_OP] == PAGE_FREE_TO_TAIL
     counts[N_FREES] += 1
+    note_pair(place, pfn, False, counts)
     if is_one_block(z, place, pfn, order):
         free_block_of_caller(z, policy, row[X_CPU], np.int64(place[pfn]), order, to_tail)
-        place[pfn : pfn + (1 << order)] = -1
+        place[pfn : pfn + (1 << order)] = GIVEN_BACK
         return
     known = 0
     for i in range(pfn, pfn + (1 << order)):
         if place[i] >= 0:
             known += 1
             free_block_of_caller(z, policy, row[X_CPU], np.int64(place[i]), 0, to_tail)
-            place[i] = -1
-    counts[N_UNKNOWN_PAGES] += (1 << order) - known
+        elif place[i] != UNSERVED:
+            counts[N_UNKNOWN_PAGES] += 1
+        place[i] = GIVEN_BACK
     counts[N_SPLIT] += 1 if known else 0
 
 
@@ -185,6 +203,7 @@ def replay_alloc(z, policy, row, place, counts, mode):
     pfn, order = row[X_PFN], row[X_ORDER]
     mt = row[X_MT] if row[X_MT] < NR_REQUEST_MT else np.int64(UNMOVABLE)
     counts[N_ALLOCS] += 1
+    note_pair(place, pfn, True, counts)
     counts[N_LIVE_PAGES] += forget_live(z, policy, place, pfn, order)
     if z.geo.nr_cpus > 0 and is_pcp_order(order):
         found = pcp_alloc(z, policy, row[X_CPU], order, mt, 0)
@@ -197,6 +216,7 @@ def replay_alloc(z, policy, row, place, counts, mode):
         found = rmqueue_in_mode(z, policy, order, mt, 0, MODE_NORMAL)
     if found < 0:
         counts[N_FAILED] += 1
+        place[pfn : pfn + (1 << order)] = UNSERVED
         return
     hold_pages(z, found, order, mt)
     for i in range(1 << order):
@@ -214,7 +234,7 @@ def replay_page_events(z, policy, rows, place, counts):
     rows : ndarray
         int64 [n, NR_PAGE_ROW_FIELDS].
     place : ndarray
-        int32 [pages], where each recorded page is on this machine; -1: nowhere.
+        int32 [pages], where each recorded page is on this machine; NOT_SEEN, GIVEN_BACK, UNSERVED: nowhere.
     counts : ndarray
         int64 [NR_REPLAY_COUNTS], added to.
     """

@@ -11,10 +11,12 @@ import numpy as np
 
 from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, CLS_KSWAPD, MOVABLE, PB_ORDER, P
 from spbfast.jit.decorators import inline_kernel, kernel
+from spbfast.model.allocator.record import trace_alloc
 from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
 from spbfast.model.requests.nonblocking import request_atomic
 from spbfast.model.requests.slowpath import request_blocking
 from spbfast.model.state.node import N
+from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.compact import compact_for_thp, wake_compaction
 from spbfast.model.workers.kswapd import wake_kswapd
@@ -56,6 +58,8 @@ def request(w, policy, order, mt, cls, cpu):
     if pfn >= 0:
         w.node.vm[V.PGALLOC_NORMAL] += 1 << order
         w.node.vm[V.PAGE_EVENTS] += 1
+        if w.zone.trace.head[Th.ON]:
+            trace_alloc(w.zone, pfn, order, mt, cpu)
     return pfn
 
 
@@ -72,6 +76,7 @@ def request_thp(w, policy, cls, cpu):
             node.vm[V.THP_FAULT_ALLOC] += 1
             node.vm[V.PGALLOC_NORMAL] += 1 << PB_ORDER
             node.vm[V.PAGE_EVENTS] += 1
+            trace_alloc(w.zone, pfn, PB_ORDER, MOVABLE, cpu)
             return pfn
         if attempt == 0 and not compact_for_thp(w, policy):
             break

@@ -32,6 +32,7 @@ from spbfast.model.allocator.buddy import take_first
 from spbfast.model.allocator.highatomic import unreserve_highatomic
 from spbfast.model.allocator.pcp import drain_all
 from spbfast.model.allocator.pick import FRAGMENTS, find_fit, find_own_order, order_mask
+from spbfast.model.allocator.record import trace_locked
 from spbfast.model.allocator.rmqueue import begin_event
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used
@@ -69,6 +70,7 @@ def take_below_reserve(w, policy, order):
                 pfn = take_first(z, spb, high, order, MOVABLE)
                 add_used(z, pfn, order, MOVABLE)
                 settle(z, policy, pfn)
+                trace_locked(z, pfn, order, MOVABLE)
                 return pfn
             slot = find_fit(z.index, lst, MOVABLE, order, slot + 1)
     return np.int64(-1)
