@@ -29,8 +29,10 @@ BROUGHT = {
 }
 POINTS = "policy.slab_shrink_throttle,policy.slab_shrink_target_objs\n10ms,512\n100ms,2048\n"
 # What needs a cluster, a new environment or the network, and what then holds of it instead.
-# What records a running kernel needs root; test_capture_live.py and test_live_judge.py record and replay.
-RECORDINGS = ("sudo ", "spbfast read build.spbcap", "spbfast replay build.spbcap")
+# What records a running kernel needs root; test_capture_live.py and test_live_judge.py record and replay,
+# test_fit.py fits.
+FITTED = ("spbfast fit build.spbcap", "spbfast validate actors.yaml", "spbfast run actors.yaml")
+RECORDINGS = ("sudo ", "spbfast read build.spbcap", "spbfast replay build.spbcap", *FITTED)
 ELSEWHERE = ("scripts/", "python3 -m venv", "pip ", ". .venv", "sbatch ", "id=$(sbatch ", *RECORDINGS)
 ASKS = "  - {kind: gigantic_pages, enabled: false}\n"  # as in configs/base/devvm-small.yaml
 NEEDS_CLUSTER = "kind: slurm"

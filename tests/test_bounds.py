@@ -56,6 +56,7 @@ ACTORS: dict[str, dict[str, Any]] = {
     "churn": {"rate": 1000, "lifetimes": ["5ms"], "shares": [1.0]},
     "extent_buffers": {"at_boot": "1MiB", "total": "2MiB"},
     "gigantic_pages": {"count": 1, "start": "1ms"},
+    "allocations": {"rate": 100, "lifetimes": ["5ms"], "shares": [1.0], "burst": {"on": "2ms", "off": "2ms"}},
     "kvmalloc": {"rate": 10, "lifetime": "10ms"},
 }
 

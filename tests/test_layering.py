@@ -28,7 +28,7 @@ STOREYS: list[tuple[str, ...]] = [
     ("model.loop",),
     ("model.lowering",),
     ("model.collect", "model.saved", "recordings"),
-    ("model.engine", "zone", "verify"),
+    ("model.engine", "zone", "verify", "fitting"),
     ("bench", "entries", "sweep.points"),
     ("sweep.store",),
     ("sweep.pools",),

@@ -122,6 +122,8 @@ WRONG = (
     ["replay", ODD],
     ["replay", f"{ODD}.txt", "--policy", ODD],
     ["replay", f"{ODD}.txt", "--size", ODD],
+    ["fit", ODD],
+    ["fit", f"{ODD}.txt", "-o", f"{ODD}.yaml"],
     ["diagnose", ODD],
     ["verify", ODD],
     ["verify", f"{ODD}.txt"],

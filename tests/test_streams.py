@@ -55,10 +55,11 @@ VERBS: dict[str, list[str]] = {
     "bench": ["bench", "--help"],
     "capture": ["capture", "--help"],
     "replay": ["replay", "nowhere.spbcap"],
+    "fit": ["fit", "nowhere.spbcap"],
     "warmup": ["warmup", "--help"],
 }
 IN_DIRECTORY = {"sweep", "resume"}  # their results are in a directory, whatever becomes of their words
-SILENT_ERRORS = {"run", "export", "plot", "sensitivity", "knee", "records", "rerun", "replay"}
+SILENT_ERRORS = {"run", "export", "plot", "sensitivity", "knee", "records", "rerun", "replay", "fit"}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ REGION = 2 << 20  # what a huge page covers
 MB = 10**6
 MS = 10**6
 SECOND = 10**9
+SHORTEST = 100_000  # lifetime of a part of `allocations`: more would be hit in a tick than is worth it
 # Demand is counted in fixed point per tick (MAX_PER_TICK of model/state/demand_layout.py).
 MOST_PER_SECOND = (1 << 16) * 1000
 MOST_PLACES = 1 << 30  # pages and blocks that actors can name, in 32 bits
@@ -320,19 +321,13 @@ class Churn(Actor):
 
     @model_validator(mode="after")
     def _check(self) -> Churn:
-        if len(self.shares) != len(self.lifetimes):
-            raise ValueError(
-                f"shares: must have one value per lifetime ({len(self.lifetimes)}), got {len(self.shares)}"
-            )
-        if min(self.lifetimes) < MS:
-            raise ValueError(f"lifetimes: must be at least 1ms, got {format_duration(min(self.lifetimes))}")
+        _check_parts(self.shares, self.lifetimes, MS)
         return self
 
     @property
     def places(self) -> float:
         """Pages that live at once."""
-        parts = zip(self.shares, self.lifetimes, strict=False)
-        return self.rate * sum(share * life for share, life in parts) / sum(self.shares) / SECOND
+        return self.rate * _mean_lifetime(self.shares, self.lifetimes) / SECOND
 
 
 class ExtentBuffers(Actor):
@@ -405,6 +400,58 @@ class Kvmalloc(Actor):
         return self.rate * self.lifetime / SECOND * mean / sum(self.order_weights)
 
 
+class Allocations(Actor):
+    """Blocks of one order and type, with lifetimes of any mixture; `spbfast fit` finds them in recordings."""
+
+    kind: Literal["allocations"]
+    rate: float = key(1000.0, "blocks allocated per second, the long-run mean", "assumed", ge=0.0, le=1e7)
+    order: int = key(0, "of the blocks: 2^order pages", "assumed, 0..9", ge=0, le=10)
+    type: Literal["unmovable", "movable", "reclaimable"] = key(
+        "unmovable", "migratetype asked for", "assumed"
+    )
+    lifetimes: tuple[Duration, ...] = key(
+        (5 * MS, 100 * MS, 2 * SECOND),
+        "mean lifetimes of its parts, each exponential, at least 100us",
+        "assumed",
+        min_length=1,
+        max_length=8,
+    )
+    shares: Weights = key((0.6, 0.3, 0.1), "share of the blocks with each lifetime; any scale", "assumed")
+    burst: Burst | None = key(None, "not given: steady", "assumed")
+    tasks: int = key(4, "CPUs that issue the requests in turn", "assumed, 1..cpus", ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _check(self) -> Allocations:
+        _check_parts(self.shares, self.lifetimes, SHORTEST)
+        return self
+
+    @property
+    def places(self) -> float:
+        """Slots: twice the blocks that live at once while active."""
+        return 2 * self._fastest * _mean_lifetime(self.shares, self.lifetimes) / SECOND
+
+    @property
+    def _fastest(self) -> float:
+        return self.rate * (self.burst.factor if self.burst else 1.0)
+
+    def fastest(self) -> dict[str, float]:
+        """Blocks, and what ends them."""
+        return {"rate": 2 * self._fastest, "lifetimes": SECOND / min(self.lifetimes)}
+
+
+def _check_parts(shares: tuple[float, ...], lifetimes: tuple[int, ...], shortest: int) -> None:
+    if len(shares) != len(lifetimes):
+        raise ValueError(f"shares: must have one value per lifetime ({len(lifetimes)}), got {len(shares)}")
+    if min(lifetimes) < shortest:
+        least = format_duration(shortest)
+        raise ValueError(f"lifetimes: must be at least {least}, got {format_duration(min(lifetimes))}")
+
+
+def _mean_lifetime(shares: tuple[float, ...], lifetimes: tuple[int, ...]) -> float:
+    parts = zip(shares, lifetimes, strict=False)
+    return sum(share * life for share, life in parts) / sum(shares)
+
+
 def _check_not_above(model: Any, low: str, high: str) -> None:
     below, above = getattr(model, low), getattr(model, high)
     if below > above:
@@ -431,6 +478,7 @@ ActorSpec = Annotated[
     | Churn
     | ExtentBuffers
     | GiganticPages
+    | Allocations
     | Kvmalloc,
     Field(discriminator="kind"),
 ]

@@ -24,6 +24,7 @@ from spbfast.model.demand.gigantic_pages import lower_gigantic_pages, tick_gigan
 from spbfast.model.demand.guests import lower_guests, tick_guest
 from spbfast.model.demand.kernel_statics import boot_kernel_statics, lower_kernel_statics
 from spbfast.model.demand.kvmalloc_buffers import lower_kvmalloc, tick_kvmalloc
+from spbfast.model.demand.lifetime_mixture import lower_allocations, tick_mixture
 from spbfast.model.demand.page_cache_load import lower_page_cache, tick_page_cache
 from spbfast.model.demand.population import lower_churn, lower_network, tick_population
 from spbfast.model.demand.regions import boot_regions, lower_daemons, tick_regions
@@ -44,6 +45,7 @@ class ActorKind(enum.IntEnum):
     NODES = 7  # groups of pages: a growing number, some replaced
     GIGANTIC = 8  # whole superpageblocks, asked for and given back by the clock
     BUFFERS = 9  # a fixed number of kvmalloc buffers, each replaced at random
+    MIXTURE = 10  # slots hit at random, by blocks that come and by frees
 
 
 # By `kind` of the configuration: what its entries are, and what makes them.
@@ -59,6 +61,7 @@ LOWERINGS: dict[str, tuple[ActorKind, Callable[[DemandBuilder, Any], None]]] = {
     "extent_buffers": (ActorKind.NODES, lower_extent_buffers),
     "gigantic_pages": (ActorKind.GIGANTIC, lower_gigantic_pages),
     "kvmalloc": (ActorKind.BUFFERS, lower_kvmalloc),
+    "allocations": (ActorKind.MIXTURE, lower_allocations),
 }
 
 
@@ -83,6 +86,8 @@ def tick_entry(actors, a, key, tick, rows, n):
         return tick_gigantic_pages(p, tick, rows, n)
     if kind == ActorKind.BUFFERS:
         return tick_kvmalloc(p, s, stream, tick, rows, n)
+    if kind == ActorKind.MIXTURE:
+        return tick_mixture(p, stream, tick, rows, n)
     return n
 
 

@@ -63,6 +63,7 @@ class Ap(enum.IntEnum):
     GROUP = 35  # pages of a node; BUFFERS: slots of a buffer
     TASKS = 36  # of a population: CPUs from CPU on, of CPUS
     CPUS = 37
+    HITS = 38  # MIXTURE: slots hit per tick
 
 
 class As(enum.IntEnum):
