@@ -55,8 +55,18 @@ def made_film(
     )
 
 
-def made_capture(path: Path, *moments: str, blocks: bool = True, **about: object) -> Path:
-    """A capture of 1 GiB and a half: a kernel area, an area of files that shrinks, absent pageblocks."""
+def made_capture(
+    path: Path,
+    *moments: str,
+    blocks: bool = True,
+    unplugged: int = 0,
+    managed: int | None = None,
+    **about: object,
+) -> Path:
+    """A capture of 1 GiB and a half: a kernel area, an area of files that shrinks, absent pageblocks.
+
+    The last `unplugged` pageblocks have pages without any flag, and /proc/zoneinfo counts `managed` pages.
+    """
     with open(path, "wb") as file:
         container.write_prolog(file)
         head = {"kernel": "6.18.0", "machine": "x86_64", "events": []}
@@ -67,6 +77,12 @@ def made_capture(path: Path, *moments: str, blocks: bool = True, **about: object
             counts[:2] = 0
             counts[0, PageClass.SLAB] = PB_PAGES
             counts[1, PageClass.RESERVED] = PB_PAGES
+            counts[768 - unplugged :] = 0
+            counts[768 - unplugged :, PageClass.OTHER] = PB_PAGES
+            if managed is not None:
+                text = f"Node 0, zone   Normal\n  pages free     1\n        managed  {managed}\n"
+                shot = {"moment": moment, "texts": {"/proc/zoneinfo": text}}
+                container.write_chunk(file, container.SNAPSHOT, container.json_chunk(shot))
             counts[512:600, PageClass.FREE] = 256 * k
             counts[512:600, PageClass.PAGE_CACHE] = PB_PAGES - 256 * k
             told = {"moment": moment, "node": 0, "zone": "Normal", "pageblock_pages": PB_PAGES}

@@ -5,6 +5,7 @@ SPBFAST_REQUIRE=tracefs demands that these run.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -240,3 +241,13 @@ def test_json_of_the_command_line(tracefs: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3
     assert json.loads(done.stdout)["exit_code"] == 1
+
+
+def test_settings_of_memory_management_are_read() -> None:
+    """A sysctl answers ENOMEM when it is read into too large a buffer."""
+    path = Path("/proc/sys/vm/swappiness")
+    if not path.is_file():
+        pytest.skip("no /proc/sys/vm here")
+    seen = read_machine("before")
+    assert seen.settings[str(path)] == path.read_text()
+    assert not [why for why in seen.refused.values() if why == os.strerror(errno.ENOMEM)]

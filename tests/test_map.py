@@ -223,6 +223,11 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
         film_of(Wish(path))
 
 
+def test_a_title_names_what_counts_of_a_key_given_twice() -> None:
+    given = ["policy=v2", "seed=3", "policy=mainline"]
+    assert named.effective(given) == ["policy=mainline", "seed=3"]
+
+
 # -- captures -------------------------------------------------------------------------------------
 
 
@@ -355,3 +360,17 @@ def test_a_long_wait_is_explained_until_the_first_frame(
         no_longer()
         time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("managed", "absent"), [(None, 0), (766 * PB_PAGES, 0), (668 * PB_PAGES, 0), (667 * PB_PAGES, 100)]
+)
+def test_memory_that_nobody_manages_is_absent(tmp_path: Path, managed: int | None, absent: int) -> None:
+    """100 pageblocks without flags; zoneinfo decides whether they are kernel pages. One more is reserved."""
+    film = film_of_capture(made_capture(tmp_path / "m.spbcap", "before", unplugged=100, managed=managed))
+    gone = film.what[0] == tiles.NO_MEMORY << tiles.LABEL_SHIFT
+    assert gone[668:768].sum() == absent
+    plain = film_of_capture(made_capture(tmp_path / "p.spbcap", "before", managed=managed))
+    assert not (plain.what[0, 668:768] == tiles.NO_MEMORY << tiles.LABEL_SHIFT).any()
+    tainted = film.spbs["category"][0].tolist()
+    assert tainted[1] == (SpbCategory.CLEAN if absent else SpbCategory.TAINTED)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from spbfast.results.memorymap.captured import film_of_capture
 from spbfast.results.memorymap.mappage import map_page
-from tests.film_tools import made_film
+from tests.film_tools import made_capture, made_film
 from tests.test_report_browser import FLAGS, SECONDS, browser, ink
 
 pytestmark = [pytest.mark.shell, pytest.mark.slow]
@@ -94,3 +95,15 @@ def test_two_runs_are_drawn_in_step_at_30_frames_a_second(browser: str, page: Pa
     ends = re.search(r'"steps ([\d.]+) ([\d.]+)"', steps)
     assert ends, steps
     assert float(ends[1]) == pytest.approx(float(ends[2]), abs=float(ends[1]) / FRAMES * 2)
+
+
+def test_a_capture_shows_a_superpageblock_in_detail(browser: str, tmp_path: Path) -> None:
+    """It has fewer columns than a run, one moment and so no time to go through."""
+    films = [film_of_capture(made_capture(tmp_path / f"{name}.spbcap", name)) for name in ("a", "b")]
+    page = tmp_path / "captures.html"
+    page.write_text(map_page(films), encoding="utf-8")
+    whole, console = shoot_map(browser, page)
+    assert console == []
+    detail, console = shoot_map(browser, page, "#spb=1")
+    assert console == []
+    assert (np.abs(whole - detail).max(axis=2) > 0.05).mean() > 0.05

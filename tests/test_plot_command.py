@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spbfast.results.open import open_results
+from spbfast.results.plots import draw_response
+from spbfast.results.report.drawing import draw_figure, save_figure
+from spbfast.results.response import Line, Response
 from spbfast.sweep import run_sweep
 from tests.page_tools import spbfast
 from tests.sweep_tools import ENGINE, make_job
@@ -40,6 +46,50 @@ def test_a_figure_is_drawn(directory: Path, tmp_path: Path, given: list[str]) ->
     picture = imread(target)[:, :, :3]
     assert (abs(picture - picture[0, 0]).max(axis=2) > 0.05).mean() > 0.01
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+def figure_of(directory: Path, *given: str) -> Figure:
+    return draw_figure(open_results(directory), *given)
+
+
+def test_equal_figures_make_equal_files(directory: Path, tmp_path: Path) -> None:
+    for form in ("png", "svg", "pdf"):
+        first, second = (
+            save_figure(figure_of(directory, "spb_tainted"), tmp_path / f"{k}.{form}").read_bytes()
+            for k in (1, 2)
+        )
+        assert first == second, form
+
+
+def test_a_line_below_others_is_wider(directory: Path) -> None:
+    ds = open_results(directory).load()
+    same = [1, 3]  # points that are given equal courses
+    ds["spb_tainted"].loc[{"point": same}] = ds["spb_tainted"].isel(point=same[0], drop=True)
+    lines = draw_figure(ds, "spb_tainted", "time").axes[0].get_lines()
+    widths = [line.get_linewidth() for line in lines]
+    assert widths[1] > widths[3]
+    assert len({w for k, w in enumerate(widths) if k != 1}) == 1
+
+
+def test_values_that_are_good_enough_have_full_dots() -> None:
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    curve = Response("k", "policy.k", "", x, (Line("", x, x, x),), float("nan"))
+    ax = Figure().subplots()
+    draw_response(ax, curve, good={"": np.array([True, True, False, False])})
+    line, hollow = ax.get_lines()
+    assert line.get_xdata().tolist() == x.tolist()
+    assert hollow.get_xdata().tolist() == [3.0, 4.0]
+    draw_response(ax, curve)
+    assert ax.get_lines()[-1].get_xdata().tolist() == []
+
+
+def test_points_without_a_result_are_named(directory: Path) -> None:
+    ds = open_results(directory).load()
+    ds["tainted_end"] = ds["tainted_end"].astype("f8").where(ds["is_baseline"] ^ True)
+    words = draw_figure(ds, "tainted_end", "points").get_supxlabel()
+    assert words.startswith("No run has a result: ")
+    assert "baseline: " not in words
+    assert draw_figure(open_results(directory), "tainted_end", "points").get_supxlabel() == ""
 
 
 @pytest.mark.parametrize(("form", "begins"), [("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -25,6 +25,7 @@ SETTING_FOLDERS = (
     "/sys/module/page_reporting/parameters",
 )
 MAX_TEXT = 1 << 22
+MAX_SETTING = 1 << 16  # a sysctl refuses to be read into 4 MiB or more: ENOMEM
 PAGES_AT_ONCE = 1 << 18
 _ZONE = re.compile(r"Node (\d+), zone\s+(\w+)$")
 
@@ -81,14 +82,14 @@ def read_machine(moment: str) -> MachineTables:
     out.end_ns = now_ns()
     for folder in map(Path, SETTING_FOLDERS):
         for path in sorted(p for p in folder.glob("*") if p.is_file()):
-            _read_into(out.settings, out.refused, str(path))
+            _read_into(out.settings, out.refused, str(path), MAX_SETTING)
     return out
 
 
-def _read_into(texts: dict[str, str], refused: dict[str, str], path: str) -> None:
+def _read_into(texts: dict[str, str], refused: dict[str, str], path: str, limit: int = MAX_TEXT) -> None:
     try:
         with open(path, "rb") as file:
-            texts[path] = file.read(MAX_TEXT).decode("utf-8", "replace")
+            texts[path] = file.read(limit).decode("utf-8", "replace")
     except OSError as error:
         # Some settings can be written only; that is no loss.
         if os.access(path, os.R_OK) or path.startswith("/proc/") and "/sys/" not in path:

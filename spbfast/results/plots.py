@@ -7,7 +7,7 @@ pyplot, so that it works in threads and leaves the user's figures alone.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ BASELINE = "#666666"
 PAGE = 4096
 MAX_CORNERS = 160
 TITLE_WIDTH = 40  # letters
+LINE_WIDTH = 1.6  # points
 LOG_FROM = 20  # a swept number that spans more than this is drawn on a logarithmic axis
 
 
@@ -116,11 +117,12 @@ def draw_series(
     """
     from matplotlib.ticker import MaxNLocator  # labels of points are wanted without matplotlib, too
 
-    for i, style in styles.items():
-        own = da.isel(point=i)
-        found = band(own)
+    bands = {i: band(da.isel(point=i)) for i in styles}
+    widths = _line_widths([found["median"].values for found in bands.values()])
+    for (i, style), width in zip(styles.items(), widths, strict=True):
+        own, found = da.isel(point=i), bands[i]
         t = own["time"].values
-        ax.plot(t, found["median"].values / scale, linewidth=1.6, **style)
+        ax.plot(t, found["median"].values / scale, linewidth=width, **style)
         if own.sizes["replicate"] > 1:
             # A band needs no more corners than the panel has pixels; lines are simplified when drawn.
             thin = slice(None, None, -(-len(t) // MAX_CORNERS))
@@ -134,6 +136,14 @@ def draw_series(
     ax.set_ylim(bottom=0)
     ax.margins(x=0)
     return ax
+
+
+def _line_widths(lines: Sequence[np.ndarray]) -> list[float]:
+    """Points; a line that others lie upon for most of its length is wider, so that it shows on both sides."""
+    above = [
+        sum(bool(np.mean(line == later) > 0.5) for later in lines[k + 1 :]) for k, line in enumerate(lines)
+    ]
+    return [LINE_WIDTH + 2 * min(nr, 3) for nr in above]
 
 
 def draw_points(
@@ -190,11 +200,22 @@ def _set_plain_labels(ax: Axes, labels: Sequence[str]) -> None:
         text.set_text(name)
 
 
-def draw_response(ax: Axes, response: Response, *, title: str = "") -> Axes:
-    """A metric against a swept number: a line for each setting of the rest, or a mean with its band."""
+def draw_response(
+    ax: Axes, response: Response, *, title: str = "", good: Mapping[str, np.ndarray] | None = None
+) -> Axes:
+    """A metric against a swept number: a line for each setting of the rest, or a mean with its band.
+
+    Parameters
+    ----------
+    good : mapping, optional
+        bool [x] by a line's label: which values are good enough (`goodenough.knees`). They get full dots,
+        the others hollow ones.
+    """
     for k, line in enumerate(response.lines):
         color = PALETTE[k % len(PALETTE)]
         ax.plot(response.x, line.mean, "-o", color=color, linewidth=1.6, markersize=4, label=line.label)
+        poor = ~(good or {}).get(line.label, np.ones(len(response.x), bool))
+        ax.plot(response.x[poor], line.mean[poor], "o", color="white", markeredgecolor=color, markersize=5)
         ax.fill_between(response.x, line.low, line.high, color=color, alpha=0.13, linewidth=0, zorder=1)
     if np.isfinite(response.control):
         ax.axhline(response.control, color=BASELINE, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)

@@ -6,6 +6,7 @@ neither labels nor marks by pageblock nor pins; the film says so.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ LACKS = (
     "between; it does not tell the label or the marks of a pageblock, nor which pages are pinned. Slab pages "
     "are drawn apart, though some of them can be reclaimed and others not. Pages on per-CPU lists look like "
     "other kernel pages. A machine without superpageblocks is cut at multiples of 1 GiB; tainted means that "
-    "such an area holds kernel pages."
+    "such an area holds kernel pages. Memory that a zone spans and does not manage (not plugged in, or taken "
+    "back by a hypervisor) has pages without flags, as kernel pages have; runs of such pageblocks are left "
+    "white, the longest first, up to the number that /proc/zoneinfo tells."
 )
+SHORTEST_RUN = 8  # pageblocks without any flag that are taken for memory that nobody manages
+_ZONE_LINE = re.compile(r"^Node (\d+), zone +(\w+)$|^ +managed +(\d+)$", flags=re.M)
 KIND_NAMES = {
     "unmovable": "kernel pages but slab",
     "reclaimable": "slab",
@@ -53,6 +58,10 @@ def film_of_capture(path: Path) -> Film:
         elif tag == container.BLOCKS:
             about, counts = _blocks(path, data)
             moments.setdefault(str(about.get("moment")), _Moment()).add(path, about, counts)
+        elif tag == container.SNAPSHOT:
+            about = json_mapping(path, data)
+            moments.setdefault(str(about.get("moment")), _Moment()).managed = _managed(about.get("texts"))
+    moments = {name: moment for name, moment in moments.items() if moment.pieces}
     if not moments:
         raise DumpError(
             path,
@@ -67,6 +76,7 @@ class _Moment:
 
     def __init__(self) -> None:
         self.pieces: dict[tuple[int, str], list[tuple[int, np.ndarray]]] = {}
+        self.managed: dict[tuple[int, str], int] = {}
         self.start_ns = -1
 
     def add(self, path: Path, about: dict[str, Any], counts: np.ndarray) -> None:
@@ -98,8 +108,42 @@ class _Moment:
             for at, counts in self.pieces.get(key, ()):
                 room = own[max(at - first, 0) :][: len(counts)]
                 room += counts[: len(room)]
+            if key in self.managed:
+                _take_unmanaged(own, self.managed[key])
             parts.append(own)
         return np.concatenate(parts)
+
+
+def _managed(texts: object) -> dict[tuple[int, str], int]:
+    """Managed pages of each zone, from the text of /proc/zoneinfo."""
+    text = texts.get("/proc/zoneinfo") if isinstance(texts, dict) else None
+    found: dict[tuple[int, str], int] = {}
+    zone: tuple[int, str] | None = None
+    for node, name, managed in _ZONE_LINE.findall(text if isinstance(text, str) else ""):
+        if name:
+            zone = int(node), name
+        elif zone is not None:
+            found.setdefault(zone, int(managed))
+    return found
+
+
+def _take_unmanaged(counts: np.ndarray, managed: int) -> None:
+    """Count what no flag tells of as absent, in runs of pageblocks that hold nothing else.
+
+    Parameters
+    ----------
+    counts : ndarray
+        int64 [pageblocks, classes] of one zone; changed.
+    managed : int
+        Pages that the zone manages.
+    """
+    missing = int(counts.sum() - counts[:, PageClass.RESERVED].sum()) - managed
+    blank = np.concatenate([[False], counts[:, PageClass.OTHER] == PB_PAGES, [False]])
+    edges = np.flatnonzero(blank[1:] != blank[:-1]).reshape(-1, 2)
+    for first, end in sorted(edges.tolist(), key=lambda run: run[0] - run[1]):
+        if SHORTEST_RUN <= end - first <= missing // PB_PAGES:
+            missing -= (end - first) * PB_PAGES
+            counts[first:end, [PageClass.OTHER, PageClass.RESERVED]] = 0, PB_PAGES
 
 
 def _blocks(path: Path, data: bytes) -> tuple[dict[str, Any], np.ndarray]:

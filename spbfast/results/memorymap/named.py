@@ -127,7 +127,7 @@ def _of_config(wish: Wish, say: Callable[[int, int], object]) -> Film:
     job = load_config(wish.source, wish.overrides, one_point=True)
     if not 0 <= wish.replicate < max(job.replicates, 1):
         raise ConfigError(f"there is no replicate {wish.replicate}; there are 0..{job.replicates - 1}")
-    changed = f", {', '.join(wish.overrides)}" if wish.overrides else ""
+    changed = "".join(f", {given}" for given in effective(wish.overrides))
     importlib.import_module(ENGINE).check_memory(job.scenario)
     facts = [
         ("configuration", f"{wish.source}{changed}"),
@@ -144,6 +144,11 @@ def _of_config(wish: Wish, say: Callable[[int, int], object]) -> Film:
         frame=wish.frame,
         say=say,
     )
+
+
+def effective(overrides: Sequence[str]) -> list[str]:
+    """Overrides without those of a key that is given again later."""
+    return list({given.partition("=")[0].strip(): given for given in overrides}.values())
 
 
 def _of_directory(wish: Wish, say: Callable[[int, int], object]) -> Film:

@@ -311,7 +311,9 @@ class _Sweep:
         thread.start()
         thread.join(1.0)
         if thread.is_alive():
-            conductor.display.message("compiling the kernels (once per version, about a minute) ...")
+            conductor.display.message(
+                "loading the kernels; a new version is compiled first, about a minute ..."
+            )
         while thread.is_alive() and not conductor.stopped_by:
             thread.join(POLL_S)
         if errors:

@@ -11,12 +11,12 @@ class Detail {
     shut.addEventListener("click", close);
     head.append(this.title, shut);
     this.cells = element("canvas");
-    this.history = element("canvas");
+    this.history = element("canvas", "", "past");
     this.table = element("table");
     this.cell = element("div", "", "cell soft");
     const left = element("div"), right = element("div");
     left.append(this.cells, this.cell);
-    right.append(this.table, element("div", "free pages over time; the band below is the category", "soft"), this.history);
+    right.append(this.table, element("div", "free pages over time; the band below is the category", "soft past"), this.history);
     const body = element("div", "", "body");
     body.append(left, right);
     this.box.append(head, body);

@@ -38,6 +38,7 @@ class Player {
       $("strips").append(side.strip.box);
     }
     if (this.sides.length > 1) for (const id of ["runs", "strips"]) $(id).classList.add("two");
+    document.body.classList.toggle("still", this.sides.every(({ run }) => run.times.length === 1));
     $("summary").textContent = this.sides.map(({ run, frames }) => summary(run, frames.nrPb)).join(" \u00b7 ");
     $("notes").replaceChildren(...this.sides.flatMap(({ run }) => aboutRun(run)));
     this.views.forEach((name) => {
@@ -284,7 +285,7 @@ function nearest(times, time) {
 function summary(run, nrPb) {
   const nrSpb = run.zones.reduce((sum, zone) => sum + zone.nrSpb, 0), size = run.zones[0].perSpb * 2;
   const each = size >= 1024 ? `${size / 1024} GiB` : `${size} MiB`;
-  return `${count(nrSpb)} superpageblocks of ${each}, ${count(nrPb)} pageblocks, ${run.times.length} frames`;
+  return `${count(nrSpb)} superpageblocks of ${each}, ${count(nrPb)} pageblocks, ${run.times.length === 1 ? "one moment" : `${run.times.length} frames`}`;
 }
 
 function aboutRun(run) {

@@ -155,7 +155,7 @@ class TileMap {
 
   rows_of(spb) {
     const { spbs } = this.frames, at = this.frame * spbs.nr + spb, zone = this.plan.places[spb].zone;
-    const value = (name) => spbs[name][at];
+    const value = (name) => (spbs[name] ? spbs[name][at] : -1); // a capture has fewer columns
     const rows = [["is", CATEGORIES[value("category")] || "on no list"]];
     const add = (label, name, text) => { if (value(name) >= 0) rows.push([label, text(value(name))]); };
     add("free", "free_pages", (v) => `${memory(v)} (${count(v)} pages)`);
