@@ -155,7 +155,7 @@ class _Checker:
 
     def check_fixed(self, section: str, path: str, node: YamlNode) -> None:
         """A key that the file itself, or an override, also fixes: which of the two is meant?"""
-        if path == "duration":  # a file must give it; the sweep's values replace that one
+        if path in ("duration", "replay.trace"):  # a file must give it; the sweep's values replace that one
             return
         fixed = lookup(self.tree, path) if self.main is not None else None
         if fixed is None or fixed.source.name != self.main and fixed.source.lines:

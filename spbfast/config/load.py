@@ -19,6 +19,7 @@ from spbfast.config.layers import by_place, confined, read_layers
 from spbfast.config.models import JobFile
 from spbfast.config.overrides import check_choices, check_options, with_overrides
 from spbfast.config.realmachine import with_machine_found
+from spbfast.config.replayspec import with_replay_folder
 from spbfast.config.start import check_branch, check_start, check_until, with_state_found
 from spbfast.config.tree import YamlNode, with_value
 from spbfast.config.validate import validate_tree
@@ -49,7 +50,8 @@ def load_config(
     one_point : bool
         Leave the sweep out: the job is the file's own point.
     stand_ins : mapping, optional
-        Files to read in place of those that the keys ``extends``, ``points_file`` and ``state`` name.
+        Files to read in place of those that the keys ``extends``, ``points_file`` and ``state`` name;
+        with ``trace`` the folder of recordings.
     machine_files : sequence of path, optional
         Files to read in place of those that ``machine.from`` names.
 
@@ -67,6 +69,7 @@ def load_config(
     tree = with_overrides(_with_name(tree, path), set_, grid, problems)
     tree = with_state_found(tree, problems, instead.get("state"))
     tree = with_machine_found(tree, problems, machine_files)
+    tree = with_replay_folder(tree, instead.get("trace"))
     confine = functools.partial(confined, path, instead=instead.get("points_file"))
     file, parts = _checked(tree, problems, confine, main=str(path), one_point=one_point)
     if problems or file is None:

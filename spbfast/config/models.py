@@ -19,6 +19,7 @@ from spbfast.config.caches import PageCacheSpec, SlabSpec
 from spbfast.config.executor import Executor
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, WorkersSpec
 from spbfast.config.policy import Policy
+from spbfast.config.replayspec import ReplaySpec
 from spbfast.config.replicates import Replicates, ReplicatesSpec
 from spbfast.config.units import Duration, format_duration, format_size, parse_duration
 from spbfast.outputs.tracepoints import GROUPS as RECORD_GROUPS
@@ -218,6 +219,7 @@ class ScenarioFields(Model):
     slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
     pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
     actors: ActorList = Field((), description="what requests memory: a list of actors, each with its kind")
+    replay: ReplaySpec | None = Field(None, description="a recording to repeat, in place of actors")
 
     @model_validator(mode="after")
     def _check_boot(self) -> Self:
@@ -246,9 +248,9 @@ class Scenario(ScenarioFields):
     branch: Branch | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Plain values; without `start` and `branch` where there is none, so that identities stay."""
+        """Plain values; without what there is none of, so that identities stay."""
         values = super().canonical()
-        for name in ("start", "branch"):
+        for name in ("start", "branch", "replay"):
             if getattr(self, name) is None:
                 del values[name]
         return values

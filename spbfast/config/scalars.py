@@ -20,7 +20,8 @@ from spbfast.config.units import formatter_of, parse_duration, parse_rate, parse
 # Sections in which no check reads two keys; tests/test_design.py holds them to it.
 FREE = frozenset({"duration", "policy", "boot", "pcp", "workers", "pagecache"})
 # What the checks of the whole scenario read: does boot fit above the high watermark, can demand be counted?
-TOGETHER = frozenset({"machine", "reclaim", "actors", "slab"})
+# A recording goes with no section about demand or memory.
+TOGETHER = frozenset({"machine", "reclaim", "actors", "slab", "replay"})
 _UNITS = {parse_duration: "ns", parse_size: "B", parse_rate: "B/s"}
 
 

@@ -68,6 +68,9 @@ def check_branch(tree: YamlNode, file: JobFile, problems: list[Problem]) -> None
     if sweep is None or sweep.branch_at is None:
         return
     at = tree.value["sweep"].value["branch_at"]
+    if file.replay is not None:
+        message = "a replay has no branch: its points repeat the recording from its start"
+        problems.append(at.problem("sweep.branch_at", message, at_key=True))
     shown = format_duration(sweep.branch_at)
     if sweep.seeding != "common":
         message = "points with draws of their own have no part to share; sweep.seeding must be common"

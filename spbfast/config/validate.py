@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from spbfast.config import messages, policy, userpresets
 from spbfast.config.models import JobFile
+from spbfast.config.replayspec import with_recording_found
 from spbfast.config.tree import MAX_DEPTH, YamlNode, label, lookup, merge, with_value
 from spbfast.errors import Problem
 from spbfast.text import quote_value
@@ -24,6 +25,7 @@ from spbfast.text import quote_value
 def validate_tree(tree: YamlNode, problems: list[Problem]) -> JobFile | None:
     """The file's model, or None if anything is wrong with it, which is then appended to `problems`."""
     before = len(problems)
+    tree = with_recording_found(tree, problems)
     own = userpresets.own_presets(tree)
     tree = userpresets.expand_own_preset(tree, problems)
     written = tree.value.get("policy")

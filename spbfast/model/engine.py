@@ -44,6 +44,7 @@ from spbfast.model.state.vmstat import V
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
 from spbfast.recordings.begun_run import begin_as_real
+from spbfast.recordings.recorded_run import recorded_bytes, run_recording
 from spbfast.text import format_value, quote_value
 
 if TYPE_CHECKING:
@@ -242,6 +243,10 @@ def run_replicate(
     """
     start = time.perf_counter()
     _check_run(scenario, seed, replicate)
+    if scenario.replay is not None:
+        if records or save is not None or frames is not None or continued is not None:
+            raise ArgumentError("a run that repeats a recording has no records, states or frames")
+        return _run_recording(scenario, stop, start)
     mask = record_mask(records)
     run = lower_scenario(scenario, seed, replicate, trace_mask=mask, trace_rows=records_max)
     if records_boot:
@@ -279,6 +284,20 @@ def run_replicate(
         phases=phases,
         records=shown,
         shapes=[shape_of_zone(w.zone, base) for w, base in zip(run.worlds, run.bases, strict=True)],
+    )
+
+
+def _run_recording(scenario: Scenario, stop: Callable[[], bool] | None, start: float) -> ReplicateResult:
+    run = run_recording(scenario, stop)
+    return ReplicateResult(
+        data=run.data,
+        coords=run.coords,
+        wall_s=time.perf_counter() - start,
+        boot_s=run.boot_s,
+        events=run.events,
+        digest=digest_of(run.data),
+        demand_digest=run.demand_digest,
+        stopped=run.stopped,
     )
 
 
@@ -419,6 +438,8 @@ def _phases(run: Lowered, wall_s: float) -> dict[str, float]:
 
 def state_bytes(scenario: Scenario) -> int:
     """Bytes of state that a run of the scenario allocates."""
+    if scenario.replay is not None:
+        return recorded_bytes(scenario)
     return sum(state_nbytes(scenario).values())
 
 

@@ -399,6 +399,41 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         LOWER,
         True,
     ),
+    *(
+        (f"replay_{name}", (), dtype, "1", long_name, meaning, direction)
+        for name, dtype, long_name, meaning, direction in (
+            ("allocations", "i8", "recorded allocations", "requests that were repeated", NEITHER),
+            ("frees", "i8", "recorded frees", "frees that were repeated", NEITHER),
+            (
+                "not_served",
+                "i8",
+                "recorded allocations not served",
+                "requests that the simulated machine had no block for",
+                LOWER,
+            ),
+            (
+                "handed_out_while_held",
+                "i8",
+                "pages handed out while held",
+                "pages between two of whose allocations the recording has no free",
+                NEITHER,
+            ),
+            (
+                "freed_unknown",
+                "i8",
+                "pages freed that were not held",
+                "pages handed out before the recording began, or by something that left no event",
+                NEITHER,
+            ),
+            (
+                "missing_share",
+                "f8",
+                "share of events that the recording lacks",
+                "told from events that follow one of their own kind on the same page",
+                NEITHER,
+            ),
+        )
+    ),
 )
 
 _register_coords()

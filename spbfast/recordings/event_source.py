@@ -22,6 +22,7 @@ from spbfast.observed.tracetext import TraceEvent
 
 _AT_ONCE = 1 << 15
 _MASK = (1 << 63) - 1
+_NO_TIME = -1  # of events that are printed without one
 TEXT_KINDS = EventKinds(
     (
         "lost",
@@ -88,6 +89,6 @@ def _as_batch(events: list[TraceEvent]) -> EventBatch:
         for j, name in enumerate(TEXT_KINDS.fields[kind[i]]):
             value = event.fields.get(name, 0 if name == "order" else -1)
             fields[i, j] = min(value, _MASK) if isinstance(value, int) else -1
-    time_ns = np.array([min(event.time_ns or 0, _MASK) for event in events], np.int64)
+    time_ns = np.array([min(_NO_TIME if e.time_ns is None else e.time_ns, _MASK) for e in events], np.int64)
     cpu = np.array([min(event.cpu or 0, 1 << 16) for event in events], np.int64)
     return EventBatch(time_ns, cpu, kind, fields)

@@ -75,7 +75,12 @@ class ReplayRequest:
     pages : int or None
         Size of the machine; None: the recording's own.
     pcp : PcpConf or None
-        Per-CPU lists of request level; None: the kernel's for a zone of this size.
+        Per-CPU lists of request level; None: what `lists` says.
+    lists : PcpSpec
+        The same as a job has it; `auto` stands for the recording's own, else the kernel's for a zone of this
+        size.
+    spb_size : int or None
+        Bytes of a superpageblock; None: 1 GiB, or what the trace names.
     """
 
     path: Path
@@ -84,6 +89,8 @@ class ReplayRequest:
     zone: str = "Normal"
     pages: int | None = None
     pcp: PcpConf | None = None
+    lists: PcpSpec = field(default_factory=PcpSpec)
+    spb_size: int | None = None
 
 
 @dataclass
@@ -129,6 +136,36 @@ class Replayed:
     lost_lines: list[str] = field(default_factory=list)
 
 
+@dataclass
+class BegunReplay:
+    """A replay between its start and its end.
+
+    Attributes
+    ----------
+    path : Path
+    z : ZoneState
+    policy : ndarray
+    maker : RowMaker
+    place : ndarray
+        int32 [pages], where each recorded page is (recorded_pages.py).
+    counts : ndarray
+        int64 [NR_REPLAY_COUNTS].
+    start : str
+        Where it begins, in words.
+    begin_ns : int or None
+        Recorded time of the start; None: that of the first event.
+    """
+
+    path: Path
+    z: ZoneState
+    policy: np.ndarray
+    maker: RowMaker
+    place: np.ndarray
+    counts: np.ndarray
+    start: str
+    begin_ns: int | None
+
+
 @dataclass(frozen=True)
 class _Span:
     """Page frames and CPUs of a recording, and the captured zone that they belong to, if there is one."""
@@ -154,28 +191,55 @@ def replay_file(request: ReplayRequest) -> Replayed:
     """
     started = time.perf_counter()
     receipt = Receipt()
+    begun = begin_replay(request)
+    for kinds, batch in batches_of(begun, receipt):
+        rows, _ = begun.maker.rows_of(kinds, batch)
+        replay_page_events(begun.z, begun.policy, rows, begun.place, begun.counts)
+    out = Replayed(begun.start, begun.maker.counts, lost_lines=receipt.lost)
+    _report(out, begun.z, begun.policy, begun.counts)
+    out.seconds = time.perf_counter() - started
+    return out
+
+
+def begin_replay(request: ReplayRequest) -> BegunReplay:
+    """The machine of a replay at its start; nothing is replayed yet.
+
+    Raises
+    ------
+    DumpError
+        When the file cannot be read.
+    TraceError
+        When it has no events of this level, or no such zone.
+    ConfigError
+        For an unknown policy.
+    """
     policy = policy_array(request.policy)
     span = _span_of(request)
     z, base = _zone_of(request, span, policy)
     maker = RowMaker(request.level, span.start_pfn, span.pages, base, span.cpus)
     place = np.full(z.geo.nr_pages, NOT_SEEN, np.int32)
     start = _start(request, span, z, base, policy, place)
+    begin_ns = span.zone.start_ns if span.zone is not None else None
     counts = np.zeros(NR_REPLAY_COUNTS, np.int64)
-    for kinds, batch in _batches(request, span, receipt):
-        rows, _ = maker.rows_of(kinds, batch)
-        replay_page_events(z, policy, rows, place, counts)
-    out = Replayed(start, maker.counts, lost_lines=receipt.lost)
-    _report(out, z, policy, counts)
-    out.seconds = time.perf_counter() - started
-    return out
+    return BegunReplay(request.path, z, policy, maker, place, counts, start, begin_ns)
 
 
-def _batches(
-    request: ReplayRequest, span: _Span, receipt: Receipt
-) -> Iterator[tuple[EventKinds, EventBatch]]:
-    for kinds, batch in recorded_batches(request.path, receipt):
-        if span.zone is not None:
-            late = batch.time_ns >= span.zone.start_ns
+def replay_pages(request: ReplayRequest) -> int:
+    """Pages of the machine that a replay needs; a trace that does not tell is read for it.
+
+    Raises
+    ------
+    DumpError, TraceError
+        As `begin_replay`.
+    """
+    return max(request.pages or 0, _span_of(request).pages)
+
+
+def batches_of(begun: BegunReplay, receipt: Receipt) -> Iterator[tuple[EventKinds, EventBatch]]:
+    """The recording's events from the start on."""
+    for kinds, batch in recorded_batches(begun.path, receipt):
+        if begun.begin_ns is not None:
+            late = batch.time_ns >= begun.begin_ns
             batch = EventBatch(batch.time_ns[late], batch.cpu[late], batch.kind[late], batch.fields[late])
         if len(batch):
             yield kinds, batch
@@ -225,11 +289,15 @@ def _zone_of(request: ReplayRequest, span: _Span, policy: np.ndarray) -> tuple[Z
     if pages < span.pages and (span.zone is not None or shape is not None):
         named = f"zone {request.zone}" if shape is None else "the zone of the trace"
         raise TraceError(f"{named} has {span.pages} pages, more than the size given", request.path)
-    with_lists = request.level == REQUEST_LEVEL and (shape is None or shape.cpus > 0)
+    with_lists = request.level == REQUEST_LEVEL and request.lists.enabled
+    with_lists &= shape is None or shape.cpus > 0
+    spb_pages = SPB_PAGEBLOCKS * PB_PAGES if shape is None else shape.spb_pages
+    if request.spb_size is not None:
+        spb_pages = request.spb_size // PAGE_SIZE
     spec = ZoneSpec(
         max(pages, span.pages),
         span.start_pfn,
-        SPB_PAGEBLOCKS if shape is None else shape.spb_pages // PB_PAGES,
+        spb_pages // PB_PAGES,
         bool(policy[P.superpageblocks]),
         nr_cpus=span.cpus if with_lists else 0,
         pcp=_lists(request, span, pages) if with_lists else None,
@@ -241,14 +309,14 @@ def _zone_of(request: ReplayRequest, span: _Span, policy: np.ndarray) -> tuple[Z
         raise TraceError(str(error), request.path) from None
 
 
-def default_lists(pages: int, cpus: int) -> PcpConf:
+def default_lists(pages: int, cpus: int, spec: PcpSpec | None = None) -> PcpConf:
     """Per-CPU limits of a zone of this size, as the kernel sets them by itself.
 
     Source: init_per_zone_wmark_min for the low watermark; zone_batchsize, zone_highsize (mm/page_alloc.c).
     """
     least = int((pages * (PAGE_SIZE // 1024) * 16) ** 0.5) * 1024 // PAGE_SIZE
     low = least + max(least // 4, pages // 1000)
-    return PcpConf(*PcpSpec().sizes(pages, cpus, low))
+    return PcpConf(*(spec or PcpSpec()).sizes(pages, cpus, low))
 
 
 def _captured_lists(request: ReplayRequest) -> PcpConf | None:
@@ -265,6 +333,9 @@ def _lists(request: ReplayRequest, span: _Span, pages: int) -> PcpConf:
     captured = _captured_lists(request) if span.zone is not None else None
     if span.shape is not None:
         captured = PcpConf(span.shape.batch, span.shape.high_min, span.shape.high_max)
+    spec = request.lists
+    if any(isinstance(limit, int) for limit in (spec.batch, spec.high_min, spec.high_max)):
+        captured = default_lists(pages, span.cpus, spec)
     return request.pcp or captured or default_lists(pages, span.cpus)
 
 

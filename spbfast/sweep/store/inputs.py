@@ -1,8 +1,8 @@
 """The inputs of a sweep, kept in its results directory so that it can be continued from there alone.
 
 Owns config.yaml, config.base.yaml, config.inputs.json and the copy of the file of points, and the way back
-from a directory to its job. A saved state is too large to be copied: its place is kept, and its digest is
-part of every point's identity.
+from a directory to its job. A saved state and a recording are too large to be copied: their place is kept,
+and their digest is part of every point's identity.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def write_inputs(directory: Path, job: Any) -> None:
         kept["state"] = job.scenario.start.state
     if job.scenario.machine.files:
         kept["machine"] = list(job.scenario.machine.files)
+    if job.scenario.replay is not None:
+        kept["recordings"] = job.scenario.replay.folder
     points = job.points_file
     if points is not None:
         name = f"{POINTS_STEM}{Path(points.name).suffix.lower()}"
@@ -70,6 +72,8 @@ def load_stored(directory: str | Path, extra: Sequence[str] = ()) -> Job:
         stand_ins["points_file"] = directory / name
     if kept.get("state"):
         stand_ins["state"] = Path(str(kept["state"]))
+    if kept.get("recordings"):
+        stand_ins["trace"] = Path(str(kept["recordings"]))
     overrides = [*kept.get("overrides", ()), *extra]
     machine = [Path(str(name)) for name in kept.get("machine", ())] or None
     return load_config(
