@@ -115,6 +115,13 @@ def answer_to(command: str) -> str:
     return f"$ spbfast {command}\n{words}(exit {code})\n"
 
 
+def without_braces(answer: str) -> str:
+    """The answer without what some versions of Typer put around arguments in a usage line."""
+    usage = re.compile(r"^Usage: .*", re.M)
+    bare = {ord("{"): "", ord("}"): ""}
+    return usage.sub(lambda m: m.group().translate(bare).replace("......", "..."), answer)
+
+
 def golden() -> dict[str, str]:
     """The recorded answers by command."""
     blocks = GOLDEN.read_text(encoding="utf-8").split("$ spbfast ")[1:]
@@ -135,7 +142,7 @@ def answers() -> dict[str, str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_wrong_input_gets_its_message(command: str, answers: dict[str, str]) -> None:
     answer = answers[command]
-    assert answer == golden()[command]
+    assert without_braces(answer) == without_braces(golden()[command])
     assert "(exit 0)" not in answer
     assert "(exit 1)" not in answer
     assert "Traceback" not in answer

@@ -134,10 +134,12 @@ def _write_csv(ds: xr.Dataset, tmp: Path, variables: Sequence[str]) -> None:
 
 
 def _write_parquet(ds: xr.Dataset, tmp: Path, variables: Sequence[str]) -> None:
-    import pyarrow  # noqa: F401
+    import pyarrow
+    from pyarrow import parquet
 
-    with open(tmp, "wb") as file:  # opened here, since pyarrow takes no name that is not text
-        table(ds, variables).to_parquet(file, index=False, engine="pyarrow")
+    # Opened here, since pyarrow takes no name that is not text; pandas 2 would hand it the name again.
+    with open(tmp, "wb") as file:
+        parquet.write_table(pyarrow.Table.from_pandas(table(ds, variables), preserve_index=False), file)
 
 
 _WRITERS = {"zarr": _write_zarr, "csv": _write_csv, "parquet": _write_parquet}
