@@ -30,7 +30,7 @@ from spbfast.sweep.run.rerun import rerun
 from spbfast.sweep.store.directory import Store
 from spbfast.sweep.store.inputs import load_stored
 from spbfast.sweep.store.netcdf import NETCDF_LOCK, open_netcdf
-from spbfast.sweep.store.view import find_directories, look
+from spbfast.sweep.store.view import _eta, find_directories, look
 from tests import fake_engine
 from tests.damage_tools import make_old
 from tests.sweep_tools import ENGINE, ROOT, make_job, write_job
@@ -77,6 +77,17 @@ def test_status_of_a_finished_sweep(finished: Path) -> None:
     found = look(finished)
     assert (found.state, found.runs, found.ok, found.failed, found.missing) == ("finished", 15, 15, 0, 0)
     assert tree(finished) == before
+
+
+def test_the_time_left_is_the_drivers_and_shrinks_with_what_is_missing(out: Path) -> None:
+    """Since the start kernels may have been compiled, so the clock alone says too much."""
+    store = Store(out)
+    told = {"state": "running", "total": 15, "missing": 10, "eta_s": 100.0}
+    store.status_path.write_text(json.dumps(told))
+    assert _eta(store, 11, 4, 15) == 40.0
+    assert _eta(store, 11, 4, 16) != 40.0
+    store.status_path.write_text(json.dumps(told | {"state": "stopped"}))
+    assert _eta(store, 11, 4, 15) != 40.0
 
 
 def test_status_names_failures_and_how_to_look_at_them(

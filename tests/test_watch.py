@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast.cli.watching import frame_lines, watch_command
+from spbfast.cli.watching import _telling_apart, frame_lines, watch_command
 from spbfast.errors import QuestionError
 from spbfast.results.analysis import outcomes
 from spbfast.results.open import open_results
@@ -121,6 +121,32 @@ def test_a_frame_fits_the_terminal(finished: Path, width: int, height: int) -> N
     assert table
     assert all(len(text) <= max(width, 60) for text in table)
     assert any(BLOCKS[0] in text for text in table) == (width >= 80)
+
+
+def test_labels_that_do_not_fit_leave_out_what_most_share(finished: Path) -> None:
+    found, unfinished = look(finished), Unfinished(finished, "spb_tainted")
+    unfinished.read()
+    given = [
+        ("baseline: policy mainline", "0"),
+        ("policy v2", "0"),
+        ("policy v2", "0.01"),
+        ("policy v1", "0"),
+    ]
+    for point, (policy, share) in zip(unfinished.points, given, strict=True):
+        point.label = f"{policy}, share of pages that are pinned one by one {share}"
+    wide = "\n".join(line for line, _ in frame_lines(found, unfinished, 0, 200, 20))
+    assert wide.count("share of pages that are pinned one by one 0") == 4
+    lines = [line for line, _ in frame_lines(found, unfinished, 0, 100, 20)]
+    table = [" ".join(line.split("  ")[1:2]) for line in lines if "/3 " in line]
+    assert table[:2] == ["baseline: policy mainline", "policy v2"]
+    assert len(set(table)) == 4
+    assert [line.startswith("policy v2") for line in table] == [False, True, True, False]
+
+
+def test_labels_stay_whole_where_leaving_out_makes_two_alike() -> None:
+    assert _telling_apart(["a 1, b 1", "a 1", "a 1, c 2"]) == ["b 1", "a 1", "c 2"]
+    alike = ["a 1, b 1", "a 1, c 1", "a 1, b 1, c 1"]
+    assert _telling_apart(alike) == alike
 
 
 def test_terminals_without_blocks_and_names_with_escapes(finished: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ GAP = 2  # between columns
 NARROW = 80  # columns; a narrower terminal has no room for courses
 LABEL_MIN = 16  # letters of a point that are always shown
 LINES_A_FAILURE = 8  # a screen of 24 lines names three
+BASE = "baseline: "
 HEAD, BAD, DIM = "bold", "red", "dim"
 
 Line = tuple[str, str]  # text and style
@@ -210,6 +212,8 @@ def _table(
     labels = [printable(point.label) for point in points]
     if width is not None:
         longest = max(LABEL_MIN, width - GAP - max(map(len, others)) - GAP)
+        if max(map(len, labels), default=0) > longest:
+            labels = _telling_apart(labels)
         labels = [_without_middle(label, longest) for label in labels]
     text = text_table((), zip(["point", *labels], others, strict=True), left=(0, 1))
     styles = [DIM, *(BAD if point.failed else "" for point in points)]
@@ -226,6 +230,18 @@ def _cells(
         values = [format_number(ends.mean()), f"{format_number(ends.min())}..{format_number(ends.max())}"]
     done = f"{len(point.ends) + len(point.failed)}/{replicates}"
     return [done, str(len(point.failed) or ""), course, *values]
+
+
+def _telling_apart(labels: list[str]) -> list[str]:
+    """Labels without the parts that more than half of them have; as they are where two would become equal."""
+    parts = [label.removeprefix(BASE).split(", ") for label in labels]
+    shared = {
+        part for part, nr in Counter(p for own in parts for p in set(own)).items() if 2 * nr > len(labels)
+    }
+    kept = [", ".join(part for part in own if part not in shared) or own[0] for own in parts]
+    if len(set(kept)) < len(set(labels)):
+        return labels
+    return [BASE * label.startswith(BASE) + short for label, short in zip(labels, kept, strict=True)]
 
 
 def _without_middle(text: str, longest: int) -> str:

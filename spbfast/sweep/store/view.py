@@ -170,7 +170,7 @@ def look(directory: str | Path) -> DirectoryState:
         missing=missing,
         created=str(manifest.get("created", "")),
         updated=str(_read_mapping(store.status_path).get("updated", "")),
-        eta_s=_eta(store, ok + failed, missing) if state == "running" else None,
+        eta_s=_eta(store, ok + failed, missing, runs) if state == "running" else None,
         driver=driver,
         nbytes=held.shard_bytes + (store.results_path.stat().st_size if store.results_path.exists() else 0),
         model_version=int(manifest.get("model_version", 0)),
@@ -224,8 +224,19 @@ def _driver(directory: Path) -> tuple[str, int]:
     return who, verdict
 
 
-def _eta(store: Store, done: int, missing: int) -> float | None:
-    """Seconds left if the rest goes like the runs since the manifest was written, at the start."""
+def _eta(store: Store, done: int, missing: int, runs: int) -> float | None:
+    """Seconds left at the speed that the driver told last, or else at that of the runs since the start.
+
+    The driver counts the time of runs alone; since the start, kernels may have been compiled.
+    """
+    told = _read_mapping(store.status_path)
+    if (
+        told.get("state") == "running"
+        and told.get("total") == runs
+        and told.get("eta_s")
+        and told.get("missing")
+    ):
+        return float(told["eta_s"]) * missing / int(told["missing"])
     spent = 0
     with contextlib.suppress(OSError):
         begun = store.manifest_path.stat().st_mtime
