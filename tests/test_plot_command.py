@@ -83,6 +83,17 @@ def test_values_that_are_good_enough_have_full_dots() -> None:
     assert ax.get_lines()[-1].get_xdata().tolist() == []
 
 
+@pytest.mark.parametrize("values", [(0.01, 0.05, 0.1, 1.0), (1.0, 2.0, 3.0), tuple(np.geomspace(0.01, 1, 9))])
+def test_a_logarithmic_axis_names_few_values_with_their_units(values: tuple[float, ...]) -> None:
+    x = np.array(values)
+    ax = Figure().subplots()
+    draw_response(ax, Response("k", "policy.k", "s", x, (Line("", x, x, x),), float("nan")))
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    named = values[0] == 0.01 and len(values) == 4
+    assert (labels == ["10 ms", "50 ms", "100 ms", "1 s"]) == named
+    assert ax.get_xlabel() == ("policy.k" if named else "policy.k (s)")
+
+
 def test_points_without_a_result_are_named(directory: Path) -> None:
     ds = open_results(directory).load()
     ds["tainted_end"] = ds["tainted_end"].astype("f8").where(ds["is_baseline"] ^ True)

@@ -29,6 +29,7 @@ PAGE = 4096
 MAX_CORNERS = 160
 TITLE_WIDTH = 40  # letters
 LINE_WIDTH = 1.6  # points
+TICKS_MAX = 5  # more values have no room for their names below a panel
 LOG_FROM = 20  # a swept number that spans more than this is drawn on a logarithmic axis
 
 
@@ -219,17 +220,25 @@ def draw_response(
         ax.fill_between(response.x, line.low, line.high, color=color, alpha=0.13, linewidth=0, zorder=1)
     if np.isfinite(response.control):
         ax.axhline(response.control, color=BASELINE, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
-    positive = response.x[0] > 0
-    if positive and response.x[-1] / response.x[0] > LOG_FROM:
-        ax.set_xscale("log")
     ax.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel(f"{response.label} ({response.units})" if response.units else response.label)
+    if response.x[0] > 0 and response.x[-1] / response.x[0] > LOG_FROM:
+        ax.set_xscale("log")
+        _tick_what_was_swept(ax, response)
     _finish(ax)
     if len(response.lines) > 1:
         for text in ax.legend(fontsize=8, frameon=False).get_texts():
             text.set_parse_math(False)
     ax.margins(x=0.03)
     return ax
+
+
+def _tick_what_was_swept(ax: Axes, response: Response) -> None:
+    """On a logarithmic axis, few values with their units instead of powers of ten."""
+    if len(response.x) <= TICKS_MAX:
+        ax.set_xticks(response.x, [format_value(v, response.units) for v in response.x.tolist()])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel(response.label)
 
 
 def draw_differences(ax: Axes, table: xr.Dataset, labels: Sequence[str], colors: Sequence[str]) -> Axes:
