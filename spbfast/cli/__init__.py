@@ -34,7 +34,7 @@ from spbfast.cli import (  # isort: skip
 )
 from spbfast.cli.options import EXIT_BUG, EXIT_INTERRUPTED, app
 from spbfast.cli.streams import LostOutputError, exit_code_for_lost_output, flush_code, guard_streams
-from spbfast.errors import SpbfastError, StorageError
+from spbfast.errors import SetupError, SpbfastError, StorageError
 
 VERBS = (
     running,
@@ -90,7 +90,18 @@ def _exit_code(args: list[str] | None) -> int:
             # A path of the user's: too long a name, no permission, links in a circle.
             print(f"spbfast: error: {error.filename}: {error.strerror}", file=sys.stderr)
             return StorageError.exit_code
-        traceback.print_exc()
-        print(f"spbfast {__version__}: internal error; please report it with the text above", file=sys.stderr)
-        return EXIT_BUG
+        return _exit_code_for_bug()
     return 0
+
+
+def _exit_code_for_bug() -> int:
+    """Tell the exception that nobody foresaw: packages that don't fit, or else a bug."""
+    from spbfast.cli.versions import advice, unfit_packages
+
+    if unfit := unfit_packages():
+        found = ", ".join(f"{have} is installed, {needed} is needed" for have, needed in unfit)
+        print(f"spbfast: error: {found}: {advice(unfit)}", file=sys.stderr)
+        return SetupError.exit_code
+    traceback.print_exc()
+    print(f"spbfast {__version__}: internal error; please report it with the text above", file=sys.stderr)
+    return EXIT_BUG

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spbfast import __version__
+from spbfast.cli.versions import advice, unfit_packages
 from spbfast.text import format_bytes, format_seconds
 
 GOOD, CAUTION, BAD = "ok", "warning", "problem"
@@ -72,7 +73,11 @@ def _packages() -> Iterator[Finding]:
             missing.append(name)
     if missing:
         yield Finding("packages", BAD, f"missing: {', '.join(missing)}", "install them: pip install spbfast")
-    yield Finding("packages", GOOD, ", ".join(found))
+    unfit = unfit_packages()
+    if unfit:
+        text = ", ".join(f"{have} is installed, {needed} is needed" for have, needed in unfit)
+        yield Finding("packages", BAD, text, advice(unfit))
+    yield Finding("packages", GOOD if not unfit else CAUTION, ", ".join(found))
     extras = []
     for name in EXTRAS:
         with contextlib.suppress(metadata.PackageNotFoundError):
