@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
+from typer.testing import CliRunner
 
+from spbfast.cli import app
 from spbfast.config import load_config
 from spbfast.constants import NR_MT, NR_ORDERS, PB_PAGES, C, Mt
-from spbfast.errors import ConfigError, DumpError, ZoneError
+from spbfast.errors import ConfigError, DumpError, ResultsError, ZoneError
 from spbfast.model import engine
 from spbfast.model.lowering.lower_machine import lower_scenario
 from spbfast.model.primitives.draws import draw_many, key_of
@@ -373,6 +376,10 @@ def test_a_results_directory_finds_the_files_again(job: Path) -> None:
         ("spb_size", "memory: 1GiB, spb_size", "machine.memory: is what the files of machine.from say"),
         ("[tables/pagetypeinfo, tables/zoneinfo]", "3", "machine.from: must be a file"),
         ("[tables/pagetypeinfo, tables/zoneinfo]", "job.yaml", "machine.from: .*nothing"),
+        ("spb_size", "zone: DMA32, spb_size", "machine.from: .*no zone DMA32 .*it has node 0 Normal"),
+        ("spb_size", "zone: node1.Normal, spb_size", "no zone Normal on node 1.*by machine.zone: Normal"),
+        ("from: [tables/pagetypeinfo, tables/zoneinfo]", "zone: Normal", "machine.zone: names a zone of the"),
+        ("spb_size", "zone: 1, spb_size", "machine.zone: must be a zone's name, such as DMA32"),
         ("actors", "sweep: {grid: {machine.from: [[a], [b]]}}\nactors", "cannot be swept"),
         ("actors", "sweep: {grid: {machine.memory: [1GiB]}}\nactors", "swept here and also fixed"),
     ],
@@ -381,3 +388,55 @@ def test_mistakes_are_told_with_their_place(job: Path, old: str, new: str, why: 
     job.write_text(JOB.replace(old, new))
     with pytest.raises(ConfigError, match=why):
         load_config(job)
+
+
+def two_nodes() -> str:
+    """The table with the same zone on a second node, half of it free."""
+    lines = TABLE.read_text().splitlines()
+    second = [line.replace("Node    0", "Node    1").replace("Node 0", "Node 1") for line in lines]
+    free = [line for line in second if line.startswith("Node    1") and "Normal" in line]
+    blocks = [line for line in second if line.startswith("Node 1") and "Normal" in line]
+    at = next(i for i, line in enumerate(lines) if line.startswith("Number of blocks type"))
+    return "\n".join([*lines[:at], *free, *lines[at:], *blocks]) + "\n"
+
+
+def test_a_job_may_name_another_zone(job: Path) -> None:
+    (job.parent / "tables/pagetypeinfo").write_text(two_nodes())
+    job.write_text(JOB.replace("[tables/pagetypeinfo, tables/zoneinfo]", "tables/pagetypeinfo"))
+    first = load_config(job).scenario
+    job.write_text(job.read_text().replace("spb_size", "zone: node1.Normal, spb_size"))
+    other = load_config(job).scenario
+    assert first.machine.memory == other.machine.memory
+    assert first.canonical() != other.canonical()
+    run = lower_scenario(other, 1, 0)
+    assert engine.boot(run, other, 1)
+    free = run.world.zone.area.nr.reshape(-1, NR_ORDERS, NR_MT).sum(axis=0)[:, :4]
+    assert (free == free_of_file(TABLE)).all()
+
+
+@pytest.mark.compiled
+def test_a_saved_state_prints_its_free_lists(tmp_path: Path) -> None:
+    """What export prints of the end of a run is what the run counted there, zone by zone."""
+    small = "replicates=1", "duration=200ms", "machine.dma32=16MiB"
+    words = ["run", "tiny", "-q", *(w for change in small for w in ("--set", change))]
+    state, run = tmp_path / "end.state", tmp_path / "run.nc"
+    CliRunner().invoke(app, [*words, "-o", str(run), "--save-state", str(state)], catch_exceptions=False)
+    table = tmp_path / "table.txt"
+    given = CliRunner().invoke(app, ["export", str(state), "--pagetypeinfo", "-o", str(table)])
+    assert given.exit_code == 0, given.output
+    zones = {z.zone: z for z in read_dump(table).of_kind("pagetypeinfo")[0].zones}
+    with xr.open_dataset(run) as ds:
+        last = ds.isel(time=-1, replicate=0)
+        found = np.array([z.blocks() for z in zones.values()]).sum(axis=0)
+        assert found.tolist() == last.free_blocks.values.tolist()
+        for name in ("Normal", "DMA32"):
+            pages = sum(n << order for order, n in enumerate(zones[name].blocks()))
+            assert pages == int(last.zone_free_pages.sel(zone=name).sum())
+    reserved = load_config("tiny", small).scenario.machine.zones()[0].nr_reserved
+    assert sum(zones["Normal"].pageblocks.values()) == 128 // 2 - -(-reserved // PB_PAGES)
+    one = CliRunner().invoke(app, ["export", str(state), "--pagetypeinfo", "--zone", "DMA32"])
+    assert "DMA32" in one.output
+    assert "Normal" not in one.output
+    wrong = CliRunner().invoke(app, ["export", str(state), "--pagetypeinfo", "--zone", "Movable"])
+    assert isinstance(wrong.exception, ResultsError | SystemExit)
+    assert "has no zone Movable; it has Normal, DMA32" in str(wrong.exception) + wrong.output

@@ -98,7 +98,7 @@ def _pagetypeinfo(files: list[Path], zone: str | None, seed: int, replicate: int
     from spbfast.statefile import is_state_file
 
     if len(files) == 1 and is_state_file(files[0]):
-        return pagetypeinfo_text(counts_of_state(files[0]))
+        return pagetypeinfo_text(counts_of_state(files[0], zone))
     counts, types, receipt = counts_at_start(files, zone, seed=seed, replicate=replicate)
     for heading in ("guessed", "contradictory", "lower_bounds"):
         for line in getattr(receipt, heading):

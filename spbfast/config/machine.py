@@ -164,6 +164,12 @@ class MachineSpec(_BegunAs):  # type: ignore[valid-type, misc]
         "distance between two watermarks; without it that of reclaim.watermark_scale",
         "mainline formulas",
     )
+    zone: str | None = key(
+        None,
+        "zone of the files of machine.from to begin as: its name, with another node than 0 in front, such as "
+        "DMA32 or node1.Normal; without it Normal of node 0, or DMA32 where that is all",
+        "ours",
+    )
     digest: str | None = key(
         None, "digest of the files of machine.from; what they have is filled in", "filled in"
     )
@@ -221,7 +227,7 @@ class MachineSpec(_BegunAs):  # type: ignore[valid-type, misc]
         """Plain values; of `from` the content, wherever the files lie, and nothing of what is not given."""
         values: dict[str, Any] = super().canonical()
         values["from"] = values.pop("digest")
-        for name in ("from", "watermark_distance"):
+        for name in ("from", "watermark_distance", "zone"):
             if values[name] is None:
                 del values[name]
         return values

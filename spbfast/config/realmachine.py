@@ -8,6 +8,7 @@ run begins.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ from spbfast.observed.receipt import Receipt
 from spbfast.observed.recognise import kind_of_file
 from spbfast.observed.values import Snapshot
 from spbfast.places import open_to_read
+from spbfast.text import quote_value
 
+_ZONE = re.compile(r"(?:node(\d{1,3})\.)?([A-Za-z]\w{0,20})")
 _BLOCK = 1 << MAX_ORDER
 _DECIDED = ("memory", "start_pfn", "nodes", "dma32", "memmap_bytes_per_page", "kernel_image", "digest")
 
@@ -37,6 +40,9 @@ def with_machine_found(
     machine = tree.value.get("machine")
     node = machine.value.get("from") if machine is not None and isinstance(machine.value, dict) else None
     if machine is None or node is None:
+        if machine is not None and isinstance(machine.value, dict) and "zone" in machine.value:
+            text = "names a zone of the files of machine.from, and there are none; leave it out, or give from"
+            problems.append(machine.value["zone"].problem("machine.zone", text, at_key=True))
         return tree
     names = [n.value for n in node.value] if isinstance(node.value, list) else [node.value]
     if not names or not all(isinstance(name, str) and name for name in names):
@@ -46,7 +52,8 @@ def with_machine_found(
     try:
         paths = instead or [folder.joinpath(Path(name).expanduser()).absolute() for name in names]
         snapshots = read_dumps(list(paths)).snapshots
-        zone = real_zones(snapshots, str(paths[0]), Receipt(), job_zone(snapshots))[0]
+        wanted = job_zone(snapshots, _named_zone(machine, problems))
+        zone = real_zones(snapshots, str(paths[0]), Receipt(), wanted)[0]
         digest = digest_of_files(paths)
     except (DumpError, OSError, RuntimeError) as error:  # RuntimeError: ~name of nobody
         problems.append(node.problem("machine.from", str(error)))
@@ -65,8 +72,24 @@ def with_machine_found(
     return _filled(tree, node, found, _list_keys(zone))
 
 
-def job_zone(snapshots: Sequence[Snapshot]) -> tuple[int, str]:
-    """Node and name of the zone that a job begins with: Normal of node 0, or DMA32 where that is all."""
+def _named_zone(machine: YamlNode, problems: list[Problem]) -> str | None:
+    node = machine.value.get("zone")
+    if node is None or node.value is None:
+        return None
+    if not isinstance(node.value, str) or not _ZONE.fullmatch(node.value):
+        text = f"must be a zone's name, such as DMA32 or node1.Normal; got {quote_value(node.plain())}"
+        problems.append(node.problem("machine.zone", text))
+        return None
+    return node.value
+
+
+def job_zone(snapshots: Sequence[Snapshot], named: str | None = None) -> tuple[int, str]:
+    """Node and name of the zone that a job begins with.
+
+    `named` is `machine.zone`; without it Normal of node 0, or DMA32 where that is all.
+    """
+    if named is not None and (match := _ZONE.fullmatch(named)):
+        return int(match[1] or 0), match[2]
     names = {z.key for s in snapshots for z in s.zones if any(z.blocks())}
     return (0, "Normal" if (0, "Normal") in names or (0, "DMA32") not in names else "DMA32")
 

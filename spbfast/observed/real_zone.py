@@ -111,8 +111,12 @@ def real_zones(
 
 
 def _no_such_zone(records: Sequence[ZoneRecord], wanted: tuple[int, str], file: str) -> list[ZoneRecord]:
-    known = ", ".join(f"node {node} {name}" for node, name in (z.key for z in records))
-    raise DumpError(file, 0, f"has no zone {wanted[1]} on node {wanted[0]}; it has {known}")
+    keys = [z.key for z in records]
+    known = ", ".join(f"node {node} {name}" for node, name in keys)
+    node, name = keys[0] if keys else (0, "DMA32")
+    other = name if node == 0 else f"node{node}.{name}"
+    hint = f"; a job names one by machine.zone: {other}" if keys else ""
+    raise DumpError(file, 0, f"has no zone {wanted[1]} on node {wanted[0]}; it has {known}{hint}")
 
 
 def _has_blocks(snapshot: Snapshot) -> bool:

@@ -80,9 +80,9 @@ def physical_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, s
             rest = lines.pop()
             for line in lines:
                 number += 1
-                _check_length(path, number, line)
+                check_length(path, number, line)
                 yield number, line
-            _check_length(path, number + 1, rest)
+            check_length(path, number + 1, rest)
     except OSError as error:
         raise DumpError(path, number, f"cannot be read on ({error.strerror})") from None
     if rest:
@@ -110,7 +110,14 @@ def _decoded(path: Path, encoding: str) -> Iterator[str]:
     yield held + decoder.decode(b"", final=True)
 
 
-def _check_length(path: Path, number: int, line: str) -> None:
+def check_length(path: Path, number: int, line: str) -> None:
+    """Refuse a line that no dump and no trace has.
+
+    Raises
+    ------
+    DumpError
+        When it is longer than `LINE_LIMIT`.
+    """
     if len(line) > LINE_LIMIT:
         raise DumpError(
             path,

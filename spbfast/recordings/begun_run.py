@@ -6,6 +6,7 @@ keeps them: they can be moved, and nothing frees them.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def begin_as_real(run: Lowered, scenario: Scenario, seed: int, replicate: int) -
         raise DumpError(error.filename or paths[0], 0, f"cannot be read: {error.strerror}") from None
     if digest != scenario.machine.digest:
         raise DumpError(paths[0], 0, "has changed since the job was loaded; load it again")
-    machine = read_machine_files(paths, job_zone)
+    machine = read_machine_files(paths, functools.partial(job_zone, named=scenario.machine.zone))
     zone, world = machine.zones[0], run.world
     z = world.zone
     first = (first_usable(z) - z.geo.lo) // PB_PAGES

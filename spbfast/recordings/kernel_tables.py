@@ -63,13 +63,13 @@ def counts_at_start(
     return found, machine.zones[0].types, machine.receipt
 
 
-def counts_of_state(path: Path) -> list[ZoneCounts]:
-    """Every zone of a saved state.
+def counts_of_state(path: Path, zone: str | None = None) -> list[ZoneCounts]:
+    """Every zone of a saved state, or those of one name.
 
     Raises
     ------
     ResultsError
-        When the file is no state file or damaged.
+        When the file is no state file or damaged, or has no such zone.
     """
     head = read_state_head(path)
     arrays = {a["path"]: np.zeros(a["shape"], a["dtype"]) for a in head.arrays}
@@ -86,6 +86,10 @@ def counts_of_state(path: Path) -> list[ZoneCounts]:
         found.append(ZoneCounts(node, name, _listed(nr), labels))
     if not found:
         raise ResultsError("holds no zone", path)
+    names = list(dict.fromkeys(one.name for one in found))
+    if zone is not None and zone not in names:
+        raise ResultsError(f"has no zone {zone}; it has {', '.join(names)}", path)
+    found = [one for one in found if zone in (None, one.name)]
     return sorted(found, key=lambda c: (c.node, ZONE_NAMES.index(c.name)))
 
 
