@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,16 @@ import pytest
 
 from spbfast.config import load_config
 from spbfast.errors import DumpError
-from spbfast.fitting import fit_recording, job_text, judge_halves, memory_of
-from spbfast.fitting.arrivals import arrival_rate, find_burst
+from spbfast.fitting import fit_recording, job_text, judge_halves, memory_of, page_lives
+from spbfast.fitting.actors_yaml import LONGEST_BEHIND, MOST_SLOTS, limits_of
+from spbfast.fitting.arrivals import FoundBurst, arrival_rate, find_burst
 from spbfast.fitting.exponential_mixture import fit_mixture, grouped_lives, kaplan_meier
 from spbfast.fitting.fit_judgement import simulated_lives
 from spbfast.fitting.holder_flags import Holder, flag_names, holder_of
 from spbfast.fitting.page_lives import holders_told, lives_of, read_page_events
 from spbfast.observed.event_columns import EventBatch
 from spbfast.observed.page_classes import PageClass
+from tests import fuzz_observed
 from tests.fit_streams import (
     NR_STREAMS,
     TrueKind,
@@ -228,6 +232,17 @@ def test_losses_are_told_and_lives_are_censored_there(recording: Path, tmp_path:
     assert slab.lifetimes.parts[0].mean_low < 0.02 < slab.lifetimes.parts[0].mean_high
 
 
+def test_what_is_behind_the_most_events_is_left_out(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_page_events(recording)
+    monkeypatch.setattr(page_lives, "MOST_EVENTS", 5000)
+    fit = fit_recording(recording)
+    assert fit.receipt.left_out == len(whole) - 5000
+    assert fit.receipt.seconds == pytest.approx((whole.time_ns[4999] - whole.start_ns) / 1e9, abs=0.01)
+    assert f"{len(whole) - 5000:,} events behind the first 5,000 are not used" in " ".join(
+        fit.receipt.warnings
+    )
+
+
 def test_pages_at_the_end_go_before_the_rule(recording: Path) -> None:
     events = read_page_events(recording)
     first = int(events.pfn.min())
@@ -253,6 +268,8 @@ def test_pages_at_the_end_go_before_the_rule(recording: Path) -> None:
         (0x440DC0, 0, 0, Holder.PAGE_TABLE),
         (0x148C40, 0, 0, Holder.PAGE_CACHE),
         ("GFP_ATOMIC", 0, 0, Holder.OTHER),
+        ("0x440dc0", 0, 0, Holder.PAGE_TABLE),
+        ("0x", 0, 0, Holder.OTHER),
     ],
 )
 def test_holders_by_flags(flags: int | str, order: int, mt: int, holder: Holder) -> None:
@@ -338,6 +355,27 @@ def test_foreign_files_are_refused(content: bytes, said: str, tmp_path: Path) ->
     assert "Traceback" not in output
 
 
+def test_damaged_recordings_are_fitted_or_refused(recording: Path, tmp_path: Path) -> None:
+    """What is fitted of them is a valid job; the rest is one error that names the file."""
+    rng, path, fitted = random.Random(5), tmp_path / "x", 0
+    write_recording(path, stream_events(TrueStream(SMALL.kinds[:2], 0.2), 1))
+    capture = path.read_bytes()
+    text = "".join(line(1 + k / 200, 0x100 + k // 2 * 4, alloc=k % 2 == 0) for k in range(200)).encode()
+    refused = []
+    for _ in range(30):
+        seed = rng.choice([capture, text])
+        mutation = fuzz_observed._chunks if seed is capture else rng.choice(fuzz_observed.MUTATIONS)
+        path.write_bytes(mutation(rng, seed, text))
+        try:
+            (tmp_path / "job.yaml").write_text(job_text(fit_recording(path)))
+            load_config(tmp_path / "job.yaml")
+            fitted += 1
+        except DumpError as error:
+            refused.append(str(error))
+    assert all(str(path) in said for said in refused)
+    assert 5 < fitted < 30
+
+
 # --- the job --------------------------------------------------------------------------------------
 
 
@@ -362,6 +400,27 @@ def test_the_job_is_valid_and_says_where_numbers_come_from(recording: Path, tmp_
     assert len(numbers) > 8
     assert all("# fitted" in row or "# not identified" in row for row in numbers)
     assert spbfast(["validate", str(path)])[0] == 0
+
+
+def test_a_job_never_needs_more_slots_than_there_are(recording: Path) -> None:
+    """As if the recording had gone on for days at a hundred times the rate."""
+    fit = fit_recording(recording)
+    assert limits_of(fit).behind == LONGEST_BEHIND
+    fast = [
+        dataclasses.replace(
+            actor,
+            arrivals=dataclasses.replace(actor.arrivals, rate=100 * actor.arrivals.rate),
+            burst=FoundBurst(0.01, 0.2, 9, 0.0),
+        )
+        for actor in fit.actors
+    ]
+    long = dataclasses.replace(fit.receipt, seconds=2000.0)
+    grown = dataclasses.replace(fit, actors=tuple(fast), receipt=long)
+    within = limits_of(grown)
+    assert within.behind < LONGEST_BEHIND
+    assert "page_cache-movable-0" in within.steady
+    assert "bursts were found and are left out" in job_text(grown)
+    assert sum(map(within.slots, fast)) <= MOST_SLOTS
 
 
 def test_json_and_an_output_that_cannot_be_written(recording: Path, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ rounded to four figures; nothing else differs from the fit but what the comments
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spbfast.config.units import format_duration, format_size
+from spbfast.config.units import MAX_DURATION, format_duration, format_size
 from spbfast.errors import DumpError
 from spbfast.fitting.exponential_mixture import MixturePart
 from spbfast.fitting.fitted_actors import SHORT_S, FittedActor, FittedRecording
@@ -19,6 +20,7 @@ from spbfast.observed import read_dump
 from spbfast.text import printable
 
 LONGEST_BEHIND = 20.0  # times the recording: what is only known to be longer is simulated with no more
+MOST_SLOTS = 1 << 26  # of all actors; what is simulated is cut before it needs more
 LEAST_SHARE = 1e-5
 ASSUMED_MEMORY = 16 << 30
 LONGEST_NAME = 60
@@ -36,7 +38,7 @@ def job_text(fit: FittedRecording, memory: int | None = None) -> str:
     """
     receipt = fit.receipt
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", fit.path.stem).strip("-._")[:LONGEST_NAME] or "recording"
-    length = max(round(receipt.seconds * 1000), 1)
+    length = min(max(round(receipt.seconds * 1000), 1), MAX_DURATION // 10**6)
     lines = [
         f"# Actors fitted by `spbfast fit` to {printable(fit.path.name)}: {receipt.allocations:,} blocks "
         f"handed out in {receipt.seconds:.4g} s.",
@@ -53,8 +55,9 @@ def job_text(fit: FittedRecording, memory: int | None = None) -> str:
         f"# {'recorded' if memory else 'memory assumed'}",
         "actors:",
     ]
+    within = limits_of(fit)
     for actor in fit.actors:
-        lines += _actor_lines(actor, receipt.seconds, min(max(fit.cpus, 1), MOST_TASKS))
+        lines += _actor_lines(actor, within, min(max(fit.cpus, 1), MOST_TASKS))
     return "\n".join(lines) + "\n"
 
 
@@ -75,7 +78,61 @@ def memory_of(path: Path) -> int | None:
     return gib << 30 if gib >= 1 else None
 
 
-def _actor_lines(actor: FittedActor, length: float, tasks: int) -> list[str]:
+@dataclass(frozen=True)
+class SimulatedWithin:
+    """What a job cuts so that its actors need no more slots than a simulation has room for.
+
+    Attributes
+    ----------
+    length : float
+        Of the recording, s.
+    behind : float
+        Longest mean lifetime of parts that are only bounded, times `length`.
+    steady : frozenset of str
+        Actors whose bursts are left out.
+    """
+
+    length: float
+    behind: float = LONGEST_BEHIND
+    steady: frozenset[str] = frozenset()
+
+    def mean(self, part: MixturePart) -> float:
+        """Mean lifetime that the job has for a part, s; at least what actors can do."""
+        mean = part.mean
+        if part.is_bound:
+            known = part.mean_low if self.behind >= LONGEST_BEHIND else 0.0
+            mean = min(mean, max(self.behind * self.length, known))
+        return max(mean, SHORT_S)
+
+    def slots(self, actor: FittedActor) -> float:
+        """Slots that an actor then needs."""
+        burst = actor.burst if actor.name not in self.steady else None
+        factor = (burst.on + burst.off) / burst.on if burst else 1.0
+        held = sum(p.share * self.mean(p) for p in used_parts(actor)) or self.length
+        return 2 * factor * actor.arrivals.rate * held
+
+
+def limits_of(fit: FittedRecording) -> SimulatedWithin:
+    """Cuts in order: bounded lifetimes, then bursts of actors with many slots, then lifetimes again."""
+    length = fit.receipt.seconds
+    within = SimulatedWithin(length)
+    for behind, with_bursts in (
+        (LONGEST_BEHIND, True),
+        (5.0, True),
+        (5.0, False),
+        (1.0, False),
+        (0.1, False),
+    ):
+        within = SimulatedWithin(length, behind)
+        if not with_bursts:
+            large = (a.name for a in fit.actors if within.slots(a) > MOST_SLOTS / 16)
+            within = SimulatedWithin(length, behind, frozenset(large))
+        if sum(map(within.slots, fit.actors)) <= MOST_SLOTS:
+            break
+    return within
+
+
+def _actor_lines(actor: FittedActor, within: SimulatedWithin, tasks: int) -> list[str]:
     arrivals = actor.arrivals
     lines = [
         "  - kind: allocations",
@@ -88,19 +145,23 @@ def _actor_lines(actor: FittedActor, length: float, tasks: int) -> list[str]:
     parts = used_parts(actor)
     if actor.lifetimes is None:
         lines.append("    lifetimes: # not known: no free was seen, and no block to the end; assumed")
-        lines.append(f"      - {duration_text(length)}")
+        lines.append(f"      - {duration_text(within.length)}")
     else:
         found = actor.lifetimes
         lines.append(
             f"    lifetimes: # fitted to {actor.ended:,} ended lives; off by {found.distance:.3f} at most "
             f"(chance alone {found.distance_by_chance:.3f})"
         )
-        lines += [f"      - {duration_text(simulated_mean(p, length))} # {part_comment(p)}" for p in parts]
+        lines += [f"      - {duration_text(within.mean(p))} # {part_comment(p)}" for p in parts]
     lines.append("    shares:")
     if actor.lifetimes is None:
         lines.append("      - 1.0")
     lines += [f"      - {p.share:.5f} # fitted: {p.share_low:.4f}..{p.share_high:.4f}" for p in parts]
-    if actor.burst is not None:
+    if actor.burst is not None and actor.name in within.steady:
+        lines.append(
+            "    # bursts were found and are left out: so many long-lived blocks need too many slots"
+        )
+    elif actor.burst is not None:
         burst = actor.burst
         on, off = (duration_text(max(round(x, 3), 0.001)) for x in (burst.on, burst.off))
         lines.append(
@@ -115,12 +176,6 @@ def used_parts(actor: FittedActor) -> list[MixturePart]:
     """Parts with a share that is worth a line."""
     found = actor.lifetimes.parts if actor.lifetimes else ()
     return [part for part in found if part.share >= LEAST_SHARE]
-
-
-def simulated_mean(part: MixturePart, length: float) -> float:
-    """Mean lifetime that the job has for a part, s: within what actors can do, and for bounds not endless."""
-    mean = min(part.mean, max(LONGEST_BEHIND * length, part.mean_low)) if part.is_bound else part.mean
-    return max(mean, SHORT_S)
 
 
 def part_comment(part: MixturePart) -> str:

@@ -15,6 +15,7 @@ from spbfast.fitting.exponential_mixture import LEVEL, TIME_BLOCKS
 
 BIN_WIDTHS_S = (0.01, 0.05, 0.25)
 LEAST_IN_BIN = 3.0
+CLUMP_S, MOST_CLUMPS = 0.1, 100_000
 LEAST_CYCLES = 5
 MOST_ACTIVE = 0.7
 MOST_WHILE_SILENT = 0.1
@@ -29,7 +30,7 @@ class ArrivalRate:
     rate, low, high : float
         Mean and its 99 % interval, 1/s.
     clumping : float
-        Variance of counts in 100 ms over their mean: 1 for independent arrivals.
+        Variance of counts in 100 ms (of hours: in longer times) over their mean: 1 for independent arrivals.
     """
 
     rate: float
@@ -58,7 +59,8 @@ def arrival_rate(seconds: np.ndarray, length: float) -> ArrivalRate:
     reach = float(t.ppf(0.5 + LEVEL / 2, TIME_BLOCKS - 1)) * spread
     low = min(n - reach, 0.5 * chi2.ppf((1 - LEVEL) / 2, 2 * n) if n else 0.0)
     high = max(n + reach, 0.5 * chi2.ppf((1 + LEVEL) / 2, 2 * n + 2))
-    counts = np.bincount((seconds / 0.1).astype(np.int64), minlength=max(int(length / 0.1), 1))
+    width = max(CLUMP_S, length / MOST_CLUMPS)
+    counts = np.bincount((seconds / width).astype(np.int64), minlength=max(int(length / width), 1))
     clumping = float(counts.var() / counts.mean()) if n and len(counts) > 1 else 1.0
     return ArrivalRate(n / length, max(float(low), 0.0) / length, float(high) / length, clumping)
 

@@ -12,6 +12,7 @@ Linux 4.20 to 6.19.
 from __future__ import annotations
 
 import enum
+import re
 
 from spbfast.constants import MOVABLE, PB_ORDER, RECLAIMABLE
 from spbfast.observed.gfp import decode_gfp, kernel_tuple
@@ -31,6 +32,7 @@ _BITS = {
     0x400000: "ACCOUNT",
 }
 NUMBERS_SINCE = (4, 20)
+_NUMBER = re.compile("0x[0-9a-fA-F]{1,16}")
 
 
 class Holder(enum.IntEnum):
@@ -64,7 +66,7 @@ def flag_names(flags: int | str, kernel: str) -> frozenset[str] | None:
     kernel : str
         Version of the kernel, empty if unknown: numbers are then read as since 4.20.
     """
-    if isinstance(flags, str) and not flags.startswith("0x"):
+    if isinstance(flags, str) and not _NUMBER.fullmatch(flags):
         return decode_gfp(flags).names
     value = int(flags, 16) if isinstance(flags, str) else flags
     version = kernel_tuple(kernel)

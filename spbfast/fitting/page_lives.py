@@ -23,10 +23,11 @@ from spbfast.observed.receipt import Receipt
 from spbfast.observed.recognise import kind_of_file
 from spbfast.recordings.start_state import captured_zones
 
-MOST_EVENTS = 20_000_000
+MOST_EVENTS = 10_000_000  # each takes some 120 bytes of memory
 HIGHEST_TYPE = 2  # what actors ask for; HIGHATOMIC, CMA and ISOLATE are none of theirs
 MOST_FLAGS = 4096  # different values; later ones count as unknown
 _MOST_PFN = 1 << 36
+_LATEST = 1 << 61
 _SHIFT = 25  # events of a recording are numbered below 2^25
 _AT_ONCE = 1 << 15
 _SURVIVORS = 5  # of a kind of request, before what they hold goes before the rule
@@ -166,6 +167,7 @@ class _Columns:
         return self.index_of.get(flags, -1)
 
     def span(self, times: np.ndarray) -> None:
+        times = times[(times >= 0) & (times <= _LATEST)]
         if len(times):
             self.first, self.last = min(self.first, int(times.min())), max(self.last, int(times.max()))
 
@@ -181,6 +183,7 @@ class _Columns:
         is_alloc = mt != -1
         got = ~is_alloc | (pfn > 0)
         sane = (order >= 0) & (order <= MAX_ORDER) & (pfn >= 0) & (pfn < _MOST_PFN) & (mt >= -1)
+        sane &= (time_ns >= 0) & (time_ns <= _LATEST)
         sane &= (pfn & ((np.int64(1) << np.clip(order, 0, MAX_ORDER)) - 1)) == 0
         usual = mt <= HIGHEST_TYPE
         self.failed += int((~got).sum())
@@ -265,11 +268,12 @@ def _nothing_to_fit(events: PageRequests) -> str:
 
 
 def _take_batch(columns: _Columns, kinds: EventKinds, batch: EventBatch) -> None:
-    is_lost = batch.kind == 0
-    columns.lost += int(np.maximum(batch.fields[is_lost, 0], 1).sum())
-    columns.lost_at += batch.time_ns[is_lost].tolist()
-    if columns.n < MOST_EVENTS:
+    if columns.n + len(batch) <= MOST_EVENTS:  # a batch that is cut covers the time of what is kept
         columns.span(batch.time_ns)
+    if columns.n < MOST_EVENTS:
+        is_lost = batch.kind == 0
+        columns.lost += int(np.maximum(batch.fields[is_lost, 0], 1).sum())
+        columns.lost_at += np.clip(batch.time_ns[is_lost], 0, _LATEST).tolist()
         columns.cpus = max(columns.cpus, int(batch.cpu.max(initial=0)) + 1)
     at, fields = {}, {}
     for name in ("mm_page_alloc", "mm_page_free"):
