@@ -138,7 +138,7 @@ def read_records(path: str | Path, kinds: Sequence[str] = ()) -> dict[str, dict[
             groups = nc.groups[GROUP].groups if GROUP in nc.groups else {}
             found = {name: _columns(groups[name]) for name in KINDS if name in groups}
     except (OSError, RuntimeError) as err:
-        raise ResultsError(f"cannot read: {err}", Path(path)) from err
+        raise ResultsError(f"cannot read: {getattr(err, 'strerror', None) or err}", Path(path)) from err
     if not found:
         raise ResultsError(
             "holds no records; write them with: spbfast run CFG -o FILE --records all", Path(path)
