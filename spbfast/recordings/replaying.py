@@ -348,8 +348,9 @@ def _start(
     zone = span.zone
     start = captured_start(request.path, zone, base, z.geo.nr_pages, read_dump(request.path).snapshots)
     list_start(z, start.blocks, start.labels)
-    for page, order in start.blocks.tolist():
-        place[page : page + (1 << order)] = GIVEN_BACK
+    for order in range(NR_ORDERS):
+        heads = start.blocks[start.blocks[:, 1] == order, 0]
+        place[heads[:, None] + np.arange(1 << order)] = GIVEN_BACK
     hold_start(z, place, start.held)
     boot_zone(z, policy, np.zeros((0, 2), np.int64))
     return f"zone {zone.name} as captured, {int((1 << start.blocks[:, 1]).sum()) >> 8:,} MiB of it free"
