@@ -400,6 +400,7 @@ def two_nodes() -> str:
     return "\n".join([*lines[:at], *free, *lines[at:], *blocks]) + "\n"
 
 
+@pytest.mark.shell
 def test_a_job_may_name_another_zone(job: Path) -> None:
     (job.parent / "tables/pagetypeinfo").write_text(two_nodes())
     job.write_text(JOB.replace("[tables/pagetypeinfo, tables/zoneinfo]", "tables/pagetypeinfo"))
