@@ -307,9 +307,10 @@ def test_states_are_kept_if_wanted_and_used_for_new_points(aged: Counter[int], t
 def test_what_was_aged_before_an_interruption_is_not_aged_again(
     aged: Counter[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SPBFAST_FAKE_SLEEP", "0.05")
+    monkeypatch.setenv("SPBFAST_FAKE_SLEEP", "0.2")
     job, out = make_job(tmp_path, sweep=GRID), tmp_path / "out"
-    first = run_sweep(job, out, engine=ENGINE, quiet=True, time_limit_s=0.2)
+    first = run_sweep(job, out, engine=ENGINE, quiet=True, time_limit_s=1.2)
+    monkeypatch.setenv("SPBFAST_FAKE_SLEEP", "0")
     assert first.n_missing
     assert states(out)
     last = run_sweep(job, out, engine=ENGINE, quiet=True)

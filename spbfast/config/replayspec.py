@@ -81,7 +81,8 @@ def with_recording_found(tree: YamlNode, problems: list[Problem]) -> YamlNode:
         path = Path(folder.value if folder is not None else ".") / Path(named.value).expanduser()
         digest = digest_of_recording(path)
     except (DumpError, OSError, RuntimeError) as error:  # RuntimeError: ~name of nobody
-        problems.append(named.problem("replay.trace", str(error)))
+        said = f"{error.path}: {error.message}" if isinstance(error, DumpError) else str(error)
+        problems.append(named.problem("replay.trace", said))
         return tree
     return _with_keys(tree, section, named, {"digest": digest})
 
