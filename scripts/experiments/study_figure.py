@@ -16,8 +16,11 @@ CLEAR, UNCLEAR = "#1f5f99", "#8a8a8a"
 
 
 def fingerprint(study: Study, kept: Mapping[str, Any]) -> str:
-    """16 hex digits over the numbers shown."""
-    shown = [(label, e.difference, e.low, e.high) for label, e in study.rows(Numbers(kept))]
+    """16 hex digits over the numbers shown; of intervals the last digits are those of a version of SciPy."""
+    shown = [
+        (label, *(f"{value:.9g}" for value in (e.difference, e.low, e.high)))
+        for label, e in study.rows(Numbers(kept))
+    ]
     return hashlib.blake2b(json.dumps(shown).encode(), digest_size=8).hexdigest()
 
 
