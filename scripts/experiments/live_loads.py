@@ -25,7 +25,7 @@ PAGE = mmap.PAGESIZE
 MIB = 1 << 20
 
 
-def tree(folder: Path, until: float) -> None:
+def tree(folder: Path, until: float, pause: float = 0.0) -> None:
     """A file tree: thousands of small files, compiled, packed, read, some removed, then all."""
     draw = random.Random(1)
     turn = 0
@@ -44,9 +44,10 @@ def tree(folder: Path, until: float) -> None:
         if turn:
             shutil.rmtree(folder / f"tree{turn - 1}")
         turn += 1
+        time.sleep(pause)
 
 
-def huge(folder: Path, until: float) -> None:
+def huge(folder: Path, until: float, pause: float = 0.0) -> None:
     """Memory: some in huge pages, some in small ones, touched, freed in part, and freed."""
     draw = random.Random(2)
     while time.monotonic() < until:
@@ -62,9 +63,10 @@ def huge(folder: Path, until: float) -> None:
                     memory.madvise(mmap.MADV_DONTNEED, at + MIB, MIB)
         for memory in held:
             memory.close()
+        time.sleep(pause)
 
 
-def fork(folder: Path, until: float) -> None:
+def fork(folder: Path, until: float, pause: float = 0.0) -> None:
     """Processes: forked in groups, each writes to its memory; bytes go over the loopback device."""
     server = socket.create_server(("127.0.0.1", 0))
     sink = threading.Thread(target=_swallow, args=(server,), daemon=True)
@@ -77,6 +79,7 @@ def fork(folder: Path, until: float) -> None:
                 line.sendall(block)
             for pid in children:
                 os.waitpid(pid, 0)
+            time.sleep(pause)
 
 
 def _swallow(server: socket.socket) -> None:
@@ -94,14 +97,15 @@ def _child(number: int) -> int:
     os._exit(0)
 
 
-LOADS: dict[str, Callable[[Path, float], None]] = {"tree": tree, "huge": huge, "fork": fork}
+LOADS: dict[str, Callable[[Path, float, float], None]] = {"tree": tree, "huge": huge, "fork": fork}
 
 
 def main() -> None:
-    """Run a load: NAME SECONDS."""
+    """Run a load: NAME SECONDS [PAUSE], in seconds between two rounds."""
     name, seconds = sys.argv[1], float(sys.argv[2])
+    pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     with tempfile.TemporaryDirectory(prefix="spbfast-load-") as folder:
-        LOADS[name](Path(folder), time.monotonic() + seconds)
+        LOADS[name](Path(folder), time.monotonic() + seconds, pause)
 
 
 if __name__ == "__main__":

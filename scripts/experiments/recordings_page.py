@@ -25,8 +25,8 @@ LEAST_BLOCKS = 100  # of a row
 LEAST_AT_RISK = 20  # of a cell
 WORDS = {
     "tree": "a tree of small files that is written, compiled to bytecode, packed, read and removed",
-    "huge": "anonymous memory, mapped and freed in whole and in part, some of it as huge pages",
-    "fork": "processes, forked in groups of 24, that write to memory and exit, and TCP over the loopback",
+    "huge": "anonymous memory, small and huge pages, freed in part and in whole; 2 s between rounds",
+    "fork": "24 processes at a time, writing to memory, and TCP over the loopback; 2.5 s between rounds",
 }
 HEAD = """\
 # Recordings of page allocations
