@@ -21,6 +21,7 @@ from spbfast.errors import ResultsError
 from spbfast.model import engine
 from spbfast.sweep import results_digest, run_sweep
 from spbfast.sweep.points.plan import make_plan
+from spbfast.sweep.pools import going_on
 from spbfast.sweep.pools.going_on import is_worth_saving
 from spbfast.sweep.run.estimate import estimate, estimate_lines
 from spbfast.sweep.run.headway import EXIT_FRUITLESS
@@ -54,7 +55,8 @@ def go(job: Any, out: Path, **options: Any) -> tuple[Any, str]:
 
 
 def end_early(monkeypatch: pytest.MonkeyPatch, ticks: int = 437) -> None:
-    """Every run asks for a stop after some hundred ticks, as a batch system would."""
+    """Every run asks for a stop after some hundred ticks, as a batch system would, and is worth saving."""
+    monkeypatch.setattr(going_on, "WORTH_SHARE", 0.0)  # a fifth of a busy machine's time hangs on the machine
     whole = engine.simulate_ticks
 
     def simulate(run: Any, samples: Any, until: int, seed: int, stop: Any = None) -> bool:
