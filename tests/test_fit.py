@@ -430,7 +430,7 @@ def test_json_and_an_output_that_cannot_be_written(recording: Path, tmp_path: Pa
     assert data["receipt"]["truncated"] > 0
     assert len(data["actors"]) == 3
     assert None in [part["mean_high"] for actor in data["actors"] for part in actor["lifetimes"]["parts"]]
-    code, output = spbfast(["fit", str(recording), "-o", str(tmp_path / "no" / "\0")])
+    code, output = spbfast(["fit", str(recording), "-o", str(tmp_path / "no" / "x.yaml")])
     assert code == 2
 
 

@@ -116,10 +116,10 @@ def answer_to(command: str) -> str:
 
 
 def without_braces(answer: str) -> str:
-    """The answer without what some versions of Typer put around arguments in a usage line."""
+    """The answer without what some versions of Typer put around and behind arguments in a usage line."""
     usage = re.compile(r"^Usage: .*", re.M)
     bare = {ord("{"): "", ord("}"): ""}
-    return usage.sub(lambda m: m.group().translate(bare).replace("......", "..."), answer)
+    return usage.sub(lambda m: m.group().translate(bare).replace("...", ""), answer)
 
 
 def golden() -> dict[str, str]:
