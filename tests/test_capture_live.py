@@ -21,6 +21,7 @@ from spbfast.errors import LiveError
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.live import CaptureRequest, capture
 from spbfast.live.capture import event_names
+from spbfast.live.command import ends_by_signal
 from spbfast.live.machine_tables import read_machine, zone_spans
 from spbfast.live.tracefs import PREFIX, own_instance, remove_stale_instances, start_time_of
 from spbfast.observed import read_dump
@@ -251,3 +252,31 @@ def test_settings_of_memory_management_are_read() -> None:
     seen = read_machine("before")
     assert seen.settings[str(path)] == path.read_text()
     assert not [why for why in seen.refused.values() if why == os.strerror(errno.ENOMEM)]
+
+
+def test_a_signal_waits_for_what_only_its_maker_could_take_away() -> None:
+    made = []
+
+    def make() -> None:
+        with ends_by_signal() as asked:
+            with asked.held():
+                signal.raise_signal(signal.SIGTERM)
+                made.append("in full")
+            made.append("too late")
+
+    with pytest.raises(SystemExit) as ended:
+        make()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert made == ["in full"]
+
+
+def test_a_signal_outside_of_it_ends_at_once() -> None:
+    def make() -> None:
+        with ends_by_signal() as asked:
+            with asked.held():
+                pass
+            signal.raise_signal(signal.SIGHUP)
+            pytest.fail("it went on")
+
+    with pytest.raises(SystemExit):
+        make()

@@ -21,8 +21,8 @@ from tests.tracefs_tools import needed_tracefs
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 1 << 24  # pages: 64 GiB
 SECONDS = 4
-# One free that cannot be told leaves a block on top of a list, and every page counts until it is taken.
-LEAST_EQUAL = 0.9
+# Seen: 0.9976 to 1. With one rule wrong (no block to the tail where a merge is near) 0.46 to 0.94.
+LEAST_EQUAL = 0.95
 
 
 @pytest.mark.slow
@@ -40,10 +40,11 @@ def test_the_running_kernel_hands_out_the_pages_that_the_rules_name(load: str, t
     need("tracefs", result.lost == 0, f"{result.lost} events were lost: the machine is too busy")
     seen = judge_file(path)
     below = [counts for order, counts in seen.by_order.items() if order < PB_ORDER]
-    equal = sum(counts["equal"] for counts in below)
-    differs = sum(counts["differs"] for counts in below)
+    equal, start, differs = (sum(counts[v] for counts in below) for v in ("equal", "start", "differs"))
     print(load, dict(seen.verdicts), dict(seen.differs_by), seen.unseen, seen.activity)
-    assert equal > 100
+    assert equal + start > 1000
+    # Where much is free, a tree takes what was free at the start only, whose order nobody knows.
+    assert load == "tree" or equal > 1000
     # Reclaim and compaction leave no event at this level; a machine that is short of memory cannot be judged.
     if not seen.activity.get("compact_isolated") and not seen.unseen["pages taken without an event"]:
         assert equal >= LEAST_EQUAL * (equal + differs)

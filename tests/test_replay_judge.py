@@ -12,13 +12,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spbfast.constants import NR_MT, Outcome
+from spbfast.constants import MOVABLE, NR_MT, PB_ORDER, PB_PAGES, Mt, Outcome
 from spbfast.errors import TraceError
+from spbfast.model.loop.judge_events import NR_JUDGE_COUNTS, NR_JUDGE_FIELDS, judge_page_events
+from spbfast.model.loop.recorded_pages import (
+    NR_PAGE_ROW_FIELDS,
+    PAGE_FREE,
+    X_BULK,
+    X_MT,
+    X_OP,
+    X_ORDER,
+    X_PFN,
+    hold_start,
+    list_start,
+)
+from spbfast.model.loop.replay import boot_zone
+from spbfast.model.lowering.lower_policy import policy_array
+from spbfast.model.state.build import ZoneSpec, build_zone
 from spbfast.observed import capture_file as container
 from spbfast.observed.event_columns import MAX_EVENT_FIELDS, EventBatch, EventKinds, pack_batch
 from spbfast.observed.page_classes import PageClass
 from spbfast.recordings.judging import judge_file
+from spbfast.recordings.page_rows import ZONE_LEVEL, RowMaker
 from spbfast.recordings.replaying import ReplayRequest, replay_file
+from spbfast.recordings.start_types import ReclaimableTable, pageblock_types
 from spbfast.zone import Zone
 
 START = 1 << 20
@@ -221,3 +238,62 @@ def test_a_capture_without_pages_cannot_be_judged(tmp_path: Path) -> None:
         )
     with pytest.raises(TraceError, match="--pages"):
         judge_file(path)
+
+
+def test_a_block_of_the_start_stays_unknown_until_something_joins_it() -> None:
+    """Pages 12 and 13 are free; 8 and 9 join each other only, then 14 and 15 join 12 and all are one."""
+    z, _ = build_zone(ZoneSpec(1 << 13, START))
+    policy = policy_array("mainline")
+    labels = np.full(z.geo.nr_pages >> PB_ORDER, MOVABLE, np.int8)
+    held = np.full(z.geo.nr_pages, MOVABLE, np.int8)
+    held[12:14] = -1
+    list_start(z, np.array([[12, 1]]), labels)
+    hold_start(z, np.full(z.geo.nr_pages, -1, np.int32), held)
+    boot_zone(z, policy, np.zeros((0, 2), np.int64))
+    start = np.zeros(z.geo.nr_pages, np.int8)
+    start[12] = 1
+    for page, order, unknown in ((9, 0, 1), (8, 0, 1), (14, 1, 0)):
+        rows = np.zeros((1, NR_PAGE_ROW_FIELDS), np.int64)
+        rows[0, [X_OP, X_PFN, X_ORDER, X_MT]] = PAGE_FREE, page, order, MOVABLE
+        out = np.zeros((1, NR_JUDGE_FIELDS), np.int64)
+        judge_page_events(z, policy, rows, start, out, np.zeros(NR_JUDGE_COUNTS, np.int64))
+        assert start[12] == unknown, f"after the free of page {page}"
+
+
+def test_a_free_that_waits_for_the_lock_takes_effect_after_the_bulk_call() -> None:
+    """CPU 1 says that it frees a block while CPU 0 refills a list under the zone's lock."""
+    events = [
+        (0, LOCKED, (START + 40, 0, 1, 1)),
+        (1, FREE, (START + 64, 4)),
+        (0, LOCKED, (START + 41, 0, 1, 1)),
+        (0, LOCKED, (START + 42, 0, 1, 1)),
+        (0, ALLOC, (START + 40, 0, 0, 1)),
+        (1, FREE, (START + 96, 4)),
+        (0, LOCKED, (START + 43, 0, 1, 1)),
+    ]
+    fields = np.zeros((len(events), MAX_EVENT_FIELDS), np.int64)
+    for i, (_, _, values) in enumerate(events):
+        fields[i, : len(values)] = values
+    cpu, kind = (np.array([e[i] for e in events], np.int64) for i in (0, 1))
+    batch = EventBatch(np.arange(len(events)), cpu, kind, fields)
+    rows, at = RowMaker(ZONE_LEVEL, START, 1 << 13, START).rows_of(KINDS, batch)
+    assert at.tolist() == [0, 2, 3, 1, 5, 6]
+    assert rows[:, X_PFN].tolist() == [40, 41, 42, 64, 96, 43]
+    assert rows[:, X_BULK].tolist() == [0, 1, 1, 0, 0, 0]
+
+
+def test_guessed_types_are_swapped_until_the_tables_free_blocks_come_out() -> None:
+    """Four pageblocks of slab, two of them Reclaimable; only their free pages tell which."""
+    of_page = np.full(4 * PB_PAGES, PageClass.SLAB, np.uint8)
+    free = [[], [0, 1, 8], [16, 17, 18, 19], [5]]
+    for pageblock, pages in enumerate(free):
+        of_page[[pageblock * PB_PAGES + p for p in pages]] = PageClass.FREE
+    is_free = of_page == PageClass.FREE
+    wanted = np.zeros(PB_ORDER, np.int64)
+    wanted[[0, 2]] = 1, 1  # pageblocks 2 and 3
+    labels, nr_shown = pageblock_types(of_page, is_free, iter([]), ReclaimableTable(2, wanted))
+    assert labels.tolist() == [Mt.UNMOVABLE, Mt.UNMOVABLE, Mt.RECLAIMABLE, Mt.RECLAIMABLE]
+    assert nr_shown == 0
+    wrong = [(np.array([3]), np.array([Mt.UNMOVABLE], np.int8))]
+    labels, nr_shown = pageblock_types(of_page, is_free, iter(wrong), ReclaimableTable(2, wanted))
+    assert (labels[3], nr_shown, (labels == Mt.RECLAIMABLE).sum()) == (Mt.UNMOVABLE, 1, 2)

@@ -124,8 +124,11 @@ EXPERIMENT = Experiment(
     "nearly empty, gives scattered runs of pages back, and records a load with all events of the buddy "
     "lists. Mainline's rules then follow the recording event by event, and name the page that they "
     "would have handed out. *start* counts blocks that lay on a list when recording began, in an order "
-    "that is published nowhere; *untraced* counts pages that became free without an event. Neither says "
-    "anything of the model. Where it differs it takes the recorded page, and goes on.",
+    "that is published nowhere, and blocks that the rules named wrongly before; *untraced* counts pages "
+    "that became free without an event. Neither says anything of the model. Where it differs it takes the "
+    "recorded page and goes on, and the page that it named counts as one of unknown place: so each "
+    "difference counts once. Types of pageblocks at the start are published as totals only; those that no "
+    "event shows are chosen so that the kernel's own table of free blocks comes out.",
     run,
     judge,
     tables,

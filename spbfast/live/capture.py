@@ -219,11 +219,14 @@ class _Capture:
         buffer_kb = max(1024, BUFFER_TOTAL_KB // len(cpus))
         self._write_head(events)
         with own_instance(tracefs, buffer_kb) as instance:
-            self.recorder = Recorder(instance, cpus, events, buffer_kb)
             try:
+                # An open buffer that nobody knows of would keep the instance.
+                with self.asked.held():
+                    self.recorder = Recorder(instance, cpus, events, buffer_kb)
                 self._record(instance, events, cpus)
             finally:
-                self.recorder.close()
+                if self.recorder is not None:
+                    self.recorder.close()
 
     def _published(self, tracefs: Path) -> list[RecordedEvent]:
         """The events asked for that this kernel has."""
@@ -243,7 +246,7 @@ class _Capture:
         if self.on_start is not None:
             self.on_start()
         cpu_start, self._start = time.process_time(), time.monotonic()
-        with child_of(self.request.command) as child:
+        with child_of(self.request.command, self.asked) as child:
             while not self._is_over(child.is_over()):
                 self._take_round()
                 time.sleep(ROUND_SECONDS)

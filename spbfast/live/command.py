@@ -50,8 +50,47 @@ class Child:
         self.exit_code = process.wait()
 
 
+class EndAsked:
+    """What signals asked for: SIGINT the end of the recording, SIGTERM and SIGHUP the end at once."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._is_held = False
+        self._held_back = 0
+
+    def note(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle SIGINT."""
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+
+    def end(self, number: int, _frame: FrameType | None) -> None:
+        """Handle SIGTERM and SIGHUP.
+
+        Raises
+        ------
+        SystemExit
+            At once, or where `held` ends.
+        """
+        if self._is_held:
+            self._held_back = number
+        else:
+            raise SystemExit(128 + number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold SIGTERM and SIGHUP back, while something is made that only its maker could take away."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._held_back:
+            raise SystemExit(128 + self._held_back)
+
+
 @contextlib.contextmanager
-def child_of(command: Sequence[str]) -> Iterator[Child]:
+def child_of(command: Sequence[str], asked: EndAsked) -> Iterator[Child]:
     """Run a command until the block ends.
 
     Raises
@@ -59,24 +98,14 @@ def child_of(command: Sequence[str]) -> Iterator[Child]:
     LiveError
         When it cannot be started.
     """
-    child = Child(command)
+    child: Child | None = None
     try:
+        with asked.held():
+            child = Child(command)
         yield child
     finally:
-        child.end()
-
-
-class EndAsked:
-    """Whether the user asked, by SIGINT, for the recording to end."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def note(self, _number: int, _frame: FrameType | None) -> None:
-        """Handle SIGINT."""
-        if self.is_set:
-            raise KeyboardInterrupt
-        self.is_set = True
+        if child is not None:
+            child.end()
 
 
 @contextlib.contextmanager
@@ -86,14 +115,10 @@ def ends_by_signal() -> Iterator[EndAsked]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    handlers = {signal.SIGINT: asked.note, signal.SIGTERM: _raise_exit, signal.SIGHUP: _raise_exit}
+    handlers = {signal.SIGINT: asked.note, signal.SIGTERM: asked.end, signal.SIGHUP: asked.end}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise_exit(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

@@ -174,3 +174,12 @@ class _Columns:
         if how & 1:
             values = np.cumsum((values >> 1 & 0x7FFF_FFFF_FFFF_FFFF) ^ -(values & 1))
         return values
+
+
+def previous_of_cpu(batch: EventBatch) -> np.ndarray:
+    """Index of the event before on the same CPU, -1 for a CPU's first: int64 [n]."""
+    order = np.argsort(batch.cpu, kind="stable")
+    out = np.full(len(batch), -1, np.int64)
+    same = batch.cpu[order[1:]] == batch.cpu[order[:-1]]
+    out[order[1:][same]] = order[:-1][same]
+    return out

@@ -16,13 +16,8 @@ from spbfast.observed.receipt import Receipt
 from spbfast.observed.values import Snapshot
 from spbfast.recordings.event_source import recorded_batches
 from spbfast.recordings.page_rows import ZONE_LEVEL, RowMaker
-from spbfast.recordings.start_state import (
-    CapturedZone,
-    StartState,
-    reclaimable_pageblocks,
-    shown_types,
-    start_of,
-)
+from spbfast.recordings.start_state import CapturedZone, StartState, start_of
+from spbfast.recordings.start_types import reclaimable_table, shown_types
 
 
 def captured_start(
@@ -43,7 +38,7 @@ def captured_start(
         [np.zeros((0, NR_PAGE_ROW_FIELDS), np.int64), *_rows(path, zone, base, zone.end_ns)]
     )
     shown = (shown_types(rows) for rows in _rows(path, zone, base, 1 << 62))
-    return start_of(zone, base, nr_pages, early, shown, reclaimable_pageblocks(snapshots, zone.name))
+    return start_of(zone, base, nr_pages, early, shown, reclaimable_table(snapshots, zone.name))
 
 
 def _rows(path: Path, zone: CapturedZone, base: int, end_ns: int) -> Iterator[np.ndarray]:

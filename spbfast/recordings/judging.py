@@ -58,10 +58,9 @@ from spbfast.recordings.start_state import (
     CapturedZone,
     StartState,
     captured_zones,
-    reclaimable_pageblocks,
-    shown_types,
     start_of,
 )
+from spbfast.recordings.start_types import reclaimable_table, shown_types
 
 TYPES = ("Unmovable", "Movable", "Reclaimable")
 MAX_EXTFRAG = 1 << 20
@@ -192,8 +191,8 @@ class _Judging:
         early = [rows for rows in self._all_rows(self.zone.start_ns, self.zone.end_ns)]
         shown = (shown_types(rows) for rows in self._all_rows(self.zone.start_ns, 1 << 62))
         together = np.concatenate(early) if early else np.zeros((0, NR_PAGE_ROW_FIELDS), np.int64)
-        nr_reclaimable = reclaimable_pageblocks(self.snapshots, self.zone.name)
-        start = start_of(self.zone, self.base, self.z.geo.nr_pages, together, shown, nr_reclaimable)
+        table = reclaimable_table(self.snapshots, self.zone.name)
+        start = start_of(self.zone, self.base, self.z.geo.nr_pages, together, shown, table)
         self.managed = start.managed
         self.out.start = {
             "free_blocks": len(start.blocks),

@@ -26,7 +26,7 @@ from spbfast.model.loop.recorded_pages import (
     X_ORDER,
     X_PFN,
 )
-from spbfast.observed.event_columns import EventBatch, EventKinds
+from spbfast.observed.event_columns import EventBatch, EventKinds, previous_of_cpu
 from spbfast.recordings.past_lists import free_keys
 
 ZONE_LEVEL, REQUEST_LEVEL = "zone", "request"
@@ -79,7 +79,9 @@ class RowMaker:
         if self.level == ZONE_LEVEL:
             before = previous_of_cpu(batch)
             rows, at = self._inside(*self._zone_rows(kinds, batch, before))
-            _mark_bulk(rows, before[at[1:]] == at[:-1])
+            waits = batch.kind[at] == kinds.number("mm_page_free")
+            order = _mark_bulk(rows, at, waits, before)
+            rows, at = rows[order], at[order]
         else:
             rows, at = self._inside(*self._request_rows(kinds, batch))
         self.counts.rows += len(rows)
@@ -156,15 +158,6 @@ class RowMaker:
             self._last_locked[cpu] = int(batch.fields[last, 0]) if is_locked else -1
 
 
-def previous_of_cpu(batch: EventBatch) -> np.ndarray:
-    """Index of the event before on the same CPU, -1 for a CPU's first: int64 [n]."""
-    order = np.argsort(batch.cpu, kind="stable")
-    out = np.full(len(batch), -1, np.int64)
-    same = batch.cpu[order[1:]] == batch.cpu[order[:-1]]
-    out[order[1:][same]] = order[:-1][same]
-    return out
-
-
 def _rows_where(
     kinds: EventKinds, batch: EventBatch, name: str, op: int, order: str, mt: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -198,13 +191,23 @@ def _in_order(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
     return rows[order], at[order]
 
 
-def _mark_bulk(rows: np.ndarray, same: np.ndarray) -> None:
-    """Mark allocations that belong to the bulk call of the row before.
+def _mark_bulk(rows: np.ndarray, at: np.ndarray, waits: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Mark allocations that belong to the bulk call of the row before; the order in which rows took effect.
 
-    One CPU's equal requests under one hold of the zone's lock: nothing else lies between them on that CPU,
-    not even the end of a request. `same` says so of every row but the first.
+    A bulk call is one CPU's equal requests under one hold of the zone's lock: nothing else lies between them
+    on that CPU, not even the end of a request. A free that waits for the lock is told before it has it: one
+    that falls into another CPU's bulk call took effect after it.
     """
+    mine = np.flatnonzero(~waits)
+    same = before[at[mine[1:]]] == at[mine[:-1]]
     for column in (X_OP, X_ORDER, X_MT, X_CPU):
-        same &= rows[1:, column] == rows[:-1, column]
-    order = rows[1:, X_ORDER]
-    rows[1:, X_BULK] = same & (rows[1:, X_OP] == PAGE_ALLOC) & ((order <= COSTLY_ORDER) | (order == PB_ORDER))
+        same &= rows[mine[1:], column] == rows[mine[:-1], column]
+    request = rows[mine[1:], X_ORDER]
+    same &= rows[mine[1:], X_OP] == PAGE_ALLOC
+    rows[mine[1:], X_BULK] = same & ((request <= COSTLY_ORDER) | (request == PB_ORDER))
+    place = np.arange(len(rows), dtype=np.int64)
+    after = np.searchsorted(mine, np.flatnonzero(waits))
+    ends = np.append(np.flatnonzero(np.append(rows[mine, X_BULK] == 0, True)), len(mine))
+    ends = ends[np.searchsorted(ends, after)]
+    place[waits] = np.append(mine, len(rows))[ends]
+    return np.lexsort((~waits, place))

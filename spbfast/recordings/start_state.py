@@ -2,13 +2,12 @@
 
 Owns what is exact and what is guessed. Which pages were free follows from the page flags and from the events
 that came while they were read; free blocks follow from free pages, because the kernel always merges buddies.
-A pageblock's type is what the first event in it shows; for the others it is guessed from what they hold. The
-order of the lists at that moment is not published.
+Types of pageblocks are start_types.py's. The order of the lists at that moment is not published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,11 @@ import numpy as np
 
 from spbfast.constants import MAX_ORDER, MAX_ZONE_PAGES, PB_ORDER, PB_PAGES, Mt
 from spbfast.errors import DumpError
-from spbfast.model.loop.recorded_pages import PAGE_ALLOC, X_FALLBACK, X_MT, X_OP, X_ORDER, X_PFN
+from spbfast.model.loop.recorded_pages import PAGE_ALLOC, X_OP, X_ORDER, X_PFN
 from spbfast.observed import capture_file as container
 from spbfast.observed.capture_file import json_mapping, read_chunks
 from spbfast.observed.page_classes import ON_LRU, PageClass
-from spbfast.observed.values import Snapshot
+from spbfast.recordings.start_types import ReclaimableTable, managed_pageblocks, pageblock_types
 
 UNMANAGED = -1  # in use, and not by anybody who could free it
 
@@ -122,7 +121,7 @@ def start_of(
     nr_pages: int,
     early: np.ndarray,
     shown: Iterator[tuple[np.ndarray, np.ndarray]],
-    nr_reclaimable: int | None = None,
+    table: ReclaimableTable | None = None,
 ) -> StartState:
     """The start of a replay.
 
@@ -135,15 +134,15 @@ def start_of(
         Rows of events between `zone.start_ns` and `zone.end_ns`: they tell of pages read later.
     shown : iterator of (pageblock, type)
         Types that events show, in the order of time.
-    nr_reclaimable : int, optional
-        Reclaimable pageblocks by the kernel's own table.
+    table : ReclaimableTable, optional
+        The kernel's own table.
     """
     first = zone.start_pfn - base
     of_page = np.full(nr_pages, PageClass.RESERVED, np.uint8)
     of_page[first : first + zone.pages] = zone.pages_of
     is_free = (of_page & 0x0F) == PageClass.FREE
     _correct(is_free, early)
-    labels, nr_shown = _labels(of_page, is_free, shown, nr_reclaimable)
+    labels, nr_shown = pageblock_types(of_page, is_free, shown, table)
     held = np.where(is_free, -1, _asked_as(of_page, labels)).astype(np.int8)
     held[(of_page & 0x0F) == PageClass.RESERVED] = UNMANAGED
     held[is_free] = UNMANAGED
@@ -164,69 +163,6 @@ def _within(size: np.ndarray) -> np.ndarray:
     """0, 1, .. size-1 for each size, one after the other."""
     ends = np.cumsum(size)
     return np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - size, size)
-
-
-def _labels(
-    of_page: np.ndarray,
-    is_free: np.ndarray,
-    shown: Iterator[tuple[np.ndarray, np.ndarray]],
-    nr_reclaimable: int | None,
-) -> tuple[np.ndarray, int]:
-    """Pageblock types: what the first event shows, else a guess from what the pageblock holds."""
-    labels = _guessed_types(of_page)
-    never = np.iinfo(np.int64).max
-    when = np.full(len(labels), never)
-    for i, (pageblock, mt) in enumerate(shown):
-        pageblock, where = np.unique(pageblock, return_index=True)
-        new = when[pageblock] == never
-        labels[pageblock[new]] = mt[where][new]
-        when[pageblock[new]] = (i << 32) + where[new]
-    if nr_reclaimable is not None:
-        _guess_reclaimable(labels, when == never, of_page, nr_reclaimable)
-    _agree_in_pairs(labels, when, is_free)
-    return labels, int((when < never).sum())
-
-
-def _guessed_types(of_page: np.ndarray) -> np.ndarray:
-    """Types by what most pages of a pageblock hold: int8 [pageblocks]; nothing is Reclaimable."""
-    kinds = (of_page & 0x0F).reshape(-1, PB_PAGES)
-    fixed = np.isin(kinds, (PageClass.SLAB, PageClass.PAGE_TABLE, PageClass.OTHER)).sum(axis=1)
-    lru = np.isin(kinds, (PageClass.ANON, PageClass.HUGE, PageClass.PAGE_CACHE)).sum(axis=1)
-    is_fixed = (fixed > lru) & managed_pageblocks(of_page)
-    return np.where(is_fixed, int(Mt.UNMOVABLE), int(Mt.MOVABLE)).astype(np.int8)
-
-
-def managed_pageblocks(of_page: np.ndarray) -> np.ndarray:
-    """Whether a pageblock holds a page of a known class: bool. Other memory was never released."""
-    known = ~np.isin(of_page & 0x0F, (PageClass.OTHER, PageClass.RESERVED))
-    return np.asarray(known.reshape(-1, PB_PAGES).any(axis=1))
-
-
-def _guess_reclaimable(labels: np.ndarray, is_guess: np.ndarray, of_page: np.ndarray, nr: int) -> None:
-    """Let those pageblocks that hold the most slab be Reclaimable, as many as there are."""
-    slab = ((of_page & 0x0F) == PageClass.SLAB).reshape(-1, PB_PAGES).sum(axis=1)
-    left = nr - int((labels[~is_guess] == Mt.RECLAIMABLE).sum())
-    open_to = np.flatnonzero(is_guess & (labels == Mt.UNMOVABLE) & (slab > 0))
-    most = open_to[np.argsort(-slab[open_to], kind="stable")]
-    labels[most[: max(left, 0)]] = Mt.RECLAIMABLE
-
-
-def reclaimable_pageblocks(snapshots: Sequence[Snapshot], zone: str, moment: str = "before") -> int | None:
-    """Reclaimable pageblocks of a zone by pagetypeinfo, None where it does not tell."""
-    for snapshot in snapshots:
-        if snapshot.kind == "pagetypeinfo" and snapshot.heading.startswith(moment):
-            for record in snapshot.zones:
-                if record.zone == zone and "Reclaimable" in record.pageblocks:
-                    return record.pageblocks["Reclaimable"]
-    return None
-
-
-def _agree_in_pairs(labels: np.ndarray, when: np.ndarray, is_free: np.ndarray) -> None:
-    """Two free pageblocks that make one block have one type: the one that was shown first."""
-    two = labels.reshape(-1, 2)
-    whole = is_free.reshape(len(two), -1).all(axis=1) & (two < Mt.HIGHATOMIC).all(axis=1)
-    first = when.reshape(-1, 2).argmin(axis=1)
-    two[whole] = np.take_along_axis(two, first[:, None], axis=1)[whole]
 
 
 def _asked_as(of_page: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -255,10 +191,3 @@ def free_blocks(is_free: np.ndarray, labels: np.ndarray) -> np.ndarray:
         level = pairs
     found = np.concatenate(rows).astype(np.int64)
     return found[np.argsort(found[:, 0], kind="stable")]
-
-
-def shown_types(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pageblocks and types that zone-level rows show."""
-    shown = np.where(rows[:, X_FALLBACK] >= 0, rows[:, X_FALLBACK], rows[:, X_MT])
-    known = shown >= 0
-    return rows[known, X_PFN] >> PB_ORDER, shown[known].astype(np.int8)

@@ -1,8 +1,9 @@
 """Recorded page events against mainline, page by page: which page would this machine have handed out?
 
 Owns the verdict on every recorded allocation. The zone follows the recording whatever it does, so that one
-difference does not make the next: where it disagrees it takes the recorded page all the same. What was free
-when recording began lies on its list in an order that nobody knows; such a block is known once it has been
+difference does not make the next: where it disagrees it takes the recorded page all the same, and the block
+that it would have handed out goes to the end of its list, as one of unknown place. What was free when
+recording began lies on its list in an order that nobody knows, too; such a block is known once it has been
 handed out, and only then does it count for or against the model.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from spbfast.constants import MODE_NORMAL, MOVABLE, NR_REQUEST_MT, PB_ORDER, C, Ev
 from spbfast.jit.decorators import ctz, entry_kernel, inline_kernel, kernel
+from spbfast.model.allocator.buddy import is_free_buddy
 from spbfast.model.allocator.claim import claim_whole, move_free_blocks
 from spbfast.model.allocator.freelist import first_block, link_after, unlink
 from spbfast.model.allocator.pfn import list_of
@@ -35,17 +37,19 @@ from spbfast.model.loop.recorded_pages import (
     release_pages,
     take_exact,
 )
-from spbfast.model.state.page_state import free_mt, free_state, next_of, state_at
+from spbfast.model.state.page_state import free_mt, free_state, next_of, prev_of, state_at
 
 # Verdicts. EQUAL and DIFFERS speak of the model, the others of what a recording cannot tell.
 (
     V_NONE,  # not an allocation
     V_EQUAL,
-    V_START,  # of a list, or of a pageblock, whose order or type at the start nobody knows
+    V_START,  # of a list, or of a pageblock, whose order or type nobody knows: since the start, or any more
     V_DIFFERS,
     V_UNTRACED,  # the page was not free here: it was freed by something that leaves no event
 ) = range(5)
 NR_VERDICTS = 5
+# Why a free block's place in its list is not known; 0 where it is.
+PLACE_OF_START, PLACE_FORGOTTEN = 1, 2
 # Columns of a result row.
 Y_VERDICT, Y_PFN, Y_HIGH, Y_OWN_HIGH = range(4)
 NR_JUDGE_FIELDS = 4
@@ -89,12 +93,25 @@ def smallest_of(z, order, mt):
 
 
 @kernel
-def forget_start(start, pfn, order):
-    """A block joined its buddies up to an order, or left its list: its place is known from now on."""
-    start[pfn] = 0
-    for high in range(order, PB_ORDER + 1):
-        start[(pfn >> high << high) ^ (1 << high)] = 0
-        start[pfn >> high << high] = 0
+def learn_freed(z, start, pfn):
+    """A block was freed and joined the buddies that were free: what it became has a known place.
+
+    Its other neighbours keep theirs: a block of the start that lies where a buddy of a higher order would
+    begin was not touched.
+    """
+    high = covering_order(z, pfn, 0)
+    head = pfn >> high << high
+    start[head : head + (1 << high)] = 0
+
+
+@kernel
+def forget_place(z, start, pfn, order, mt):
+    """A block is not where the rules have it: let it be its list's last, of unknown place."""
+    if is_free_buddy(z, pfn, order) and free_mt(state_at(z.page, pfn)) == mt:
+        unlink(z.page, pfn, free_state(order, mt))
+        last = prev_of(z.page, z.geo.list0 + list_of(0, order, mt))
+        link_after(z.page, pfn, last, free_state(order, mt))
+        start[pfn] = PLACE_FORGOTTEN
 
 
 @kernel
@@ -161,8 +178,11 @@ def judge_own_list(z, policy, row, start, high, own_high, mode, out):
         out[Y_VERDICT] = V_START if learned else V_EQUAL
         rmqueue_in_mode(z, policy, order, mt, 0, MODE_NORMAL)
     else:
-        out[Y_VERDICT] = V_START if start[first] else V_DIFFERS
+        differs = not start[first] and start[head] != PLACE_FORGOTTEN
+        out[Y_VERDICT] = V_DIFFERS if differs else V_START
         follow_taken(z, policy, row, start, high)
+        if differs:
+            forget_place(z, start, first, own_high, mt)
     start[head] = 0
 
 
@@ -233,8 +253,8 @@ def judge_free(z, policy, row, start, counts):
             z.pb.used[i >> PB_ORDER, MOVABLE] += 1
         hold_pages(z, i, 0, MOVABLE)
     counts[J_RELABELLED] += follow_label(z, start, pfn >> PB_ORDER, row[X_MT])
-    forget_start(start, pfn, order)
     release_pages(z, policy, pfn, order, row[X_OP] == PAGE_FREE_TO_TAIL)
+    learn_freed(z, start, pfn)
 
 
 @entry_kernel
@@ -248,7 +268,7 @@ def judge_page_events(z, policy, rows, start, out, counts):
     rows : ndarray
         int64 [n, NR_PAGE_ROW_FIELDS]; the type of a free is its pageblock's, -1 where the event has none.
     start : ndarray
-        int8 [pages], 1 at the head of every block that is free since the start.
+        int8 [pages], PLACE_OF_START at the head of every block that is free since the start, 0 elsewhere.
     out : ndarray
         int64 [n, NR_JUDGE_FIELDS].
     counts : ndarray
