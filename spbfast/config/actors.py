@@ -1,20 +1,18 @@
 """The actors of a scenario, which request memory: one model for each `kind`.
 
-Owns their keys and the checks between them. Rates are long-run means; shares of memory are shares of bytes.
-What an actor does each tick is in spbfast/model/demand, in the file that actor_kinds.py names for its kind;
-demand is a function of seed, replicate, actor and tick alone.
+Owns their keys and the checks within one; what all of them ask for is actor_sums.py's. Rates are long-run
+means; shares of memory are shares of bytes. What an actor does each tick is in spbfast/model/demand, in the
+file that actor_kinds.py names for its kind; demand is a function of seed, replicate, actor and tick alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from spbfast.config.base import PAGE, Model, OrderWeights, Share, TenWeights, Weights, key
 from spbfast.config.units import ByteRate, Duration, Size, format_duration, format_size
-from spbfast.text import format_value
 
 REGION = 2 << 20  # what a huge page covers
 MB = 10**6
@@ -26,6 +24,14 @@ MOST_PER_SECOND = (1 << 16) * 1000
 MOST_PLACES = 1 << 30  # pages and blocks that actors can name, in 32 bits
 PerSecond = Annotated[float, Field(ge=0.0, le=1.0)]
 Skew = Annotated[float, Field(ge=0.0, le=4.0)]
+
+
+def too_fast(per_second: float) -> str:
+    """What is wrong with a demand that a tick cannot hold."""
+    return (
+        f"asks for {per_second:.3g} units a second while active; a tick of 1ms holds less than 65536 of "
+        f"them, so give less than {MOST_PER_SECOND / per_second:.3g} of that"
+    )
 
 
 class Actor(Model):
@@ -63,7 +69,7 @@ class Actor(Model):
     def _check_rates(self) -> Self:
         for key_, per_second in self.fastest().items():
             if per_second >= MOST_PER_SECOND:
-                raise ValueError(f"{key_}: {_too_fast(per_second)}")
+                raise ValueError(f"{key_}: {too_fast(per_second)}")
         return self
 
 
@@ -483,57 +489,3 @@ ActorSpec = Annotated[
     Field(discriminator="kind"),
 ]
 ActorList = Annotated[tuple[ActorSpec, ...], Field(max_length=256), AfterValidator(_distinct)]
-
-
-def _too_fast(per_second: float) -> str:
-    return (
-        f"asks for {per_second:.3g} units a second while active; a tick of 1ms holds less than 65536 of "
-        f"them, so give less than {MOST_PER_SECOND / per_second:.3g} of that"
-    )
-
-
-def check_demand(actors: Sequence[Actor], bytes_per_inode: float) -> None:
-    """Check that the simulator can count what the actors ask for, and name what they hold.
-
-    Raises
-    ------
-    ValueError
-        Naming the actor that asks for most.
-    """
-    active = [actor for actor in actors if actor.enabled]
-    for actor in active:
-        if isinstance(actor, SlabGrowth):
-            inodes = actor.rate / bytes_per_inode * (actor.burst.factor if actor.burst else 1.0)
-            if inodes >= MOST_PER_SECOND:
-                raise ValueError(f"{actor.label!r}: rate {_too_fast(inodes)}")
-    total = sum(actor.places for actor in active)
-    if total > MOST_PLACES:
-        largest = max(active, key=lambda actor: actor.places)
-        raise ValueError(
-            f"may hold {total:.3g} pages and blocks at once, the simulator can name {MOST_PLACES}; "
-            f"{largest.label!r} has {largest.places:.3g} of them"
-        )
-
-
-def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
-    """Check that the machine has room for what the actors hold at t = 0.
-
-    Parameters
-    ----------
-    free_bytes : int
-        Memory above the high watermark of an empty machine.
-
-    Raises
-    ------
-    ValueError
-        Naming the largest of them.
-    """
-    active = [actor for actor in actors if actor.enabled]
-    total = sum(actor.boot_bytes for actor in active)
-    if total > free_bytes:
-        largest = max(active, key=lambda actor: actor.boot_bytes)
-        held, room = format_value(total, "byte"), format_value(free_bytes, "byte")
-        raise ValueError(
-            f"hold {held} at boot, but the machine has only {room} above its high watermark; "
-            f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or raise machine.memory"
-        )

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from spbfast.config.actors import ActorList, check_boot_fits, check_demand
+from spbfast.config.actor_sums import check_boot_fits, check_demand
+from spbfast.config.actors import ActorList
 from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
 from spbfast.config.caches import PageCacheSpec, SlabSpec
