@@ -11,6 +11,7 @@ import spbfast as sf
 from spbfast.config import load_config, presets, series
 from spbfast.config.showpresets import difference_data, difference_text, matrix_data, matrix_text
 from spbfast.errors import ConfigError
+from spbfast.model import engine
 
 pytestmark = pytest.mark.shell
 
@@ -184,6 +185,17 @@ def test_a_full_preset_is_its_step_with_the_patches_left_off() -> None:
             presets.canonical_name(name)
 
 
+def test_under_a_half_preset_patch_42_can_act() -> None:
+    """The other reading of patch 42: claims of part of a pageblock want half of it free in the pool, too."""
+    assert presets.difference("v1@42", "v1@42-half") == {"tainted_claim_needs_half": (False, True)}
+    assert list(presets.half_presets()) == ["v1@42-half", "v1@43-half", "v1@45-half"]
+    assert presets.canonical_name("v1-half") == "v1@45-half"
+    assert presets.flat_values("v1-half")["borrow_movable"]
+    for name in ("v1@32-half", "v2-half", "mainline-half", "v1-full-half"):
+        with pytest.raises(ValueError, match="unknown preset"):
+            presets.canonical_name(name)
+
+
 def test_what_is_left_off_is_what_no_preset_turns_on() -> None:
     """But for patch 07, a stage that patch 16 ended."""
     off = {
@@ -229,3 +241,15 @@ def test_a_file_may_still_name_its_own_preset_so(tmp_path: Path) -> None:
 def test_presets_from_python() -> None:
     assert sf.presets.matrix()["slab_shrink"]["v1@30"] is True
     assert "patches: v1 30" in sf.explain("policy.slab_shrink")
+
+
+@pytest.mark.compiled
+def test_patch_42_acts_under_the_half_presets_only() -> None:
+    served = {}
+    for name in ("v1@42", "v1@42-half"):
+        job = load_config("configs/base/devvm-small.yaml", ["duration=10s", f"policy={name}"], one_point=True)
+        result = engine.run_replicate(job.scenario, job.seed, 0)
+        counters = result.coords["counter"].tolist()
+        served[name] = int(result.data["vmstat"][counters.index("spb_alloc_borrow_movable"), -1])
+    assert served["v1@42"] == 0
+    assert served["v1@42-half"] > 0

@@ -96,8 +96,9 @@ def presets_command(
 def _steps_text(changes: list[tuple[str, str]]) -> str:
     from spbfast.config import presets
 
-    full = text_table((), presets.full_steps(), left=(0, 1))
-    return f"{text_table((), changes, left=(0, 1))}\n\nwith everything modelled up to a step:\n{full}"
+    full, half = (text_table((), rows, left=(0, 1)) for rows in (presets.full_steps(), presets.half_steps()))
+    steps = text_table((), changes, left=(0, 1))
+    return f"{steps}\n\nwith everything modelled up to a step:\n{full}\n\nwith patch 42 acting:\n{half}"
 
 
 @app.command("explain")

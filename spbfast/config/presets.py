@@ -4,8 +4,8 @@ Owns the preset names, the table in presets.json beside this file, and its views
 and the difference of two presets. The table gives the first preset in full and every later one as what it
 changes in the one before; keys of sections stand behind a dot, such as ``slab_shrink_triggers.would_taint``.
 `v1@N` is the state after patch N of the 45 patches of version 1; `v1` is short for the last of them and `v2`
-is version 2. They leave off the patches of `left_off`; `v1@N-full` is `v1@N` with those up to N. Presets
-that a configuration defines itself are in userpresets.py.
+is version 2. They leave off the patches of `left_off`; `v1@N-full` is `v1@N` with those up to N. `v1@N-half`
+reads patch 42 otherwise. Presets that a configuration defines itself are in userpresets.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from spbfast.text import quote_value, suggest
 
 ALIASES = {"v1": "v1@45"}
 DEFAULT = "v1@30"
-FULL = "-full"
+FULL, HALF = "-full", "-half"
+# Patch 42 lends movable fragments of tainted superpageblocks, which says that nothing else reaches them. With
+# patch 25 as the steps have it, a claim of part of a pageblock does, and patch 42 never acts.
+HALF_FROM, HALF_CHANGES = 42, {"tainted_claim_needs_half": True}
 # Why the steps go on without these patches: said wherever a policy is shown.
 WHY_LEFT_OFF = (
     "their code was not available and what the texts tell of them is a title, a mail or another author's "
@@ -64,6 +67,17 @@ def full_presets() -> dict[str, str]:
     return {f"{name}{FULL}": name for name in ladder() if _added(name)}
 
 
+def half_presets() -> dict[str, str]:
+    """The presets under which patch 42 acts, each with its step."""
+    steps = [name for name in ladder() if name.startswith("v1@") and int(name[3:]) >= HALF_FROM]
+    return {f"{name}{HALF}": name for name in steps}
+
+
+def _step_of(name: str) -> str:
+    """A preset's step: the name without what stands behind it."""
+    return name.removesuffix(FULL).removesuffix(HALF)
+
+
 def _added(name: str) -> list[str]:
     """What the full preset of a step turns on: patches up to it; nothing before there are superpageblocks."""
     if not name.startswith("v1@") or not _in_full()[name]["superpageblocks"]:
@@ -81,16 +95,17 @@ def patches_off(policy: Mapping[str, Any], step: str) -> list[int]:
     step : str
         The preset that the policy builds on.
     """
-    step = step.removesuffix(FULL)
+    step = _step_of(step)
     return [patch for patch, switch in left_off().items() if switch in _added(step) and not policy[switch]]
 
 
 def preset_names() -> list[str]:
-    """Every name that a configuration may use: steps in the order of the series, then the full ones."""
+    """Every name that a configuration may use: the steps in order, then the full and the half ones."""
     short = {long: name for name, long in ALIASES.items()}
     steps = [n for name in ladder() for n in (name, short.get(name)) if n]
-    full = full_presets()
-    return [*steps, *(f"{name}{FULL}" for name in steps if f"{ALIASES.get(name, name)}{FULL}" in full)]
+    known = full_presets() | half_presets()
+    more = [(name, suffix) for suffix in (FULL, HALF) for name in steps]
+    return [*steps, *(f"{name}{end}" for name, end in more if f"{ALIASES.get(name, name)}{end}" in known)]
 
 
 def canonical_name(name: str, own: Sequence[str] = ()) -> str:
@@ -102,9 +117,9 @@ def canonical_name(name: str, own: Sequence[str] = ()) -> str:
         For an unknown name; the message suggests the nearest one, `own` names included.
     """
     known = name.replace("_", "@")
-    step = known.removesuffix(FULL)
+    step = _step_of(known)
     known = ALIASES.get(step, step) + known[len(step) :]
-    if known in _steps() or known in full_presets():
+    if known in _steps() or known in full_presets() or known in half_presets():
         return known
     names = [*preset_names(), *own]
     hint = suggest(name, own) or _nearest_step(known.lower()) or suggest(known.lower(), names, 0.7)
@@ -113,7 +128,7 @@ def canonical_name(name: str, own: Sequence[str] = ()) -> str:
 
 def _nearest_step(name: str) -> str:
     """The step that a patch number between two steps belongs to."""
-    if (number := re.fullmatch(rf"v1@([0-9]{{1,4}})(?:{FULL})?", name)) is None:
+    if (number := re.fullmatch(rf"v1@([0-9]{{1,4}})(?:{FULL}|{HALF})?", name)) is None:
         return ""
     steps = [n for n in ladder() if n.startswith("v1@") and int(n[3:]) <= int(number[1])]
     return f"; the last step before that patch is {steps[-1]!r}" if steps else "; the first step is 'v1@12'"
@@ -128,8 +143,13 @@ def flat_values(name: str) -> dict[str, Any]:
         For an unknown name.
     """
     known = canonical_name(name)
-    step = full_presets().get(known, known)
-    return {**_in_full()[step], **({key: True for key in _added(step)} if step != known else {})}
+    step = _step_of(known)
+    changes: Mapping[str, Any] = {}
+    if known.endswith(FULL):
+        changes = dict.fromkeys(_added(step), True)
+    elif known.endswith(HALF):
+        changes = HALF_CHANGES
+    return {**_in_full()[step], **changes}
 
 
 def preset_values(name: str) -> dict[str, Any]:
@@ -206,7 +226,18 @@ def full_steps() -> list[tuple[str, str]]:
     for name, step in full_presets().items():
         added = ", ".join(f"{key} on ({patches[key]:02})" for key in _added(step))
         rows.append((name, f"{step} with {added}"))
-    return [*rows, *((f"{short}{FULL}", f"the same as {long}{FULL}") for short, long in ALIASES.items())]
+    return [*rows, *_short_names(FULL)]
+
+
+def half_steps() -> list[tuple[str, str]]:
+    """Each preset under which patch 42 acts, with what it changes in its step."""
+    changes = ", ".join(f"{key} {text(value)}" for key, value in HALF_CHANGES.items())
+    rows = [(name, f"{step} with {changes}") for name, step in half_presets().items()]
+    return [*rows, *_short_names(HALF)]
+
+
+def _short_names(end: str) -> list[tuple[str, str]]:
+    return [(f"{short}{end}", f"the same as {long}{end}") for short, long in ALIASES.items()]
 
 
 def text(value: Any) -> str:

@@ -33,7 +33,9 @@ def matrix_text(width: int = 80, *, everything: bool = False) -> str:
     aliases = ", ".join(f"{short} is {long}" for short, long in presets.ALIASES.items())
     same = "" if everything else " Switches that are the same in every preset are left out (--all)."
     legend = f". the same as in the preset to its left. {aliases}.{same}"
-    return "\n\n".join([*blocks, *(textwrap.fill(part, max(width, 40)) for part in (legend, full_text()))])
+    return "\n\n".join(
+        [*blocks, *(textwrap.fill(part, max(width, 40)) for part in (legend, full_text(), half_text()))]
+    )
 
 
 def full_text() -> str:
@@ -44,6 +46,17 @@ def full_text() -> str:
         f"NAME{presets.FULL}, for each step from {first} to v1, is the step with those patches up to it that "
         f"are modelled and that the step leaves off: {patches}. They are off in the steps because "
         f"{presets.WHY_LEFT_OFF}."
+    )
+
+
+def half_text() -> str:
+    """What the half presets change in their steps, and why."""
+    changes = ", ".join(f"{key} {presets.text(value)}" for key, value in presets.HALF_CHANGES.items())
+    first = next(iter(presets.half_presets().values()))
+    return (
+        f"NAME{presets.HALF}, for each step from {first} to v1, is the step with {changes}. Patch 42 lends "
+        "movable fragments of tainted superpageblocks; that only acts where no claim of part of a pageblock "
+        "reaches them, and as the steps read patch 25, one always does. Which reading holds is open."
     )
 
 
@@ -70,6 +83,7 @@ def matrix_data(*, everything: bool = False) -> dict[str, Any]:
         "aliases": dict(presets.ALIASES),
         "switches": rows,
         "full": dict(presets.full_steps()),
+        "half": dict(presets.half_steps()),
         "why_left_off": presets.WHY_LEFT_OFF,
     }
 

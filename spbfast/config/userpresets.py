@@ -76,7 +76,7 @@ def own_presets(tree: YamlNode) -> Nodes:
 
 def _wrong_name(name: str) -> str:
     try:
-        if presets.canonical_name(name) in presets.full_presets():
+        if presets.canonical_name(name) in presets.full_presets() | presets.half_presets():
             return ""  # files named presets of their own so before these were built in
     except ValueError:
         if NAME.fullmatch(name):
