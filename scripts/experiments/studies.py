@@ -7,11 +7,12 @@ import json
 from experiments.machines import configs
 from experiments.study_numbers import Numbers
 from experiments.study_page import Study
+from experiments.study_reclaim import STARVE
 from experiments.study_requests import ATOMIC, GIGANTIC, SEARCH
 from experiments.study_tainting import HEAL, RESERVE, SHRINK, SMALL, WORTH
 
 OUT = configs().parent / "results" / "studies"
-STUDIES = (SHRINK, SEARCH, GIGANTIC, WORTH, RESERVE, ATOMIC, SMALL, HEAL)
+STUDIES = (SHRINK, SEARCH, GIGANTIC, WORTH, RESERVE, ATOMIC, SMALL, HEAL, STARVE)
 
 
 def read_kept(study: Study) -> Numbers | None:

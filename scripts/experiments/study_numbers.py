@@ -23,6 +23,7 @@ VARIED = {
     ("slab_memcgs", 22): "22 memcgs",
     ("reclaim_shrink_slab", "none"): "kswapd sparing slab",
     ("reclaim_barred_free", "subtracted"): "barred pages subtracted",
+    ("reclaim_kswapd_wake", "low"): "kswapd woken at low",
 }
 AS_FILE = "as in the file"
 
