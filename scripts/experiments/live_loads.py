@@ -1,8 +1,8 @@
-"""Three small loads for the running kernel, each in a folder of its own and within a given time and memory.
+"""Small loads for the running kernel, each in a folder of its own and within a given time and memory.
 
 Owns what they do: a file tree that is written, compiled, packed, read and removed; memory in huge pages and
-small ones; processes that are forked and talk over the loopback device. They use what every machine with
-Python has.
+small ones; processes that are forked and talk over the loopback device; files that are looked up and read
+from disk again and again. They use what every machine with Python has.
 """
 
 from __future__ import annotations
@@ -97,7 +97,34 @@ def _child(number: int) -> int:
     os._exit(0)
 
 
+def walk(folder: Path, until: float, pause: float = 0.0) -> None:
+    """A walk through some 130 MiB of files that are not in memory: each is looked up, read and let go of."""
+    draw = random.Random(3)
+    for i in range(WALK_FILES):
+        path = folder / f"d{i % 64}" / f"f{i}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(os.urandom(1 << draw.randrange(10, 18)))
+    os.sync()
+    while time.monotonic() < until:
+        for path in _let_go(folder):
+            if time.monotonic() >= until:
+                return
+            path.read_bytes()
+        time.sleep(pause)
+
+
+def _let_go(folder: Path) -> list[Path]:
+    """The files below a folder, with none of their pages in memory."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    for path in paths:
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return paths
+
+
+WALK_FILES = 4000
 LOADS: dict[str, Callable[[Path, float, float], None]] = {"tree": tree, "huge": huge, "fork": fork}
+MORE_LOADS = {"walk": walk}  # not among those that are judged page by page and published as recordings
 
 
 def main() -> None:
@@ -105,7 +132,7 @@ def main() -> None:
     name, seconds = sys.argv[1], float(sys.argv[2])
     pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     with tempfile.TemporaryDirectory(prefix="spbfast-load-") as folder:
-        LOADS[name](Path(folder), time.monotonic() + seconds, pause)
+        {**LOADS, **MORE_LOADS}[name](Path(folder), time.monotonic() + seconds, pause)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from experiments import (
     burst,
     corrected,
     golden_suites,
+    measured_page,
     mix,
     pollution,
     running_kernel,
@@ -33,6 +34,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     pollution.RECIPE,
     shrink_arithmetic.EXPERIMENT,
     running_kernel.EXPERIMENT,
+    measured_page.EXPERIMENT,
 )
 
 
