@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from experiments import COMES_OUT, DIFFERS, UNCHECKED, measured_page
-from experiments.measured import (
+from experiments.measured import job_of
+from experiments.measured_counts import (
     RATES,
     Span,
     drained_from_before,
-    job_of,
+    most_given_back,
     older_frees,
     rates_of,
     tables_text,
@@ -95,6 +96,16 @@ def test_frees_of_what_was_handed_out_before_are_counted_by_half() -> None:
     assert older_frees(events, SPAN) == [[1, 4], [1, 16]]
 
 
+def test_the_busiest_hundredth_of_a_second_is_found() -> None:
+    """9 pages come back in the first, 16 less 2 in the second; order 9 has no per-CPU lists."""
+    seconds = np.array([0.001, 0.009, 0.0101, 0.011, 0.019, 0.012])
+    order = np.array([0, 3, 3, 3, 1, 9])
+    is_free = np.array([True, True, True, True, False, True])
+    assert most_given_back(seconds, order, is_free) == 14
+    assert most_given_back(seconds, order, ~is_free) == 0
+    assert most_given_back(seconds[:0], order[:0], is_free[:0]) == 0
+
+
 def load_of(simulated: float, recorded: float, **others: Any) -> dict[str, Any]:
     """A load's numbers, all 0 but pages handed out in two runs, and what is given."""
     zero = dict.fromkeys(RATES, 0.0)
@@ -104,7 +115,13 @@ def load_of(simulated: float, recorded: float, **others: Any) -> dict[str, Any]:
         "per_cpu_pages": 0,
     }
     runs = [
-        {"rates": {**zero, "pages handed out": simulated + by}, "start": table, **table} for by in (-1, 1)
+        {
+            "rates": {**zero, "pages handed out": simulated + by},
+            "given_back": 10,
+            "start": table,
+            **table,
+        }
+        for by in (-1, 1)
     ]
     return {
         "half_s": 10.0,
@@ -113,6 +130,7 @@ def load_of(simulated: float, recorded: float, **others: Any) -> dict[str, Any]:
         "before": table,
         "after": table,
         "older": [[0, 0], [0, 0]],
+        "given_back": 10,
         "drained": [0] * 11,
         "simulated": runs,
         "replayed": {"rates": {"fallbacks": 0.0}, **table},
@@ -153,6 +171,9 @@ def test_reasons_follow_from_the_numbers() -> None:
     freed = Compared("pages freed", rate, (500.0,), 1000.0, (3000.0, 3000.0))
     assert "no actor frees" in reason_of(freed, older=[[0, 0], [10, 5000]])
     assert reason_of(freed, older=[[9, 9000], [0, 0]]) == "not explained"
+    lists = Compared(measured_page.PER_CPU, table, (500.0,), 1000.0, (0.0, 0.0), (1000.0,), (1000.0,))
+    assert "simulated 10: lives of actors end one by one" in reason_of(lists, given_back=20)
+    assert "it is the demand" in reason_of(lists, given_back=19)
     free = Compared("free blocks of order 0", table, (500.0,), 1000.0, (0.0, 0.0))
     assert "left per-CPU lists" in reason_of(free, drained=[500, *[0] * 10])
     assert reason_of(free, drained=[0, 500, *[0] * 9]) == "not explained"
