@@ -268,7 +268,7 @@ def _finding(what: str, rows: Sequence[Compared], load: Mapping[str, Any]) -> Fi
 
 def tables(numbers: Mapping[str, Any]) -> list[str]:
     """By load: the comparison, and a sentence on every difference."""
-    lines: list[str] = []
+    lines = ["", f"Kernel {numbers['kernel']}."] if "kernel" in numbers else []
     for name, load in numbers.get("loads", {}).items():
         fit = load["fit"]
         lines += [
@@ -312,7 +312,8 @@ EXPERIMENT = Experiment(
     "V13: a measured machine simulated against its own recordings",
     "`scripts/measured run` records a virtual machine of 2 CPUs and 24 GiB, with other work beside the "
     "load, under three loads, with page flags, tables before and after, and all events of allocation, free, "
-    "fallback, compaction and reclaim. `spbfast fit` makes actors of the first half; nothing is set by "
+    "fallback, compaction and reclaim; one recording of each. `spbfast fit` makes actors of the first half, "
+    "and of the second takes only what pages held at the end, to tell holders apart; nothing is set by "
     "hand. Both halves are simulated under mainline from the captured start, three times with other draws, "
     "and the second half is compared: it was not fitted. *Requests repeated* is a replay of the recorded "
     "requests from the same start, in which per-CPU limits decay each second: where that gives what was "
