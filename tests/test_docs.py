@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from experiments import flagship_figure, flagship_page
+from experiments import flagship_figure, flagship_page, jump
 
 from spbfast.cli import app
 from spbfast.config import load_config
@@ -157,7 +157,8 @@ def test_the_picture_of_the_rooms_is_drawn_from_the_imports() -> None:
 def test_the_picture_of_the_flagship_shows_its_numbers() -> None:
     """`scripts/study --page` rewrites page, picture and the finding in README.md."""
     raw = json.loads(read(ROOT / "results" / "studies" / "flagship.json"))
-    assert flagship_page.page(raw) == read(ROOT / "docs" / "flagship.md")
+    told = jump.sentences(json.loads(read(ROOT / "results" / "studies" / "jump.json")))
+    assert flagship_page.page(raw, told) == read(ROOT / "docs" / "flagship.md")
     assert flagship_page.front(read(ROOT / "README.md"), raw) == read(ROOT / "README.md")
     assert f"numbers {flagship_figure.fingerprint(raw)}" in read(ROOT / "docs" / "_static" / "flagship.svg")
     assert flagship_figure.draw(raw) == flagship_figure.draw(raw)

@@ -11,6 +11,7 @@ import pytest
 from experiments import (
     COMES_OUT,
     DIFFERS,
+    OBSERVED,
     UNCHECKED,
     aging,
     burst,
@@ -122,11 +123,15 @@ def test_shrink_arithmetic_holds() -> None:
 
 def test_burst_is_read_from_the_study() -> None:
     numbers = burst.run(False)
-    assert set(numbers) == {burst.OFF, burst.ON, burst.VARIED}
+    assert set(numbers) == {burst.OFF, burst.ON, burst.SUBTRACTED, burst.VARIED}
     assert verdicts(burst.EXPERIMENT, numbers)[0] == COMES_OUT
     assert verdicts(burst.EXPERIMENT, {}) == [UNCHECKED]
-    run = {"tainted": [8] + [85] * 48, "slab_mb": 35_000, "cached_mb": 25_000, "digest": ""}
-    assert set(verdicts(burst.EXPERIMENT, {burst.OFF: [run], burst.ON: [run]})) == {COMES_OUT}
+    run = {"tainted": [8] + [85] * 48, "slab_mb": 35_000, "digest": "", "stalls": 3}
+    found = verdicts(burst.EXPERIMENT, {burst.OFF: [run], burst.ON: [run]})
+    assert found == [COMES_OUT] * 6 + [OBSERVED]
+    climbing = {"tainted": [8] + [20] * 36 + [30] * 12, "slab_mb": 24_000, "digest": "", "stalls": 3}
+    found = verdicts(burst.EXPERIMENT, {burst.OFF: [climbing], burst.ON: [climbing]})
+    assert found == [COMES_OUT, *[DIFFERS] * 5, OBSERVED]
 
 
 def test_golden_counts_and_a_trace_that_differs() -> None:
@@ -169,23 +174,18 @@ def test_page_is_what_its_numbers_say() -> None:
     assert re.search(r"^## Does not come out$", text, re.M)
 
 
-def burst_run(end: int, late: int, slab_mb: int) -> dict[str, object]:
-    """What scripts/corrected keeps of a run."""
-    tainted = [8, *([end - late] * 36), *([end] * 12)]
-    vm = dict.fromkeys(corrected.COUNTERS, 5)
-    return {"tainted": tainted, "slab_mb": slab_mb, "stranded_mb": 100, "vm": vm}
-
-
-def test_the_corrected_burst_is_judged_by_what_is_published() -> None:
-    name = "corrected, shrink off"
-    flat = {name: [burst_run(60, 0, 26_000), burst_run(90, 0, 27_000)]}
-    assert verdicts(corrected.EXPERIMENT, flat)[:4] == [COMES_OUT] * 4
-    climbing = {name: [burst_run(30, 4, 20_000), burst_run(31, 5, 20_000)]}
-    assert verdicts(corrected.EXPERIMENT, climbing)[:4] == [COMES_OUT, DIFFERS, DIFFERS, DIFFERS]
+def test_the_corrections_are_shown_one_by_one() -> None:
+    vm = dict.fromkeys(corrected.COUNTERS, 5_000)
+    run = {"tainted": [8, *[30] * 36, *[34] * 12], "slab_mb": 24_600, "stranded_mb": 100, "vm": vm}
+    numbers = {"before": run, "all corrections": run | {"tainted": [8, *[31] * 48]}}
+    assert [f.ours for f in corrected.judge(numbers)] == ["34 -> 31"]
+    assert corrected.tables(numbers)[-2] == (
+        "| before | 34 | 4 | 0.1 | 24.6 | 5,000 | 5,000 | 5,000 | 5,000 |"
+    )
     assert verdicts(corrected.EXPERIMENT, {}) == [UNCHECKED]
 
 
 @pytest.mark.compiled
 def test_every_case_of_the_corrected_burst_is_a_valid_machine() -> None:
-    for machine, overrides, _ in corrected.cases().values():
+    for machine, overrides in corrected.cases().values():
         assert load_config(corrected.configs() / machine, overrides, one_point=True).scenario.duration > 0

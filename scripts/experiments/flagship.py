@@ -9,7 +9,7 @@ from experiments.machines import configs
 from spbfast.config import load_config
 from spbfast.model import engine
 
-CONFIG = configs() / "devvm-burst.yaml"
+CONFIG = configs() / "devvm-corrected.yaml"
 COUNTERS = (
     "page_events",
     "taints",
@@ -29,56 +29,106 @@ COUNTERS = (
     "taints_by_atomic",
     "thp_fault_alloc",
     "thp_fault_fallback",
+    "thp_migration_split",
+    "pgmigrate_success",
+    "pageoutrun",
     "allocstall_normal",
+    "reclaim_slab_freed",
+    "reclaim_slab_pages",
+    "contig_alloc_success",
+    "contig_alloc_fail",
+    "contig_pages_migrated",
+    "contig_alloc_ns",
+    "contig_fail_no_candidate",
+    "contig_fail_no_room",
+    "contig_fail_pinned",
+    "contig_fail_busy",
     "oom_kill",
 )
+OFF = "policy.slab_shrink=false"
+SUBTRACTED = "reclaim.barred_free=subtracted"
 POLICIES = {
-    "shrink off": ["policy.slab_shrink=false"],
+    "shrink off": [OFF],
     "v1@30": [],
-    "v1@30, reserve soft": ["policy.movable_reserve=soft"],
-    "shrink off, reserve soft": ["policy.slab_shrink=false", "policy.movable_reserve=soft"],
-    "v1@30, targets reclaim": ["policy.migration_target_reclaim=4"],
-    "mainline": ["policy.preset=mainline"],
-    "v1@45": ["policy.preset=v1@45"],
-    "one memcg, one superblock": ["slab.memcgs=1", "slab.superblocks=1"],
-    "one memcg, one superblock, shrink off": [
+    "barred pages subtracted, shrink off": [OFF, SUBTRACTED],
+    "barred pages subtracted, v1@30": [SUBTRACTED],
+    "reserve soft, shrink off": [OFF, "policy.movable_reserve=soft"],
+    "reserve soft, v1@30": ["policy.movable_reserve=soft"],
+    "one memcg, one superblock, shrink off": [OFF, "slab.memcgs=1", "slab.superblocks=1"],
+    "one memcg, one superblock, v1@30": ["slab.memcgs=1", "slab.superblocks=1"],
+    "one memcg, one superblock, barred pages subtracted, shrink off": [
+        OFF,
         "slab.memcgs=1",
         "slab.superblocks=1",
-        "policy.slab_shrink=false",
+        SUBTRACTED,
     ],
+    "one memcg, one superblock, barred pages subtracted, v1@30": [
+        "slab.memcgs=1",
+        "slab.superblocks=1",
+        SUBTRACTED,
+    ],
+    "targets reclaim, v1@30": ["policy.migration_target_reclaim=4"],
+    "mainline": ["policy.preset=mainline"],
+    "v1": ["policy.preset=v1"],
+    "v1-half": ["policy.preset=v1-half"],
+    "barred pages subtracted, v1-half": [SUBTRACTED, "policy.preset=v1-half"],
+    "v2": ["policy.preset=v2"],
 }
-REPEATED = ("shrink off", "v1@30")
+# Fifty gigantic pages are asked for from 240 s on: under these policies, and with these pins.
+ASKED = ["actors.gigantic_pages.enabled=true"]
+GIGANTIC = {
+    "mainline": ["policy.preset=mainline"],
+    "v1@21": ["policy.preset=v1@21"],
+    "v1@30": [],
+    "v1": ["policy.preset=v1"],
+    "v2": ["policy.preset=v2"],
+    "v1@30, barred pages subtracted": [SUBTRACTED],
+    "v1@30, 0.01 % pinned one by one": ["workers.pinned_share=0.0001"],
+    "v1@30, 1 % pinned one by one": ["workers.pinned_share=0.01"],
+    "v2, 1 % pinned one by one": ["policy.preset=v2", "workers.pinned_share=0.01"],
+}
+# Low and high end of each input's range; empty where that is what the file says.
 TORNADO = {
-    "guest restarts": (["actors.guests.restart=false"], []),
-    "ballooning per second": (
-        ["actors.guests.balloon_per_second=0.0"],
-        ["actors.guests.balloon_per_second=0.03"],
-    ),
-    "movable reserve": ([], ["policy.movable_reserve=soft"]),
-    "hot share of page cache": (["pagecache.hot_share=0.0"], ["pagecache.hot_share=0.7"]),
+    "unlinked inodes": (["actors.slab_growth.unlinked=0.0"], ["actors.slab_growth.unlinked=0.5"]),
+    "huge pages of daemons": (["actors.daemons.thp_share=0.0"], ["actors.daemons.thp_share=1.0"]),
+    "pageblocks that compaction tries": (["reclaim.compact_candidates=0"], ["reclaim.compact_candidates=16"]),
+    "page cache": (["actors.page_cache.rate=100MB/s"], ["actors.page_cache.rate=500MB/s"]),
     "reclaim order mix": (["pagecache.lru_mix=0.0"], ["pagecache.lru_mix=1.0"]),
-    "folios reclaimed together": (["pagecache.reclaim_run=1"], ["pagecache.reclaim_run=256"]),
     "guest memory": (["actors.guests.memory=2GiB"], ["actors.guests.memory=8GiB"]),
     "slab growth": (["actors.slab_growth.rate=52MB/s"], ["actors.slab_growth.rate=73MB/s"]),
-    "pinned share": (["workers.pinned_share=0.0"], ["workers.pinned_share=0.05"]),
-    "reclaim rounds": (["reclaim.rounds_max=1"], ["reclaim.rounds_max=unlimited"]),
+    "pins of daemons, in regions": (
+        ["actors.daemons.pinned.share=0.0"],
+        ["actors.daemons.pinned.share=0.1"],
+    ),
+    "pins one by one": ([], ["workers.pinned_share=0.01"]),
     "memory control groups": (["slab.memcgs=1"], ["slab.memcgs=64"]),
+    "slab shrunk by reclaim": (["reclaim.shrink_slab=none"], ["reclaim.shrink_slab=classic"]),
+    "kswapd woken at low": ([], ["reclaim.kswapd_wake=low"]),
+    "huge pages that stay whole": ([], ["workers.split_folios=false"]),
+    "compaction of movable labels alone": ([], ["reclaim.compact_any_label=false"]),
+    "SLUB's first attempt wakes kswapd": ([], ["slab.first_attempt_wakes_kswapd=true"]),
 }
+BLOCK = 5  # replicates of everything before the next of anything
 
 
 def cases(replicates: int, only: str) -> dict[str, tuple[list[str], int]]:
-    """Every run by key: overrides and replicate."""
-    out = {}
-    if only in ("policies", "all"):
-        for name, overrides in POLICIES.items():
-            for replicate in range(replicates if name in REPEATED else 1):
-                out[f"{name}|{replicate}"] = (overrides, replicate)
-    if only in ("tornado", "all"):
-        for name, (low, high) in TORNADO.items():
-            for side, overrides in (("low", low), ("high", high)):
-                if overrides:
-                    out[f"{name}:{side}|0"] = (overrides, 0)
-    return out
+    """Every run by key: overrides and replicate; the first replicates of all cases come first."""
+    varied = {
+        f"{name}:{side}": given
+        for name, sides in TORNADO.items()
+        for side, given in zip(("low", "high"), sides, strict=True)
+        if given
+    }
+    asked = {f"50 asked for: {name}": [*ASKED, *given] for name, given in GIGANTIC.items()}
+    groups = {"policies": POLICIES, "gigantic": asked, "tornado": varied}
+    return {
+        f"{name}|{replicate}": (overrides, replicate)
+        for first in range(0, replicates, BLOCK)
+        for group, of_group in groups.items()
+        if only in (group, "all")
+        for replicate in range(first, min(first + BLOCK, replicates))
+        for name, overrides in of_group.items()
+    }
 
 
 def run(overrides: list[str], replicate: int) -> dict[str, object]:
@@ -91,12 +141,13 @@ def run(overrides: list[str], replicate: int) -> dict[str, object]:
         "slab_mb": int(result.data["slab_pages"][-1]) * 4096 // 10**6,
         "cached_mb": int(result.data["slab_cached_bytes"][-1]) // 10**6,
         "stranded_mb": int(result.data["free_pages_stranded_in_tainted"][-1]) * 4096 // 10**6,
-        "contig_now": int(result.data["contig_1g_now"][-1]),
-        "contig_possible": int(result.data["contig_1g_possible"][-1]),
+        "contig_held": int(result.data["contig_1g_held"][-1]),
+        "contig_obtainable": int(result.data["contig_1g_obtainable"]),
         "wall_s": round(result.wall_s, 1),
         "boot_s": round(result.boot_s, 1),
         "demand_digest": result.demand_digest,
         "digest": result.digest,
         "overrides": overrides,
+        "model_version": engine.MODEL_VERSION,
         "vm": {name: int(vm[name]) for name in (*COUNTERS, *(n for n in vm if n.startswith("taints_")))},
     }
