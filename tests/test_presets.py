@@ -11,7 +11,6 @@ import spbfast as sf
 from spbfast.config import load_config, presets, series
 from spbfast.config.showpresets import difference_data, difference_text, matrix_data, matrix_text
 from spbfast.errors import ConfigError
-from spbfast.model import engine
 
 pytestmark = pytest.mark.shell
 
@@ -241,15 +240,3 @@ def test_a_file_may_still_name_its_own_preset_so(tmp_path: Path) -> None:
 def test_presets_from_python() -> None:
     assert sf.presets.matrix()["slab_shrink"]["v1@30"] is True
     assert "patches: v1 30" in sf.explain("policy.slab_shrink")
-
-
-@pytest.mark.compiled
-def test_patch_42_acts_under_the_half_presets_only() -> None:
-    served = {}
-    for name in ("v1@42", "v1@42-half"):
-        job = load_config("configs/base/devvm-small.yaml", ["duration=10s", f"policy={name}"], one_point=True)
-        result = engine.run_replicate(job.scenario, job.seed, 0)
-        counters = result.coords["counter"].tolist()
-        served[name] = int(result.data["vmstat"][counters.index("spb_alloc_borrow_movable"), -1])
-    assert served["v1@42"] == 0
-    assert served["v1@42-half"] > 0

@@ -114,3 +114,17 @@ def test_a_claim_prefers_a_tainted_superpageblock() -> None:
 
 def test_exceptions_are_switches_that_exist() -> None:
     assert set(ELSEWHERE) <= set(SWITCHES) == set(series.certain_keys())
+
+
+@pytest.mark.compiled
+def test_patch_42_acts_under_the_half_presets_only() -> None:
+    served = {}
+    for name in ("v1@42", "v1@42-half"):
+        job = load_config(
+            TINY.parent / "base/devvm-small.yaml", ["duration=10s", f"policy={name}"], one_point=True
+        )
+        result = engine.run_replicate(job.scenario, job.seed, 0)
+        counters = result.coords["counter"].tolist()
+        served[name] = int(result.data["vmstat"][counters.index("spb_alloc_borrow_movable"), -1])
+    assert served["v1@42"] == 0
+    assert served["v1@42-half"] > 0
