@@ -285,7 +285,7 @@ _ABOUT_GIGANTIC = [
 ]
 _ABOUT_TORNADO = [
     "One input varied at a time, `v1@30`: the change of the count at the end against the file's own value,",
-    "replicate by replicate.",
+    "replicate by replicate. The columns of jumps say of how many pairs; of a few an interval is too narrow.",
 ]
 
 
@@ -325,10 +325,18 @@ def finding(raw: Raw) -> list[str]:
         f"least {JUMP} superpageblocks within a minute: [why](docs/flagship.md).",
         "",
         *_asked(raw),
-        "What the last count hangs on, one input varied at a time, medians:",
+        f"What the last count hangs on, one input varied at a time, medians of {_runs_an_end(raw)} runs:",
         f"{', '.join(most)}, and {last}; {_reached(raw)}",
         f"A run took {spread([run['wall_s'] for run in (*off, *on)])} s, two at a time on two cores.",
     ]
+
+
+def _runs_an_end(raw: Raw) -> str:
+    """How many runs stand behind an end of an input's range, least and most."""
+    numbers = [
+        len(runs) for name in TORNADO for side in ("low", "high") if (runs := of(raw, f"{name}:{side}"))
+    ]
+    return f"{min(numbers)} to {max(numbers)}" if numbers else "no"
 
 
 def _asked(raw: Raw) -> list[str]:
