@@ -84,9 +84,9 @@ class SlabSpec(Model):
         100, "percent of the unused objects that a count reports", "mainline default", ge=0, le=1000
     )
     first_attempt_wakes_kswapd: bool = key(
-        True,
+        False,
         "SLUB's first attempt, at the preferred order, wakes kswapd when it fails",
-        "mainline: false, allocate_slab clears __GFP_RECLAIM; true is what this model has had so far",
+        "mainline: false, allocate_slab clears __GFP_RECLAIM; true is what models up to version 3 had",
     )
     dentries_per_directory: int = key(
         1,

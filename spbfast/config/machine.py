@@ -356,9 +356,9 @@ class ReclaimSpec(Model):
         10, "distance between the watermarks, in parts of 10,000", "mainline default", ge=1, le=3000
     )
     kswapd_wake: Literal["low", "high"] = key(
-        "low",
+        "high",
         "the watermark below which a request in the slow path wakes kswapd",
-        "mainline: high, since wakeup_kswapd asks pgdat_balanced; low is what this model has had so far",
+        "mainline: high, since wakeup_kswapd asks pgdat_balanced; low is what models up to version 3 had",
     )
     barred_free: Literal["counted", "subtracted"] = key(
         "counted",
@@ -368,7 +368,7 @@ class ReclaimSpec(Model):
         "(__zone_watermark_unusable_free), vary both",
     )
     shrink_slab: Literal["none", "classic", "mglru"] = key(
-        "none",
+        "mglru",
         "whether kswapd and direct reclaim shrink slab beside page cache, and by whose walk over the memcgs: "
         "that of the classic LRU or of MGLRU",
         "mainline: mglru where CONFIG_LRU_GEN_ENABLED is set, else classic; none keeps the effect of the "
@@ -395,10 +395,10 @@ class ReclaimSpec(Model):
         le=100_000,
     )
     compact_any_label: bool = key(
-        False,
+        True,
         "synchronous and background compaction empty pageblocks of movable pages whatever their label, not "
         "only those labelled movable",
-        "mainline, suitable_migration_source; false is what this model has had so far",
+        "mainline, suitable_migration_source; false is what models up to version 3 had",
     )
     kcompactd: bool = key(
         False,
@@ -433,12 +433,16 @@ class WorkersSpec(Model):
     evacuation_descriptors: Pageblocks = key(
         64, "pool of evacuation requests; a request that finds it empty is lost", "assumed, 8..1024"
     )
-    pinned_share: Share = key(0.01, "share of anonymous memory that can never be migrated", "assumed, 0..0.1")
+    pinned_share: Share = key(
+        0.0,
+        "share of anonymous memory, drawn page by page, that can never be migrated",
+        "assumed, 0..0.1; long-term pins lie in regions of single actors: `pinned` of daemons and guests",
+    )
     busy_share: Share = key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
     split_folios: bool = key(
-        False,
+        True,
         "split a huge page of guests or daemons that has to move and finds no place, and move its pages",
-        "mainline splits on ENOMEM (migrate_pages_batch); off: as this model has had it so far",
+        "mainline splits on ENOMEM (migrate_pages_batch); false is what models up to version 3 had",
     )
     defrag_cooldown: Duration = key(
         5 * 10**9, "least time between two defragmentations of a superpageblock", "v1 16"

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from spbfast.config.models import Scenario
 
 
-MODEL_VERSION = 3  # raise it when the same scenario and seed give other numbers
+MODEL_VERSION = 4  # raise it when the same scenario and seed give other numbers
 MAX_SEED = 2**63 - 1
 MAX_REPLICATES = 100_000
 QUANTUM_S = 0.2
