@@ -157,7 +157,7 @@ def _series(tree: Any, seed: int, replicate: int) -> tuple[dict[str, Any], dict[
         "pcp_pages": np.full(n, 512),
         "free_pages_stranded_in_tainted": tainted * 60_000,
         "contig_1g_now": np.full(n, 20),
-        "contig_1g_possible": 238 - tainted,
+        "contig_1g_without_reclaim": 238 - tainted,
         "free_pages": free,
         "vmstat": np.stack([ran * 3, ran, np.cumsum(rng.integers(900, 1000, n))]).astype(np.int64),
     }

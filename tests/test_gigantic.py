@@ -8,8 +8,9 @@ import pytest
 from spbfast.constants import PB_PAGES, C, Op, Row
 from spbfast.errors import ConfigError
 from spbfast.jit.decorators import INTERPRETED
+from spbfast.model.asking import MORE_ASKED
 from spbfast.model.collect import digest_of
-from spbfast.model.engine import MORE_ASKED, run_replicate
+from spbfast.model.engine import run_replicate, state_bytes
 from spbfast.model.state.node import NEVER, N, Wk
 from spbfast.model.state.slots import blocks_in
 from spbfast.model.state.vmstat import NR_DIGESTED, VM_OPTIONAL, ContigFail
@@ -235,7 +236,7 @@ def test_obtainable_is_what_requests_get(policy: str, pinned: float, rounds: int
     assert int(short.data["contig_1g_obtainable"]) == served
     if policy == "v1@45" and not pinned:
         # Page cache fills the machine: nothing fits without reclaim, which is no answer to what can be had.
-        assert int(short.data["contig_1g_possible"][-1]) == 0
+        assert int(short.data["contig_1g_without_reclaim"][-1]) == 0
         assert (served > 0) == (rounds > 0)
 
 
@@ -278,3 +279,33 @@ def test_runs_under_all_policies_meet_the_same_demand() -> None:
         else:
             assert np.isnan(per_page)
     assert len(digests) == 1
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("machine", [{}, {"machine__nodes": 2, "machine__memory": "256MiB"}])
+def test_asking_a_copy_is_asking_a_run_that_ends_there(machine: dict[str, object]) -> None:
+    """Each answer on the way is that of a run of this length at its end; the run itself stays as it is."""
+    given = {"policy": "v1@45", "output__every": "10ms", **machine}
+    asked = run_replicate(scenario(duration="60ms", output__ask_1g_every="20ms", **given), 1, 0)
+    plain = run_replicate(scenario(duration="60ms", **given), 1, 0)
+    assert asked.digest == plain.digest
+    assert "contig_1g_asked" not in plain.data
+    found = asked.data["contig_1g_asked"]
+    assert np.isnan(found).tolist() == [False, True, False, True, False, True, False]
+    assert found[-1] == asked.data["contig_1g_obtainable"] == plain.data["contig_1g_obtainable"]
+    # A copy is asked a tick after its sample.
+    for at in (2, 4):
+        short = run_replicate(scenario(duration=f"{at * 10 + 1}ms", **given), 1, 0)
+        assert found[at] == short.data["contig_1g_obtainable"]
+    assert (asked.data["contig_1g_asked_moved"][[0, 2, 4]] >= 0).all()
+
+
+def test_asking_needs_the_memory_of_two_machines() -> None:
+    once = scenario(duration="60ms", output__every="10ms")
+    twice = scenario(duration="60ms", output__every="10ms", output__ask_1g_every="10ms")
+    assert state_bytes(twice) == 2 * state_bytes(once)
+
+
+def test_asking_between_samples_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"15ms is no multiple of output.every, 10ms; write 20ms"):
+        scenario(duration="60ms", output__every="10ms", output__ask_1g_every="15ms")

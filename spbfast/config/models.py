@@ -179,6 +179,11 @@ class OutputSpec(Model):
         "series", description="summary: scalars; series: and samples over time; spb: and per superpageblock"
     )
     every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
+    ask_1g_every: Span | None = Field(
+        None,
+        description="simulated time between two samples at which gigantic pages are asked for on a copy of "
+        "the machine, which doubles its memory; not given: only at the end",
+    )
     records: Records = Field(
         (),
         description="kinds of event records that `spbfast run` keeps: names, page_events, or all",
@@ -245,13 +250,16 @@ class Scenario(ScenarioFields):
     """One simulated machine under one policy: everything that decides the result, defaults filled."""
 
     output_every: int = Field(description="nanoseconds between two samples (output.every)")
+    ask_1g_every: int | None = Field(
+        None, description="nanoseconds between two askings (output.ask_1g_every)"
+    )
     start: StartSpec | None = None
     branch: Branch | None = None
 
     def canonical(self) -> dict[str, Any]:
         """Plain values; without what there is none of, so that identities stay."""
         values = super().canonical()
-        for name in ("start", "branch", "replay"):
+        for name in ("start", "branch", "replay", "ask_1g_every"):
             if getattr(self, name) is None:
                 del values[name]
         return values
@@ -289,11 +297,31 @@ class JobFile(ScenarioFields):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_asking(self) -> Self:
+        every, asking = self.output.every, self.output.ask_1g_every
+        if asking is None:
+            return self
+        if self.replay is not None:
+            raise ValueError(
+                "output.ask_1g_every: a job that replays a recording asks for nothing; remove it"
+            )
+        if asking % every:
+            raise ValueError(
+                f"output.ask_1g_every: {format_duration(asking)} is no multiple of output.every, "
+                f"{format_duration(every)}; write {format_duration(-(-asking // every) * every)}"
+            )
+        return self
+
     def scenario(self) -> Scenario:
         """The part that decides results."""
         values = {name: getattr(self, name) for name in ScenarioFields.model_fields}
         at = self.sweep.branch_at if self.sweep is not None else None
         branch = None if at is None else Branch(at=at, policy=self.policy)
         return Scenario.model_construct(
-            **values, output_every=self.output.every, start=self.start, branch=branch
+            **values,
+            output_every=self.output.every,
+            ask_1g_every=self.output.ask_1g_every,
+            start=self.start,
+            branch=branch,
         )

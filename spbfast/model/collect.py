@@ -32,7 +32,7 @@ class Records:
     dropped: int
 
 
-def _kept(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
+def kept_samples(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
     """Which samples count: a last one at the time of the one before it replaces it."""
     nr = int(run.world.node.now[Now.NR_SAMPLES])
     keep = np.ones(nr, bool)
@@ -42,7 +42,7 @@ def _kept(run: Lowered, samples: tuple[Samples, ...]) -> np.ndarray:
 
 def collect_spbs(run: Lowered, samples: tuple[Samples, ...]) -> dict[str, np.ndarray]:
     """Snapshots of superpageblocks as named arrays over (zone, spb, time), -1 where a zone has fewer."""
-    keep = _kept(run, samples)
+    keep = kept_samples(run, samples)
     nr_spb = [world.zone.geo.nr_spb for world in run.worlds]
     found = np.full((len(Sb), len(samples), max(nr_spb), int(keep.sum())), -1, np.int32)
     for zone, one in enumerate(samples):
@@ -91,7 +91,7 @@ def collect_samples(
     run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Samples of all zones as named arrays."""
-    keep = _kept(run, samples)
+    keep = kept_samples(run, samples)
     nr = len(keep)
     gauges = np.stack([one.gauges[:nr][keep] for one in samples])
     nr_normal = scenario.machine.nodes
@@ -125,17 +125,22 @@ def ratios(run: Lowered) -> dict[str, np.ndarray]:
     return {"contig_pages_per_1g": np.array(per_page)}
 
 
+def _digested_name(name: str) -> str:
+    """The name that a variable had when digests were first taken."""
+    return name.replace("contig_1g_without_reclaim", "contig_1g_possible")
+
+
 def digest_of(data: dict[str, np.ndarray]) -> str:
     """16 hex digits over what a run sampled, without the counters that are only reported.
 
     Counters of what is off by default count once one of them has moved.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for name in sorted(data):
+    for name in sorted(data, key=_digested_name):
         values = np.asarray(data[name])
         if name == "vmstat":
             moved = values[VM_OPTIONAL:] if values[VM_OPTIONAL:].any() else values[:0]
             values = np.concatenate([values[:NR_DIGESTED], moved])
         kind = np.float64 if values.dtype.kind == "f" else np.int64
-        digest.update(name.encode() + np.ascontiguousarray(values, kind).tobytes())
+        digest.update(_digested_name(name).encode() + np.ascontiguousarray(values, kind).tobytes())
     return digest.hexdigest()

@@ -20,12 +20,14 @@ from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
 from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
+from spbfast.model.asking import ask_for_contig, asked_over_time, asking_moments
 from spbfast.model.collect import (
     Records,
     collect_records,
     collect_samples,
     collect_spbs,
     digest_of,
+    kept_samples,
     ratios,
     shape_of_zone,
 )
@@ -34,7 +36,7 @@ from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
 from spbfast.model.lowering.lower_node import lowmem_reserve
 from spbfast.model.lowering.lower_policy import policy_array
-from spbfast.model.program import boot_cache, boot_demand, contig_obtained, finish, run_until
+from spbfast.model.program import boot_cache, boot_demand, finish, run_until
 from spbfast.model.saved import Origin, SavedState, restore
 from spbfast.model.state.build import boot_chunks, first_usable
 from spbfast.model.state.node import N, Now, Ph
@@ -58,7 +60,6 @@ MAX_SEED = 2**63 - 1
 MAX_REPLICATES = 100_000
 QUANTUM_S = 0.2
 BOOT_STEPS = 64
-MORE_ASKED = 4  # requests for 1 GiB pages at the end of a run, beyond those that are free
 BOOT_FOLIOS = 1 << 16
 
 
@@ -257,7 +258,7 @@ def run_replicate(
     boot_s = time.perf_counter() - start
     if not records_boot:
         start_records(run.world.zone.trace, mask)
-    moments = _moments(run, frames)
+    moments = asking_moments(run, samples, scenario) + _moments(run, frames)
     if save is not None:
         moments.append((save[0], lambda: save[1](SavedState(run, samples, scenario, origin))))
     stopped = not (begun and _go_on(run, samples, scenario, origin, stop, moments))
@@ -271,7 +272,9 @@ def run_replicate(
     events = sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds)
     phases = _phases(run, time.perf_counter() - start - boot_s)
     if not stopped:
-        data["contig_1g_obtainable"] = np.array(_ask_for_contig(run, scenario))
+        data["contig_1g_obtainable"] = np.array(ask_for_contig(run, scenario.machine.nodes))
+        if scenario.ask_1g_every is not None:
+            data["contig_1g_asked"][-1] = data["contig_1g_obtainable"]
     return ReplicateResult(
         data=data,
         coords=coords,
@@ -337,6 +340,8 @@ def _collect(
     if snapshots:
         data |= collect_spbs(run, samples)
         coords["spb"] = np.arange(max(world.zone.geo.nr_spb for world in run.worlds))
+    if scenario.ask_1g_every is not None:
+        data |= asked_over_time(samples, kept_samples(run, samples))
     return data | ratios(run), coords, digest
 
 
@@ -388,16 +393,6 @@ def _begin(
     return True
 
 
-def _ask_for_contig(run: Lowered, scenario: Scenario) -> int:
-    """1 GiB pages that requests would get now; the machine is used up by asking."""
-    obtained = 0
-    for number, world in enumerate(run.worlds[: scenario.machine.nodes]):
-        size = world.zone.slots.size
-        if size.any():
-            obtained += contig_obtained(run, number, int(size.argmax()), MORE_ASKED)
-    return obtained
-
-
 def _begin_at_branch(
     run: Lowered,
     samples: tuple[Samples, ...],
@@ -440,7 +435,8 @@ def state_bytes(scenario: Scenario) -> int:
     """Bytes of state that a run of the scenario allocates."""
     if scenario.replay is not None:
         return recorded_bytes(scenario)
-    return sum(state_nbytes(scenario).values())
+    machines = 1 if scenario.ask_1g_every is None else 2  # a copy is asked
+    return machines * sum(state_nbytes(scenario).values())
 
 
 def check_memory(scenario: Scenario) -> None:

@@ -216,7 +216,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         HIGHER,
     ),
     (
-        "contig_1g_possible",
+        "contig_1g_without_reclaim",
         _T,
         "i4",
         "1",
@@ -235,6 +235,25 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "other, with reclaim, pins and busy pages",
         HIGHER,
         True,
+    ),
+    (
+        "contig_1g_asked",
+        _T,
+        "f8",
+        "1",
+        "gigantic pages obtainable at this moment",
+        "as contig_1g_obtainable, asked of a copy of the machine every output.ask_1g_every; not a number "
+        "where nothing was asked",
+        HIGHER,
+    ),
+    (
+        "contig_1g_asked_moved",
+        _T,
+        "f8",
+        "1",
+        "pages migrated for the gigantic pages obtainable",
+        "pages that the requests of contig_1g_asked migrated, failed ones too; none at the end of a run",
+        LOWER,
     ),
     (
         "zone_spb_tainted",
@@ -268,12 +287,12 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         LOWER,
     ),
     (
-        "contig_1g_possible_unpinned",
+        "contig_1g_without_reclaim_unpinned",
         _T,
         "i4",
         "1",
         "gigantic pages that would fit without reclaim if nothing were pinned",
-        "what contig_1g_possible would be without pinned pages: what pins cost is the difference",
+        "what contig_1g_without_reclaim would be without pinned pages: what pins cost is the difference",
         HIGHER,
     ),
     (
@@ -282,7 +301,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "i8",
         "1",
         "pages to move for the gigantic pages that would fit",
-        "pages that migration would have to move for all of contig_1g_possible beyond contig_1g_now",
+        "pages that migration would have to move for all of contig_1g_without_reclaim beyond contig_1g_now",
         LOWER,
     ),
     ("nr_free_pages", _T, "i8", "1", "free pages", "pages on the buddy lists, as in /proc/vmstat"),

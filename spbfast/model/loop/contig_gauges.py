@@ -79,6 +79,6 @@ def record_contig(z, gauges):
     unpinned, _ = count_contig_possible(z, False)
     possible, moved = count_contig_possible(z, True)
     gauges[Ga.CONTIG_1G_NOW] = now
-    gauges[Ga.CONTIG_1G_POSSIBLE] = now + possible
-    gauges[Ga.CONTIG_1G_POSSIBLE_UNPINNED] = now + unpinned
+    gauges[Ga.CONTIG_1G_WITHOUT_RECLAIM] = now + possible
+    gauges[Ga.CONTIG_1G_WITHOUT_RECLAIM_UNPINNED] = now + unpinned
     gauges[Ga.CONTIG_1G_PAGES_TO_MOVE] = moved

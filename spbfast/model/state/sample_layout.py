@@ -32,7 +32,7 @@ class Ga(enum.IntEnum):
     PCP_PAGES = 8
     FREE_PAGES_STRANDED_IN_TAINTED = 9
     CONTIG_1G_NOW = 10
-    CONTIG_1G_POSSIBLE = 11
+    CONTIG_1G_WITHOUT_RECLAIM = 11
     PCP_OWNED_PAGEBLOCKS = 12
     PCP_STRANDED_PAGES = 13
     CONTIG_1G_HELD = 14
@@ -43,7 +43,7 @@ class Ga(enum.IntEnum):
     NR_SLAB_UNRECLAIMABLE = 19
     PINNED_PAGES = 20
     SPB_TAINTED_BY_STALE_BITS = 21
-    CONTIG_1G_POSSIBLE_UNPINNED = 22
+    CONTIG_1G_WITHOUT_RECLAIM_UNPINNED = 22
 
 
 # Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
@@ -54,10 +54,10 @@ NORMAL_GAUGES = (
     Ga.SPB_ISOLATED,
     Ga.FREE_PAGES_STRANDED_IN_TAINTED,
     Ga.CONTIG_1G_NOW,
-    Ga.CONTIG_1G_POSSIBLE,
+    Ga.CONTIG_1G_WITHOUT_RECLAIM,
     Ga.CONTIG_1G_PAGES_TO_MOVE,
     Ga.SPB_TAINTED_BY_STALE_BITS,
-    Ga.CONTIG_1G_POSSIBLE_UNPINNED,
+    Ga.CONTIG_1G_WITHOUT_RECLAIM_UNPINNED,
 )
 
 
@@ -77,12 +77,19 @@ class Sb(enum.IntEnum):
     PINNED_PAGES = 6
 
 
+class As(enum.IntEnum):
+    """Columns of `Samples.asked`: what a copy of the machine gave, NaN where none was asked."""
+
+    OBTAINED = 0
+    MOVED = 1  # pages migrated for it
+
+
 @by_reference()
 class Samples(NamedTuple):
     """Rows of samples: gauges, free pages by migratetype, free blocks by order, counters; times in ns.
 
     Pageblocks with the content bit and with pages in use are by requested type; `spb` has a snapshot of
-    every superpageblock, in columns as `Sb`, or no rows.
+    every superpageblock, in columns as `Sb`, or no rows. `asked` is written between quanta, not by kernels.
     """
 
     time: np.ndarray
@@ -93,6 +100,7 @@ class Samples(NamedTuple):
     content: np.ndarray
     in_use: np.ndarray
     spb: np.ndarray
+    asked: np.ndarray
 
 
 def make_samples(nr: int, nr_spb: int = 0) -> Samples:
@@ -106,4 +114,5 @@ def make_samples(nr: int, nr_spb: int = 0) -> Samples:
         free_pages=np.zeros((nr, NR_MT), np.int64),
         free_blocks=np.zeros((nr, NR_ORDERS), np.int64),
         vm=np.zeros((nr, NR_VM), np.int64),
+        asked=np.full((nr, len(As)), np.nan),
     )

@@ -35,7 +35,7 @@ GIB, MIB = float(1 << 30), float(1 << 20)
 PIXELS_PER_INCH = 100
 PANEL_WIDTH, PANEL_HEIGHT = 3.75, 2.9
 SUPERPAGEBLOCKS = ("spb_clean", "spb_empty")
-CONTIGUITY = ("contig_1g_possible", "contig_1g_now")
+CONTIGUITY = ("contig_1g_without_reclaim", "contig_1g_now")
 MEMORY = (
     *("slab_pages", "slab_cached_bytes", "free_pages"),
     *("free_pages_stranded_in_tainted", "pagecache_pages", "pcp_pages"),

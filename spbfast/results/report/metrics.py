@@ -26,7 +26,7 @@ DEFAULT_METRICS = (
 SERIES_OF = {
     "tainted_end": "spb_tainted",
     "tainted_peak": "spb_tainted",
-    "contig_1g_obtainable": "contig_1g_possible",
+    "contig_1g_obtainable": "contig_1g_without_reclaim",
 }
 # Counters have no entry in the registry of variables; these are what people look for first.
 COUNTER_WORDS = {
