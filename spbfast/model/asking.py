@@ -16,7 +16,7 @@ from spbfast.constants import NS_PER_TICK
 from spbfast.model.lowering.lower_machine import Lowered
 from spbfast.model.program import contig_obtained
 from spbfast.model.state.node import Now
-from spbfast.model.state.sample_layout import As, Samples
+from spbfast.model.state.sample_layout import Got1g, Samples
 from spbfast.model.state.vmstat import V
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MORE_ASKED = 4  # requests on each node beyond the 1 GiB pages that are free
 
 
-def ask_for_contig(run: Lowered, nodes: int) -> int:
+def ask_machine(run: Lowered, nodes: int) -> int:
     """1 GiB pages that requests get now; the machine is used up by asking."""
     obtained = 0
     for number, world in enumerate(run.worlds[:nodes]):
@@ -39,10 +39,10 @@ def ask_copy(run: Lowered, samples: tuple[Samples, ...], nodes: int) -> None:
     """Ask a copy of the machine, and write the answer to the sample taken last."""
     row = int(run.world.node.now[Now.NR_SAMPLES]) - 1
     asked = copy.deepcopy(run)
-    obtained = ask_for_contig(asked, nodes)
+    obtained = ask_machine(asked, nodes)
     moved = _migrated(asked) - _migrated(run)
-    samples[0].asked[row, As.OBTAINED] = obtained
-    samples[0].asked[row, As.MOVED] = moved
+    samples[0].asked[row, Got1g.OBTAINED] = obtained
+    samples[0].asked[row, Got1g.MOVED] = moved
 
 
 def _migrated(run: Lowered) -> int:
@@ -75,6 +75,6 @@ def asked_over_time(samples: tuple[Samples, ...], keep: np.ndarray) -> dict[str,
     """
     found = samples[0].asked[: len(keep)][keep]
     return {
-        "contig_1g_asked": found[:, As.OBTAINED].copy(),
-        "contig_1g_asked_moved": found[:, As.MOVED].copy(),
+        "contig_1g_asked": found[:, Got1g.OBTAINED].copy(),
+        "contig_1g_asked_moved": found[:, Got1g.MOVED].copy(),
     }

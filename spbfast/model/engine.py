@@ -20,7 +20,7 @@ from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
 from spbfast.constants import NS_PER_TICK, Err
 from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
-from spbfast.model.asking import ask_for_contig, asked_over_time, asking_moments
+from spbfast.model.asking import ask_machine, asked_over_time, asking_moments
 from spbfast.model.collect import (
     Records,
     collect_records,
@@ -272,7 +272,7 @@ def run_replicate(
     events = sum(int(world.node.vm[V.PAGE_EVENTS]) for world in run.worlds)
     phases = _phases(run, time.perf_counter() - start - boot_s)
     if not stopped:
-        data["contig_1g_obtainable"] = np.array(ask_for_contig(run, scenario.machine.nodes))
+        data["contig_1g_obtainable"] = np.array(ask_machine(run, scenario.machine.nodes))
         if scenario.ask_1g_every is not None:
             data["contig_1g_asked"][-1] = data["contig_1g_obtainable"]
     return ReplicateResult(

@@ -77,7 +77,7 @@ class Sb(enum.IntEnum):
     PINNED_PAGES = 6
 
 
-class As(enum.IntEnum):
+class Got1g(enum.IntEnum):
     """Columns of `Samples.asked`: what a copy of the machine gave, NaN where none was asked."""
 
     OBTAINED = 0
@@ -114,5 +114,5 @@ def make_samples(nr: int, nr_spb: int = 0) -> Samples:
         free_pages=np.zeros((nr, NR_MT), np.int64),
         free_blocks=np.zeros((nr, NR_ORDERS), np.int64),
         vm=np.zeros((nr, NR_VM), np.int64),
-        asked=np.full((nr, len(As)), np.nan),
+        asked=np.full((nr, len(Got1g)), np.nan),
     )
