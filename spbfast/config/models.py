@@ -181,8 +181,8 @@ class OutputSpec(Model):
     every: Span = Field(parse_duration("1s"), description="simulated time between two samples")
     ask_1g_every: Span | None = Field(
         None,
-        description="simulated time between two samples at which gigantic pages are asked for on a copy of "
-        "the machine, which doubles its memory; not given: only at the end",
+        description="simulated time between two samples at which gigantic pages are asked for; that is "
+        "undone from a copy of the machine, which doubles the memory; not given: only at the end",
     )
     records: Records = Field(
         (),

@@ -1,12 +1,12 @@
-"""What requests for 1 GiB pages would get: asked of the machine at its end, or of a copy of it on the way.
+"""What requests for 1 GiB pages would get: asked of the machine at its end, or on the way.
 
-Owns how many requests there are and where their answers go. No machine that goes on is changed: at a moment
-before the end a copy is asked and thrown away.
+Owns how many requests there are and where their answers go. A machine that goes on is put back: its state is
+copied, asked, and written back. (A machine of copied arrays would not do: kernels are compiled for arrays whose
+strides the builder chose.)
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ import numpy as np
 from spbfast.constants import NS_PER_TICK
 from spbfast.model.lowering.lower_machine import Lowered
 from spbfast.model.program import contig_obtained
+from spbfast.model.saved import state_arrays
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import Got1g, Samples
+from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 
 if TYPE_CHECKING:
@@ -35,14 +37,24 @@ def ask_machine(run: Lowered, nodes: int) -> int:
     return obtained
 
 
-def ask_copy(run: Lowered, samples: tuple[Samples, ...], nodes: int) -> None:
-    """Ask a copy of the machine, and write the answer to the sample taken last."""
+def ask_and_undo(run: Lowered, samples: tuple[Samples, ...], nodes: int) -> None:
+    """Ask the machine, write the answer to the sample taken last, and put everything else back."""
     row = int(run.world.node.now[Now.NR_SAMPLES]) - 1
-    asked = copy.deepcopy(run)
-    obtained = ask_machine(asked, nodes)
-    moved = _migrated(asked) - _migrated(run)
+    arrays = [*state_arrays(run, (), 0, snapshots=False).values(), *_record_heads(run)]
+    kept = [array.copy() for array in arrays]
+    for head in _record_heads(run):
+        head[Th.ON] = 0
+    before = _migrated(run)
+    obtained = ask_machine(run, nodes)
+    moved = _migrated(run) - before
+    for array, was in zip(arrays, kept, strict=True):
+        array[...] = was
     samples[0].asked[row, Got1g.OBTAINED] = obtained
     samples[0].asked[row, Got1g.MOVED] = moved
+
+
+def _record_heads(run: Lowered) -> list[np.ndarray]:
+    return [world.zone.trace.head for world in run.worlds]
 
 
 def _migrated(run: Lowered) -> int:
@@ -52,7 +64,7 @@ def _migrated(run: Lowered) -> int:
 def asking_moments(
     run: Lowered, samples: tuple[Samples, ...], scenario: Scenario
 ) -> list[tuple[int, Callable[[], object]]]:
-    """Ticks at which a copy is asked, just after the sample of that time, and what asks it."""
+    """Ticks at which the machine is asked, just after the sample of that time, and what asks it."""
     every = scenario.ask_1g_every
     if every is None:
         return []
@@ -60,7 +72,7 @@ def asking_moments(
     ticks = (moment // NS_PER_TICK + 1 for moment in range(0, scenario.duration, every))
 
     def ask() -> None:
-        ask_copy(run, samples, scenario.machine.nodes)
+        ask_and_undo(run, samples, scenario.machine.nodes)
 
     return [(tick, ask) for tick in ticks if tick > begin]
 

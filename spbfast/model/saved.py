@@ -99,7 +99,7 @@ def _leaves_below(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 def shared_leaves(scenario: Scenario) -> dict[str, Any]:
     """What two runs must agree on to share a state, by dotted path: all but policy, duration and begin."""
     tree = scenario.canonical()
-    for key in ("policy", "duration", "start", "branch"):
+    for key in ("policy", "duration", "start", "branch", "ask_1g_every"):
         tree.pop(key, None)
     return dict(_leaves_below(tree, ""))
 
@@ -118,8 +118,9 @@ def state_arrays(
 ) -> dict[str, np.ndarray]:
     """Everything that changes as a run goes on, by name; of the samples the first `nr_samples`."""
     out = {"actors.state": run.actors.state}
-    for i, (world, taken) in enumerate(zip(run.worlds, samples, strict=True)):
+    for i, world in enumerate(run.worlds):
         out |= {f"{i}.{name}": array for name, array in _named_arrays(world, "")}
+    for i, taken in enumerate(samples):
         for name, rows in taken._asdict().items():
             if name != "spb" or snapshots:
                 out[f"{i}.samples.{name}"] = rows[:nr_samples]

@@ -242,8 +242,8 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         "f8",
         "1",
         "gigantic pages obtainable at this moment",
-        "as contig_1g_obtainable, asked of a copy of the machine every output.ask_1g_every; not a number "
-        "where nothing was asked",
+        "as contig_1g_obtainable, asked every output.ask_1g_every and undone; not a number where nothing "
+        "was asked",
         HIGHER,
     ),
     (
