@@ -57,3 +57,13 @@ def check_boot_fits(free_bytes: int, actors: Sequence[Actor]) -> None:
             f"hold {held} at boot, but the machine has only {room} above its high watermark; "
             f"lower {largest.label!r} ({format_size(largest.boot_bytes)}) or raise machine.memory"
         )
+
+
+def check_starts(actors: Sequence[Actor], is_real: bool) -> None:
+    """That actors which free what is in use at the start have a machine with such a start."""
+    for i, actor in enumerate(actors):
+        if getattr(actor, "from_start", None) is not None and not is_real:
+            raise ValueError(
+                f"{i}.from_start: frees what machine.from has in use at the start, and there is no "
+                "machine.from; give one, or leave out from_start"
+            )

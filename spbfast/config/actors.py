@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from spbfast.config.base import PAGE, Model, OrderWeights, Share, TenWeights, Weights, key
+from spbfast.config.startblocks import StartBlocks
 from spbfast.config.units import ByteRate, Duration, Size, format_duration, format_size
 
 REGION = 2 << 20  # what a huge page covers
@@ -425,6 +426,7 @@ class Allocations(Actor):
     shares: Weights = key((0.6, 0.3, 0.1), "share of the blocks with each lifetime; any scale", "assumed")
     burst: Burst | None = key(None, "not given: steady", "assumed")
     tasks: int = key(4, "CPUs that issue the requests in turn", "assumed, 1..cpus", ge=1, le=1024)
+    from_start: StartBlocks | None = key(None, "blocks in use at the start that it frees", "ours; none")
 
     @model_validator(mode="after")
     def _check(self) -> Allocations:
@@ -433,8 +435,9 @@ class Allocations(Actor):
 
     @property
     def places(self) -> float:
-        """Slots: twice the blocks that live at once while active."""
-        return 2 * self._fastest * _mean_lifetime(self.shares, self.lifetimes) / SECOND
+        """Slots: twice the blocks that live at once while active, and those of the start."""
+        new = 2 * self._fastest * _mean_lifetime(self.shares, self.lifetimes) / SECOND
+        return new + (self.from_start.blocks if self.from_start else 0)
 
     @property
     def _fastest(self) -> float:
@@ -442,7 +445,9 @@ class Allocations(Actor):
 
     def fastest(self) -> dict[str, float]:
         """Blocks, and what ends them."""
-        return {"rate": 2 * self._fastest, "lifetimes": SECOND / min(self.lifetimes)}
+        old = self.from_start
+        ends = {"from_start": old.blocks * SECOND / old.lifetime} if old else {}
+        return {"rate": 2 * self._fastest, "lifetimes": SECOND / min(self.lifetimes), **ends}
 
 
 def _check_parts(shares: tuple[float, ...], lifetimes: tuple[int, ...], shortest: int) -> None:

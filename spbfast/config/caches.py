@@ -185,6 +185,12 @@ class PageCacheSpec(Model):
     refault_delay: Duration = key(
         10 * 10**9, "time from the reclaim to the next read; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
+    start_order: Literal["random", "pageblocks"] = key(
+        "random",
+        "age of the page cache of machine.from: unrelated to where it lies, or pageblock by pageblock, each "
+        "read from its first page to its last",
+        "random until the defaults change; a file read in order lies in runs (V13, load short)",
+    )
     folio_weights: TenWeights = key(
         (0.4, 0.1, 0.25, 0.1, 0.15),
         "shares of the cached bytes in folios of order 0, 1, 2, ..; any scale",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from spbfast.config.actor_sums import check_boot_fits, check_demand
+from spbfast.config.actor_sums import check_boot_fits, check_demand, check_starts
 from spbfast.config.actors import ActorList
 from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
@@ -241,6 +241,7 @@ class ScenarioFields(Model):
         try:
             check_boot_fits(room, self.actors)
             check_demand(self.actors, self.slab.bytes_per_inode)
+            check_starts(self.actors, bool(machine.files))
         except ValueError as error:
             raise ValueError(f"actors: {error}") from None
         return self

@@ -10,7 +10,7 @@ import enum
 import numpy as np
 
 # Bits of /proc/kpageflags (Documentation/admin-guide/mm/pagemap.rst).
-_LRU, _SLAB, _BUDDY, _ANON, _SWAPBACKED = 5, 7, 10, 12, 14
+_LRU, _ACTIVE, _SLAB, _BUDDY, _ANON, _SWAPBACKED = 5, 6, 7, 10, 12, 14
 _HUGETLB, _HWPOISON, _NOPAGE, _THP, _OFFLINE, _PGTABLE = 17, 19, 20, 22, 23, 26
 _MMAP = 11
 _RESERVED = 32
@@ -31,6 +31,7 @@ class PageClass(enum.IntEnum):
 
 NR_PAGE_CLASSES = len(PageClass)
 ON_LRU = 0x10  # beside the class in the byte of a page
+ON_ACTIVE = 0x20  # on an active list: used again of late
 
 
 def _has(flags: np.ndarray, *bits: int) -> np.ndarray:
@@ -39,7 +40,7 @@ def _has(flags: np.ndarray, *bits: int) -> np.ndarray:
 
 
 def page_bytes(flags: np.ndarray) -> np.ndarray:
-    """Class of each page and whether it is on an LRU list: uint8, `PageClass` with `ON_LRU`."""
+    """Class of each page and its LRU list: uint8, `PageClass` with `ON_LRU` and `ON_ACTIVE`."""
     out = np.full(len(flags), PageClass.OTHER, np.uint8)
     lru, anon = _has(flags, _LRU), _has(flags, _ANON)
     out[lru | _has(flags, _MMAP, _SWAPBACKED)] = PageClass.PAGE_CACHE
@@ -51,6 +52,7 @@ def page_bytes(flags: np.ndarray) -> np.ndarray:
     out[_has(flags, _RESERVED, _HWPOISON, _NOPAGE, _OFFLINE)] = PageClass.RESERVED
     out[_has(flags, _BUDDY)] = PageClass.FREE
     out[lru] |= ON_LRU
+    out[lru & _has(flags, _ACTIVE)] |= ON_ACTIVE
     return out
 
 

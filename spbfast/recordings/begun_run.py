@@ -1,7 +1,8 @@
 """A run that begins as a real machine: the start of its zone, with owners for the pages in use.
 
-Owns which pages in use are page cache, and in which order that was read. All others belong to one owner that
-keeps them: they can be moved, and nothing frees them.
+Owns which pages in use are page cache, on which ring and in which order, and which blocks are those of actors
+that free what is in use at the start. All others belong to one owner that keeps them: they can be moved, and
+nothing frees them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from spbfast.constants import PB_PAGES, Mt
 from spbfast.errors import DumpError
 from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.build import first_usable
-from spbfast.model.state.node import OWNER_COLD, Ca
-from spbfast.observed.page_classes import ON_LRU, PageClass
+from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca
+from spbfast.observed.page_classes import ON_ACTIVE, ON_LRU, PageClass
 from spbfast.recordings.drawn_start import Draws
 from spbfast.recordings.real_start import (
     RealMachine,
@@ -27,13 +28,15 @@ from spbfast.recordings.real_start import (
     put_start,
     read_machine_files,
 )
+from spbfast.recordings.start_blocks import UNKNOWN, blocks_of_actors, in_pageblocks
 
 if TYPE_CHECKING:
     from spbfast.config.models import Scenario
     from spbfast.model.lowering.lower_machine import Lowered
     from spbfast.observed.real_zone import RealZone
 
-CACHE_STREAM = 0xCAC4E
+CACHE_STREAM, BLOCKS_STREAM = 0xCAC4E, 0xB10C5
+NOBODY = -1  # of pages that lie in the block of another one's slot
 
 
 def begin_as_real(run: Lowered, scenario: Scenario, seed: int, replicate: int) -> None:
@@ -57,30 +60,46 @@ def begin_as_real(run: Lowered, scenario: Scenario, seed: int, replicate: int) -
     first = (first_usable(z) - z.geo.lo) // PB_PAGES
     start = place_start(machine, zone, z.geo, run.bases[0], first, run.policy, seed, replicate)
     pages = held_pages(start)
-    owners = np.full(len(start.held), len(z.slots.base) - 1, np.int8)
+    rest = len(z.slots.base) - 1
+    owners = np.full(len(start.held), rest, np.int8)
+    bytes_of = _page_bytes(machine, zone, len(start.held), run.bases[0])
     draws = Draws(key_of(seed, replicate, CACHE_STREAM))
-    cached = _page_cache(machine, zone, start.held, run.bases[0], draws)
-    cached = cached[: int(z.slots.size[OWNER_COLD])]
-    owners[cached] = OWNER_COLD
-    others = pages[owners[pages] != OWNER_COLD]
+    cached = _page_cache(zone, start.held, bytes_of, draws)
+    drawn = Draws(key_of(seed, replicate, BLOCKS_STREAM))
+    blocks = blocks_of_actors(run.starts, start.held, bytes_of, cached, drawn)
+    for slots, heads in blocks:
+        owners[(heads[:, None] + np.arange(1 << slots.order)).ravel()] = NOBODY
+    cached = cached[owners[cached] == rest]
+    if scenario.pagecache.start_order == "pageblocks":
+        cached = in_pageblocks(cached)
+    is_hot = (bytes_of[cached] & ON_ACTIVE) > 0
+    rings = {OWNER_COLD: cached[~is_hot], OWNER_HOT: cached[is_hot]}
+    for owner, ring in rings.items():
+        rings[owner] = ring[: int(z.slots.size[owner])]
+        owners[rings[owner]] = owner
+    others = pages[owners[pages] == rest]
     nr_slots = np.zeros(len(z.slots.base), np.int64)
-    put_start(z, start, run.policy, np.concatenate([cached, others]), owners, nr_slots)
+    put_start(z, start, run.policy, np.concatenate([*rings.values(), others]), owners, nr_slots, blocks)
     cache = world.node.cache
-    cache[2 * OWNER_COLD + Ca.COLD_TAIL] = cache[Ca.COLD_PAGES + OWNER_COLD] = len(cached)
+    for owner, ring in rings.items():
+        cache[2 * owner + Ca.COLD_TAIL] = cache[Ca.COLD_PAGES + owner] = len(ring)
 
 
-def _page_cache(
-    machine: RealMachine, zone: RealZone, held: np.ndarray, base: int, draws: Draws
-) -> np.ndarray:
-    """Pages of page cache, the one that reclaim takes first in front: by page flags, else as many as told."""
+def _page_bytes(machine: RealMachine, zone: RealZone, nr_pages: int, base: int) -> np.ndarray:
+    """Each page by its flags: uint8 [pages] as `page_bytes` makes them, `UNKNOWN` without flags."""
+    out = np.full(nr_pages, UNKNOWN, np.uint8)
     captured = machine.captured.get((zone.node, zone.name))
+    if captured is not None:
+        first = captured.start_pfn - base
+        out[first : first + captured.pages] = captured.pages_of
+    return out
+
+
+def _page_cache(zone: RealZone, held: np.ndarray, bytes_of: np.ndarray, draws: Draws) -> np.ndarray:
+    """Pages of page cache, the one that reclaim takes first in front: by page flags, else as many as told."""
     movable = np.flatnonzero(held == Mt.MOVABLE)
-    if captured is None:
+    if (bytes_of == UNKNOWN).all():
         nr = min(zone.file_pages or 0, len(movable))
         return movable[draws.chosen(nr, len(movable))] if nr else movable[:0]
-    at = movable + base - captured.start_pfn
-    inside = (at >= 0) & (at < captured.pages)
-    is_cache = np.zeros(len(movable), bool)
-    is_cache[inside] = captured.pages_of[at[inside]] == (PageClass.PAGE_CACHE | ON_LRU)
-    found = movable[is_cache]
+    found = movable[(bytes_of[movable] & ~np.uint8(ON_ACTIVE)) == (PageClass.PAGE_CACHE | ON_LRU)]
     return found[draws.shuffled(len(found))]

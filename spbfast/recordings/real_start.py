@@ -15,11 +15,12 @@ import numpy as np
 from spbfast.config.realmachine import span_of
 from spbfast.constants import MAX_ORDER, PB_ORDER, PB_PAGES, Mt, P
 from spbfast.errors import DumpError
-from spbfast.model.loop.recorded_pages import hold_in_slots, list_start
+from spbfast.model.loop.recorded_pages import hold_blocks, hold_in_slots, list_start
 from spbfast.model.loop.replay import boot_zone
 from spbfast.model.lowering.duplicate import with_slots
 from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone
+from spbfast.model.state.demand_layout import StartSlots
 from spbfast.model.state.layout import Geo, ZoneState
 from spbfast.observed.loading import read_dumps
 from spbfast.observed.page_classes import PageClass
@@ -195,10 +196,16 @@ def put_start(
     pages: np.ndarray,
     owners: np.ndarray,
     nr_slots: np.ndarray,
+    blocks: Sequence[tuple[StartSlots, np.ndarray]] = (),
 ) -> None:
-    """Put a start into an unbooted zone: `pages` are held in this order, each by its of `owners`."""
+    """Put a start into an unbooted zone: `pages` are held in this order, each by its of `owners`.
+
+    `blocks` are slots with the heads of the blocks that begin in them.
+    """
     list_start(state, start.blocks, start.labels)
     hold_in_slots(state, pages, start.held, owners, nr_slots)
+    for slots, heads in blocks:
+        hold_blocks(state, heads, slots.order, slots.mt, slots.owner, slots.base)
     boot_zone(state, policy, np.zeros((0, 2), np.int64))
 
 

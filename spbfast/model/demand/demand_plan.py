@@ -11,11 +11,12 @@ import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from spbfast.constants import MOVABLE, NS_PER_TICK
-from spbfast.model.state.demand_layout import MAX_PER_TICK, ONE, Actors, Ap, make_actors
+from spbfast.model.state.demand_layout import MAX_PER_TICK, ONE, Actors, Ap, StartSlots, make_actors
 
 if TYPE_CHECKING:
     from spbfast.config.actors import Actor, Burst, Pinned
     from spbfast.config.models import Scenario
+    from spbfast.config.startblocks import StartBlocks
 
 SECOND = 10**9
 TICKS_PER_SECOND = SECOND // NS_PER_TICK
@@ -36,6 +37,7 @@ class DemandPlan(NamedTuple):
         Owners whose slots are pages of memory: a huge page takes the first of 512.
     rows_cap : int
         Rows that any tick or boot step can need.
+    starts : tuple of StartSlots
     """
 
     actors: Actors
@@ -45,6 +47,7 @@ class DemandPlan(NamedTuple):
     rows_cap: int
     owner_pins: tuple[Pinned | None, ...] = ()
     owner_paged: tuple[int, ...] = ()
+    starts: tuple[StartSlots, ...] = ()
 
 
 class DemandBuilder:
@@ -68,6 +71,7 @@ class DemandBuilder:
         self._mts: list[int] = []
         self._pins: list[Pinned | None] = []
         self._paged: list[int] = []
+        self._starts: list[StartSlots] = []
         self._next_cpu = 0
         self._rows = 16
         self._kind = 0
@@ -103,6 +107,10 @@ class DemandBuilder:
         self._paged.append(number)
         return number
 
+    def starts_with(self, owner: int, base: int, old: StartBlocks, order: int, mt: int) -> None:
+        """Slots from `base` on are for blocks that a captured machine has in use at its start."""
+        self._starts.append(StartSlots(owner, base, old.blocks, order, mt, old.holder))
+
     def take_cpus(self, tasks: int = 1) -> int:
         """The first of as many CPUs in turn."""
         self._next_cpu += tasks
@@ -133,7 +141,8 @@ class DemandBuilder:
         """All that was collected, as arrays."""
         actors = make_actors(self._kinds, self._params, self._table)
         names, slots, mts = tuple(self._names), tuple(self._slots), tuple(self._mts)
-        return DemandPlan(actors, names, slots, mts, self._rows, tuple(self._pins), tuple(self._paged))
+        pins, paged = tuple(self._pins), tuple(self._paged)
+        return DemandPlan(actors, names, slots, mts, self._rows, pins, paged, tuple(self._starts))
 
 
 def ticks(ns: int) -> int:

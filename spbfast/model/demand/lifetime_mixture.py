@@ -27,7 +27,7 @@ TYPES = {"unmovable": UNMOVABLE, "movable": MOVABLE, "reclaimable": RECLAIMABLE}
 
 
 def lower_allocations(plan: DemandBuilder, actor: Allocations) -> None:
-    """An entry for each part of the mixture; all have one owner and the actor's CPUs."""
+    """An entry for each part of the mixture, and for what lives at the start; all have one owner and CPUs."""
     factor, burst = burst_columns(actor.burst)
     scale, parts, slots = sum(actor.shares), [], 0
     for share, life in zip(actor.shares, actor.lifetimes, strict=True):
@@ -37,7 +37,13 @@ def lower_allocations(plan: DemandBuilder, actor: Allocations) -> None:
         units = max(math.ceil(2 * per_second * life / SECOND), 1)
         parts.append((per_tick(actor, per_second), per_tick(actor, units * SECOND / life), slots, units))
         slots += units
-    owner = plan.owner(actor.label, slots, TYPES[actor.type])
+    old = actor.from_start
+    if old is not None:
+        # Its slots are full at the start and are only emptied.
+        parts.append((0, per_tick(actor, old.blocks * SECOND / old.lifetime), slots, old.blocks))
+    owner = plan.owner(actor.label, slots + (old.blocks if old else 0), TYPES[actor.type])
+    if old is not None:
+        plan.starts_with(owner, slots, old, actor.order, TYPES[actor.type])
     cpu = plan.take_cpus(actor.tasks)
     for rate, hits, base, units in parts:
         plan.entry(

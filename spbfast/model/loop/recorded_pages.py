@@ -282,6 +282,14 @@ def hold_in_slots(z, pages, kinds, owners, nr_slots):
 
 
 @entry_kernel
+def hold_blocks(z, heads, order, mt, owner, base):
+    """Let an owner hold blocks of an order from the start, in its slots from `base` on: int64 [n] heads."""
+    for i in range(heads.shape[0]):
+        add_used(z, heads[i], order, mt)
+        hand_out(z, heads[i], order, mt, owner, base + i)
+
+
+@entry_kernel
 def list_start(z, blocks, labels):
     """Put free blocks on the lists in the order given: int64 [n, 2] of page and order, head to tail.
 

@@ -18,7 +18,7 @@ from spbfast.model.lowering.lower_policy import policy_array
 from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
 from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
-from spbfast.model.state.demand_layout import Actors
+from spbfast.model.state.demand_layout import Actors, StartSlots
 from spbfast.model.state.node import FIRST_SLAB_OWNER
 from spbfast.model.state.shrink_layout import no_shrink
 from spbfast.model.state.slab_layout import no_slab
@@ -46,6 +46,7 @@ class Lowered(NamedTuple):
     boot_key: int
     folio_chances: np.ndarray
     bases: tuple[int, ...]  # absolute pfn of each zone's first page index
+    starts: tuple[StartSlots, ...] = ()
 
     @property
     def world(self) -> World:
@@ -97,7 +98,7 @@ def spec_of_zone(
     # A real machine's page cache begins in single pages, and one more owner has all else that is in use.
     real = (zone.nr_pages,) if machine.files else ()
     if real:
-        rings = (rings[0] + zone.nr_pages, rings[1])
+        rings = (rings[0] + zone.nr_pages, rings[1] + zone.nr_pages)
     slab_slots = [nr_slots(_node_slab(scenario), zone.nr_pages)] * len(slab_owners)
     return ZoneSpec(
         zone_pages=zone.nr_pages,
@@ -187,6 +188,7 @@ def lower_scenario(
         boot_key=key_of(seed, replicate, BOOT_STREAM),
         folio_chances=folio_chances(weights),
         bases=tuple(base for _, base in worlds),
+        starts=plan.starts,
     )
 
 

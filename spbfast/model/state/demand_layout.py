@@ -110,6 +110,17 @@ WAITING, TOUCHING, STEADY = range(3)
 
 
 @by_reference(inner={"param": (NR_AP,), "state": (NR_AS,)})
+class StartSlots(NamedTuple):
+    """Slots of an owner that a captured machine fills: `blocks` of them from slot `base` on."""
+
+    owner: int
+    base: int
+    blocks: int
+    order: int
+    mt: int
+    holder: str | None
+
+
 class Actors(NamedTuple):
     """Entries in file order.
 
