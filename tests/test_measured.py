@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from experiments import COMES_OUT, DIFFERS, UNCHECKED, measured_page
 from experiments.measured import job_of
+from experiments.measured_compared import PER_CPU, RATE, TABLE, Compared, compared
 from experiments.measured_counts import (
     RATES,
+    TYPES,
     Span,
     drained_from_before,
     most_given_back,
@@ -19,7 +21,8 @@ from experiments.measured_counts import (
     rates_of,
     tables_text,
 )
-from experiments.measured_page import TYPES, Compared, compared, judge, reason, tables
+from experiments.measured_page import judge, tables
+from experiments.measured_reasons import reason
 
 from spbfast.config import load_config
 from spbfast.fitting import fit_recording
@@ -154,7 +157,7 @@ def reason_of(row: Compared, **others: Any) -> str:
 
 
 def test_reasons_follow_from_the_numbers() -> None:
-    rate, table = measured_page.RATE, measured_page.TABLE
+    rate, table = RATE, TABLE
     cases = {
         "lies between them": Compared("x", rate, (100.0, 500.0), 200.0, (0.0, 0.0)),
         "too few": Compared("x", table, (3.0, 3.0), 9.0, (0.0, 0.0)),
@@ -171,7 +174,7 @@ def test_reasons_follow_from_the_numbers() -> None:
     freed = Compared("pages freed", rate, (500.0,), 1000.0, (3000.0, 3000.0))
     assert "no actor frees" in reason_of(freed, older=[[0, 0], [10, 5000]])
     assert reason_of(freed, older=[[9, 9000], [0, 0]]) == "not explained"
-    lists = Compared(measured_page.PER_CPU, table, (500.0,), 1000.0, (0.0, 0.0), (1000.0,), (1000.0,))
+    lists = Compared(PER_CPU, table, (500.0,), 1000.0, (0.0, 0.0), (1000.0,), (1000.0,))
     assert "simulated 10: lives of actors end one by one" in reason_of(lists, given_back=20)
     assert "it is the demand" in reason_of(lists, given_back=19)
     free = Compared("free blocks of order 0", table, (500.0,), 1000.0, (0.0, 0.0))
@@ -181,7 +184,7 @@ def test_reasons_follow_from_the_numbers() -> None:
 
 def test_moved_pages_are_those_since_the_start() -> None:
     load = load_of(1.0, 1.0)
-    row = Compared("x", measured_page.TABLE, (500.0,), 1000.0, (0.0, 0.0), (1000.0,), (1000.0,))
+    row = Compared("x", TABLE, (500.0,), 1000.0, (0.0, 0.0), (1000.0,), (1000.0,))
     after = {**load["after"], "free": {**load["after"]["free"], "Movable": [1, 1, *[0] * 9]}}
     assert "free pages moved by +3, simulated by +0" in reason(row, {**load, "after": after})
 

@@ -24,10 +24,21 @@ STEP_SECONDS = 0.01
 
 def available_bytes() -> int:
     """MemAvailable."""
+    return meminfo_bytes("MemAvailable")
+
+
+def meminfo_bytes(name: str) -> int:
+    """A row of /proc/meminfo.
+
+    Raises
+    ------
+    OSError
+        When there is none of that name.
+    """
     for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/meminfo has no MemAvailable")
+    raise OSError(f"/proc/meminfo has no {name}")
 
 
 def free_and_low(zone: str) -> tuple[int, int]:

@@ -7,10 +7,12 @@ of the recorded requests repeated on the same start. Records nothing itself.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from experiments.measured_counts import (
     PAGED,
     TYPES,
     Span,
+    compaction_ends,
     counters_of,
     drained_from_before,
     most_given_back,
@@ -30,32 +33,101 @@ from experiments.measured_counts import (
     span_of,
     tables_of,
 )
+from experiments.measured_start import (
+    OLD_KINDS,
+    CacheFit,
+    OldBlocks,
+    actor_lines,
+    cache_fit,
+    classes_at_start,
+    in_zone,
+    is_cache,
+    old_blocks,
+)
+from experiments.measured_vmstat import counted_between, vmstat_path
 from spbfast.config import load_config
-from spbfast.constants import NR_MT, NR_ORDERS, NS_PER_TICK, PB_PAGES, C
+from spbfast.constants import NR_MT, NR_ORDERS, NS_PER_TICK, PB_ORDER, PB_PAGES, C
 from spbfast.fitting import job_text
 from spbfast.fitting.fitted_actors import FittedRecording, fit_events
 from spbfast.fitting.page_lives import PageRequests, holders_told, pages_at_end, read_page_events
 from spbfast.model.engine import ReplicateResult, run_replicate
 from spbfast.model.loop import replay
 from spbfast.model.loop.recorded_pages import replay_page_events
-from spbfast.model.state.vmstat import V
+from spbfast.model.state.vmstat import V, Vo
 from spbfast.observed.event_columns import EventBatch, EventKinds, read_batches
+from spbfast.observed.page_classes import PageClass
 from spbfast.observed.receipt import Receipt
 from spbfast.recordings.replaying import BegunReplay, ReplayRequest, batches_of, begin_replay
 
 RECORDS = ("mm_page_alloc", "mm_page_free", "mm_page_alloc_extfrag")
 SEED = 1
+# Counters by the kernel's names, as the model has them: what it scans it reclaims, and a request above
+# order 0 that fails is a huge page that is not had.
+SIMULATED = {
+    "pgscan_kswapd": V.PGSTEAL_KSWAPD,
+    "pgsteal_kswapd": V.PGSTEAL_KSWAPD,
+    "pgscan_direct": V.PGSTEAL_DIRECT,
+    "pgsteal_direct": V.PGSTEAL_DIRECT,
+    "compact_stall": V.COMPACT_STALL,
+    "compact_success": V.COMPACT_SUCCESS,
+    "compact_fail": V.COMPACT_FAIL,
+    "compact_daemon_wake": V.COMPACT_DAEMON_WAKE,
+    "compact_migrate_scanned": V.COMPACT_MIGRATE_SCANNED,
+    "compact_free_scanned": V.COMPACT_FREE_SCANNED,
+    "pgmigrate_success": V.PGMIGRATE_SUCCESS,
+    "thp_fault_fallback": V.ALLOC_FAILED_BLOCKING,
+    "thp_split_page": Vo.THP_MIGRATION_SPLIT,
+}
+# One thing changed at a time, where reclaim takes page cache: checks of what makes a difference.
+KEPT = "memory of the start is kept"
+VARIED = {
+    "kswapd is woken below high": ["reclaim.kswapd_wake=high"],
+    "compaction takes pageblocks of any label": ["reclaim.compact_any_label=true"],
+    "compaction is not limited": ["reclaim.compact_candidates=64", "reclaim.compact_rate=100000"],
+    "page cache begins in any order and is reclaimed half from anywhere": [
+        *("pagecache.start_order=random", "pagecache.lru_mix=0.5"),
+    ],
+}
 DECAY_NS = 10**9  # between two decays of the per-CPU limits, as in the model
 
 
-def fitted(path: Path, events: PageRequests, span: Span) -> FittedRecording:
-    """Actors of the first half; of the second only what pages held at the end, to tell holders apart."""
+@dataclass(frozen=True)
+class FittedHalf:
+    """What the first half of a recording makes of the zone: actors, memory of the start, and page cache.
+
+    `fit` has no actors for page cache where `cache` tells how that comes and goes.
+    """
+
+    fit: FittedRecording
+    old: list[OldBlocks]
+    cache: CacheFit | None
+
+    @property
+    def freed(self) -> set[tuple[int, int | None]]:
+        """Classes and orders of memory of the start that actors or reclaim free."""
+        cache: set[tuple[int, int | None]] = {(int(PageClass.PAGE_CACHE), None)} if self.cache else set()
+        return cache | {(int(OLD_KINDS[one.holder][0]), one.order) for one in self.old}
+
+
+def fitted(path: Path, events: PageRequests, span: Span, counted: Mapping[str, float]) -> FittedHalf:
+    """Actors of the first half; of the second only what pages held at the end, to tell holders apart.
+
+    `counted` are the counters of vmstat of the first half, empty where nobody looked.
+    """
     pages = pages_at_end(path)
     told = holders_told(events, pages) if pages else None
-    return fit_events(events.between(span.begin_ns, span.middle_ns), path, told)
+    half = events.between(span.begin_ns, span.middle_ns)
+    fit = fit_events(half, path, told)
+    classes = classes_at_start(path)
+    cache = cache_fit(fit, half, span, classes, counted) if counted else None
+    if cache is not None:
+        fit = replace(fit, actors=tuple(a for a in fit.actors if not is_cache(a)))
+    return FittedHalf(fit, old_blocks(half, span, classes, cache is None), cache)
 
 
-def job_of(fit: FittedRecording, machine: str, name: str = "", measured: str = "") -> str:
+def job_of(
+    fit: FittedRecording, machine: str, name: str = "", measured: str = "", more: Sequence[str] = ()
+) -> str:
     """The fit's job on a machine that begins as files tell.
 
     Parameters
@@ -67,13 +139,16 @@ def job_of(fit: FittedRecording, machine: str, name: str = "", measured: str = "
         Of the job.
     measured : str, optional
         Where it was measured: becomes a comment of every actor.
+    more : sequence of str, optional
+        Lines of further actors.
     """
     text, nr = re.subn(r"(?m)^machine: .*$", f"machine: {{from: {machine}}}", job_text(fit))
     if nr != 1:
         raise ValueError(f"the fitted job has {nr} machines")
     if name:
         text = re.sub(r"(?m)^name: .*$", f"name: {name}", text)
-    return text.replace("- kind: allocations", f"- kind: allocations # {measured}") if measured else text
+    text += "".join(f"{line}\n" for line in more)
+    return re.sub(r"(?m)^(  - kind: \w+)$", rf"\1 # {measured}", text) if measured else text
 
 
 @dataclass
@@ -98,11 +173,14 @@ class _Ends:
                 "compaction runs": int(vm[V.COMPACT_STALL] + vm[V.COMPACT_DAEMON_WAKE]),
                 "kswapd woken": int(vm[V.PAGEOUTRUN]),
                 "direct reclaim": int(vm[V.ALLOCSTALL_NORMAL]),
+                "counters": {name: int(vm[number]) for name, number in SIMULATED.items()},
             }
         self.looks.append(told)
 
 
-def simulated(text: str, path: Path, span: Span, most_records: int, replicate: int = 0) -> dict[str, Any]:
+def simulated(
+    text: str, path: Path, span: Span, most_records: int, replicate: int = 0, keys: Sequence[str] = ()
+) -> dict[str, Any]:
     """A job of `job_of` from the captured start: rates of its second half, and its tables at the end.
 
     Parameters
@@ -114,13 +192,16 @@ def simulated(text: str, path: Path, span: Span, most_records: int, replicate: i
     most_records : int
         Room for events of a kind.
     replicate : int
+    keys : sequence of str
+        Overrides, as `--set` takes them.
     """
     ticks = round((span.end_ns - span.begin_ns) / NS_PER_TICK)
     ends = _Ends(span.counted)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.yaml"
         file.write_text(text, encoding="utf-8")
-        scenario = load_config(file, [f"duration={ticks}ms"], one_point=True, machine_files=[path]).scenario
+        given = [f"duration={ticks}ms", *keys]
+        scenario = load_config(file, given, one_point=True, machine_files=[path]).scenario
         result = run_replicate(
             scenario,
             SEED,
@@ -134,7 +215,15 @@ def simulated(text: str, path: Path, span: Span, most_records: int, replicate: i
     rates = _record_rates(result, half_s)
     rates |= {name: (end[name] - middle[name]) / span.half_s for name in list(COUNTED)[1:]}
     back = _simulated_given_back(result, half_s)
-    return {"rates": rates, "given_back": back, "start": _only_tables(start), **_only_tables(end)}
+    moved = {name: (n - middle["counters"][name]) / span.half_s for name, n in end["counters"].items()}
+    moved["thp_fault_alloc"] = _huge_blocks(result, half_s)
+    tables = {"start": _only_tables(start), **_only_tables(end)}
+    return {"rates": rates, "counters": moved, "given_back": back, **tables}
+
+
+def _huge_blocks(result: ReplicateResult, middle_s: float) -> float:
+    """Blocks of a pageblock's size handed out in the second half, a second."""
+    return int((_second(result, PAGED["handed out"], middle_s)["order"] == PB_ORDER).sum()) / middle_s
 
 
 def _only_tables(look: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,28 +295,57 @@ def _reach(begun: BegunReplay, stop_ns: int, span: Span, ends: _Ends) -> None:
         replay.run_events(begun.z, begun.policy, rows, 0, len(rows), np.zeros(2, np.int64), out)
 
 
-def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedRecording]:
+def lines_of(half: FittedHalf) -> list[str]:
+    """What `fit` does not tell of a half, as lines of its job."""
+    return actor_lines(half.old, half.cache, half.fit.cpus)
+
+
+def counted_halves(path: Path, span: Span) -> list[dict[str, float]]:
+    """How far counters of vmstat moved in each half; empty where nobody looked."""
+    beside = vmstat_path(path)
+    if not beside.is_file():
+        return [{}, {}]
+    data = json.loads(beside.read_text(encoding="utf-8"))
+    moments = (span.begin_ns, span.middle_ns, span.end_ns)
+    return [counted_between(data, *ends) for ends in pairwise(moments)]
+
+
+def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedHalf]:
     """Everything that is compared of one recording, as plain data, and the fit of its first half."""
     span = span_of(path)
-    events = read_page_events(path)
-    fit = fitted(path, events, span)
+    everywhere = read_page_events(path)
+    events = in_zone(everywhere, span)
+    counted = counted_halves(path, span)
+    half = fitted(path, events, span, counted[0])
+    fit = half.fit
     first, second = rates_of(read_batches(path), span)
     tables = tables_of(path)
-    text = job_of(fit, path.name)
+    text = job_of(fit, path.name, more=lines_of(half))
     most = 2 * int(span.half_s * 2 * (first["blocks handed out"] + second["blocks handed out"])) + 100_000
     runs = [simulated(text, path, span, most, replicate) for replicate in range(replicates)]
     bounds = [a.name for a in fit.actors if a.lifetimes and any(p.is_bound for p in a.lifetimes.parts)]
+    others = {}
+    if half.cache is not None:
+        others = {name: simulated(text, path, span, most, 0, keys) for name, keys in VARIED.items()}
+        bare = job_of(fit, path.name, more=actor_lines([], half.cache, fit.cpus))
+        others[KEPT] = simulated(bare, path, span, most)
     return {
         "half_s": round(span.half_s, 3),
         "first": first,
         "second": second,
         "before": tables["before"],
         "after": tables["after"],
-        "older": older_frees(events, span),
+        "older": older_frees(events, span, classes_at_start(path), half.freed),
         "given_back": recorded_given_back(events, span),
         "drained": drained_from_before(read_batches(path), span),
         "counters": counters_of(path),
+        "counted": [{name: n / span.half_s for name, n in one.items()} for one in counted],
+        "other_zones": 1.0 - len(events) / max(len(everywhere), 1),
+        "varied": others,
+        "compaction_ends": compaction_ends(read_batches(path), span),
         "fit": {
+            "cache": asdict(half.cache) if half.cache else None,
+            "old": [asdict(one) for one in half.old],
             "actors": len(fit.actors),
             "blocks": fit.receipt.allocations,
             "lost": events.lost,
@@ -238,4 +356,4 @@ def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedRecor
         },
         "simulated": runs,
         "replayed": replayed(path, span),
-    }, fit
+    }, half

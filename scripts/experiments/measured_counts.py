@@ -5,7 +5,7 @@ Owns the counting. Nothing is fitted or simulated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ COUNTED = {
     "kswapd woken": "mm_vmscan_kswapd_wake",
     "direct reclaim": "mm_vmscan_direct_reclaim_begin",
 }
+# enum compact_result (include/linux/compaction.h, Linux 6.18), as far as a run that began ends in it.
+ENDS = {
+    5: "went over all memory in vain",
+    6: "went over a part of it in vain",
+    7: "gave way to others",
+    8: "made a block free",
+}
+PLACES = ("pfn", "zone_start")  # fields that tell the zone of such an event; one without concerns the node
 # Of these every block has its page frame: those of other zones are left out.
 PAGED = {"handed out": "mm_page_alloc", "freed": "mm_page_free"}
 RATES = ("blocks handed out", "pages handed out", "blocks freed", "pages freed", *COUNTED)
@@ -112,7 +120,14 @@ def _count(
     counts: dict[str, int], kinds: EventKinds, batch: EventBatch, chosen: np.ndarray, span: Span
 ) -> None:
     for name, event in COUNTED.items():
-        counts[name] += int((chosen & (batch.kind == kinds.number(event))).sum())
+        number = kinds.number(event)
+        rows = batch.fields[chosen & (batch.kind == number)]
+        field = next((f for f in PLACES if number > 0 and f in kinds.fields[number]), None)
+        inside = np.ones(len(rows), bool)
+        if field is not None:
+            place = rows[:, kinds.fields[number].index(field)]
+            inside = (place >= span.start_pfn) & (place < span.start_pfn + span.pages)
+        counts[name] += int(inside.sum())
     for name, event in PAGED.items():
         number = kinds.number(event)
         if number > 0:
@@ -123,8 +138,41 @@ def _count(
             counts[f"pages {name}"] += int((1 << order[inside]).sum())
 
 
-def older_frees(events: PageRequests, span: Span) -> list[list[int]]:
-    """By half, blocks and pages of the zone that were freed and had been handed out before it began."""
+def compaction_ends(batches: Iterable[tuple[EventKinds, EventBatch]], span: Span) -> list[dict[str, int]]:
+    """By half, how the zone's runs of compaction ended: those of `ENDS`."""
+    counts = [dict.fromkeys(ENDS.values(), 0) for _ in range(2)]
+    for kinds, batch in batches:
+        number = kinds.number("mm_compaction_end")
+        fields = kinds.fields[number] if number > 0 else ()
+        if "status" not in fields:
+            continue
+        chosen = (batch.kind == number) & (batch.time_ns >= span.begin_ns) & (batch.time_ns < span.end_ns)
+        place, status = (batch.fields[chosen, fields.index(name)] for name in ("zone_start", "status"))
+        late = batch.time_ns[chosen] >= span.middle_ns
+        inside = (place >= span.start_pfn) & (place < span.start_pfn + span.pages)
+        for half in range(2):
+            for value, name in ENDS.items():
+                counts[half][name] += int((inside & (late == half) & (status == value)).sum())
+    return counts
+
+
+def older_frees(
+    events: PageRequests,
+    span: Span,
+    classes: np.ndarray | None = None,
+    freed: Collection[tuple[int, int | None]] = (),
+) -> list[list[int]]:
+    """By half, blocks and pages of the zone that were freed and had been handed out before it began.
+
+    Parameters
+    ----------
+    events : PageRequests
+    span : Span
+    classes : ndarray, optional
+        `PageClass` of each page of the zone at the start.
+    freed : collection of (int, int or None)
+        Classes and orders (None: all) that actors free: left out.
+    """
     events = events.between(span.begin_ns, span.end_ns)
     order = np.lexsort((events.time_ns, events.pfn))
     pfn = events.pfn[order]
@@ -133,6 +181,12 @@ def older_frees(events: PageRequests, span: Span) -> list[list[int]]:
     inside = (events.pfn[older] >= span.start_pfn) & (events.pfn[older] < span.start_pfn + span.pages)
     older = older[inside]
     late = events.time_ns[older] >= span.middle_ns
+    if classes is not None:
+        seen, order = classes[events.pfn[older] - span.start_pfn], events.order[older]
+        left = np.ones(len(older), bool)
+        for kind, number in freed:
+            left &= (seen != kind) | (order != number if number is not None else False)
+        older, late = older[left], late[left]
     size = np.int64(1) << events.order[older].astype(np.int64)
     return [[int(rows.sum()), int(size[rows].sum())] for rows in (~late, late)]
 
