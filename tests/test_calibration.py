@@ -50,7 +50,8 @@ def test_a_number_without_origin_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_is_made_from_the_numbers() -> None:
     text = (ROOT / "docs" / "calibration.md").read_text()
-    assert text == page(read_inputs(MACHINE), json.loads(RAW.read_text()))
+    slab = json.loads(RAW.with_name("slab.json").read_text())
+    assert text == page(read_inputs(MACHINE), json.loads(RAW.read_text()), slab)
 
 
 def test_what_is_screened_is_in_the_job_and_assumed_in_the_machine_file() -> None:

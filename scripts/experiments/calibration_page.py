@@ -1,7 +1,7 @@
 """docs/calibration.md: where every input of the burst comes from, what was calibrated, which ones decide.
 
 Owns the page's words and tables. Inputs come from inputs.py; the screening's numbers from
-results/studies/uncertain.json, which scripts/calibration fills.
+results/studies/uncertain.json, which scripts/calibration fills; slab_page.py has what a shrink brings back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiments.inputs import ASSUMED, MEASURED, SOURCE, Input
+from experiments.slab_page import section
 from spbfast.results.analysis import outcomes
 from spbfast.results.open import open_results
 from spbfast.results.sensitivity import sensitivity
@@ -56,8 +57,8 @@ def screen(directory: Path) -> dict[str, Any]:
     return out
 
 
-def page(inputs: Sequence[Input], screening: Mapping[str, Any]) -> str:
-    """The whole page."""
+def page(inputs: Sequence[Input], screening: Mapping[str, Any], slab: Mapping[str, Any]) -> str:
+    """The whole page; `slab` are the numbers of scripts/slab_measured."""
     of = Counter(i.origin for i in inputs)
     ranged = sum(bool(i.range) for i in inputs if i.origin == ASSUMED)
     lines = [
@@ -75,9 +76,9 @@ def page(inputs: Sequence[Input], screening: Mapping[str, Any]) -> str:
         _filled(
             """No input was fitted to an outcome, neither to the changelog's counts nor to a recording, so
             every figure on the [validation page](validation.md) judges inputs that never saw it. Measured
-            are sizes of slab objects, on a running kernel. Not measured, and so assumed, are among others
-            where pins lie, how long pages live by migratetype, and what one freed object brings back in
-            pages."""
+            are sizes of slab objects, and what a shrink of them brings back in pages, on a running kernel.
+            Not measured, and so assumed, are among others where pins lie and how long pages live by
+            migratetype."""
         ),
         "",
         "## Which inputs decide",
@@ -95,6 +96,7 @@ def page(inputs: Sequence[Input], screening: Mapping[str, Any]) -> str:
     ]
     for metric, words in METRICS.items():
         lines += _ranking(metric, words, screening["metrics"][metric])
+    lines += section(slab)
     for origin in (ASSUMED, MEASURED, SOURCE):
         lines += _table(TITLES[origin], [i for i in inputs if i.origin == origin])
     return "\n".join(lines).rstrip("\n") + "\n"
