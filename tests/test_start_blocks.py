@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spbfast.config import load_config
+from spbfast.config.models import StartSpec
 from spbfast.constants import PB_PAGES, Mt
 from spbfast.errors import ConfigError
 from spbfast.model import engine
@@ -189,6 +190,21 @@ def test_reclaim_takes_what_was_there_at_the_start(capture: tuple[Path, np.ndarr
     result = engine.run_replicate(scenario, 1, 0, check=True)
     counters = result.coords["counter"].tolist()
     assert result.data["vmstat"][counters.index(V.PGSTEAL_KSWAPD.name.lower())][-1] > 0
+
+
+def test_a_run_that_is_saved_on_the_way_goes_on_as_if_it_were_not(
+    capture: tuple[Path, np.ndarray],
+) -> None:
+    folder, _ = capture
+    path = job(folder, "own.spbcap", 0, 200, more=CACHE)
+    path.write_text(path.read_text().replace("actors:", "actors:\n  - {kind: page_cache, rate: 100MB/s}"))
+    given = load_config(path).scenario
+    whole = engine.run_replicate(given, 1, 0)
+    engine.run_replicate(given, 1, 0, save=(130, lambda state: state.write(folder / "state")))
+    start = StartSpec(state=str(folder / "state"))
+    again = engine.run_replicate(given.model_copy(update={"start": start}), 1, 0, check=True)
+    assert again.digest == whole.digest
+    assert again.events == whole.events
 
 
 def test_pageblocks_keep_the_order_in_which_they_come() -> None:

@@ -1,8 +1,8 @@
 """What requests for 1 GiB pages would get: asked of the machine at its end, or on the way.
 
 Owns how many requests there are and where their answers go. A machine that goes on is put back: its state is
-copied, asked, and written back. (A machine of copied arrays would not do: kernels are compiled for arrays whose
-strides the builder chose.)
+copied, asked, and written back. A machine of copied arrays would not do: kernels are compiled for the strides
+that the builder chose.
 """
 
 from __future__ import annotations
