@@ -109,7 +109,7 @@ def test_what_cpus_own_and_hold_back():
 @pytest.mark.compiled
 @pytest.mark.parametrize("nr", [0, 1000, 6000, 9000, 15_000])
 def test_what_migration_could_empty(nr):
-    machine = bare("v1@30")
+    machine = bare("v1@30", workers__pinned_share=0.01)
     if nr:
         assert machine.fill(0, nr, order=1) == nr
     for slot in range(0, nr, 700):
