@@ -50,7 +50,7 @@ class Verb(IntEnum):
     RECLAIM = 3  # a pages of page cache; pages freed
     WAKE = 4  # a request of order a failed
     COMPACT_THP = 5  # compaction on behalf of a huge fault; 1 if there is a free pageblock
-    COMPACT = 6  # one direct compaction of a movable request at priority a; its result
+    COMPACT = 6  # one direct compaction for a movable request of order b (0: 9) at priority a; its result
     SHRINK_SLAB = 7  # shrink_slab of a memcgs at priority b
 
 
@@ -74,7 +74,7 @@ def do(verb, w, policy, rows, a, b):
     if verb == Verb.COMPACT_THP:
         return np.int64(compact_for_thp(w, policy))
     if verb == Verb.COMPACT:
-        return np.int64(compact_direct(w, policy, 9, M, a))
+        return np.int64(compact_direct(w, policy, b if b > 0 else np.int64(9), M, a))
     if verb == Verb.SHRINK_SLAB:
         shrink_memcgs(w, policy, a, b)
     return np.int64(0)

@@ -380,6 +380,12 @@ class ReclaimSpec(Model):
     kswapd_page_cost: Duration = key(
         500, "time that kswapd needs per page; bounds its rate", "assumed, 200ns..5us", gt=0, le=SECOND
     )
+    compaction: Literal["pageblocks", "scanners"] = key(
+        "pageblocks",
+        "how memory is compacted: pageblocks that a cursor comes to are emptied into places from the free "
+        "lists, or two scanners go towards each other, with skip bits and deferral, as the kernel's do",
+        "mainline: scanners (compact_zone); pageblocks is what this model has had so far",
+    )
     compact_candidates: int = key(
         4,
         "pageblocks that a failing THP fault may try to empty in clean superpageblocks; 0: none",

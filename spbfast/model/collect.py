@@ -17,7 +17,7 @@ from spbfast.model.state.build import first_usable
 from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb
-from spbfast.model.state.vmstat import NR_DIGESTED, VM_NAMES, VM_OPTIONAL, V
+from spbfast.model.state.vmstat import NR_DIGESTED, VM_LATER, VM_NAMES, VM_OPTIONAL, V
 from spbfast.outputs.tracepoints import columns_of
 
 if TYPE_CHECKING:
@@ -139,8 +139,10 @@ def digest_of(data: dict[str, np.ndarray]) -> str:
     for name in sorted(data, key=_digested_name):
         values = np.asarray(data[name])
         if name == "vmstat":
-            moved = values[VM_OPTIONAL:] if values[VM_OPTIONAL:].any() else values[:0]
-            values = np.concatenate([values[:NR_DIGESTED], moved])
+            optional = values[VM_OPTIONAL:VM_LATER]
+            moved = optional if optional.any() else optional[:0]
+            later = [values[i : i + 1] for i in range(VM_LATER, len(values)) if values[i].any()]
+            values = np.concatenate([values[:NR_DIGESTED], moved, *later])
         kind = np.float64 if values.dtype.kind == "f" else np.int64
         digest.update(_digested_name(name).encode() + np.ascontiguousarray(values, kind).tobytes())
     return digest.hexdigest()

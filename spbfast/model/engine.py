@@ -418,9 +418,11 @@ def _begin_at_branch(
 def _recount(run: Lowered) -> None:
     from spbfast.model.holders.check_slab import check_slab
     from spbfast.model.state.check import check_zone
+    from spbfast.model.state.compact_layout import check_compaction
 
     for world in run.worlds:
         check_zone(world.zone, run.policy)
+        check_compaction(world.node.compact, world.node.skip, world.zone.geo)
         check_slab(world.slab, world.zone)
 
 

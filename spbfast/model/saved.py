@@ -22,6 +22,7 @@ from spbfast.model.holders.check_slab import check_slab
 from spbfast.model.lowering.lower_machine import Lowered
 from spbfast.model.lowering.lower_policy import parameters
 from spbfast.model.state.check import check_zone
+from spbfast.model.state.compact_layout import check_compaction
 from spbfast.model.state.node import Now
 from spbfast.model.state.sample_layout import Samples
 from spbfast.statefile import StateHead, read_state_arrays, read_state_head, write_state_file
@@ -35,6 +36,8 @@ NOT_SAVED = {
     "node.zonelist",
     "node.pins",
     "node.cycles",
+    "node.picked",  # empty between two events
+    "node.places",
     "zone.page.low",  # a view of zone.page.word, as is
     "zone.page.high",
     "zone.trace",
@@ -239,6 +242,7 @@ def _recount_once(path: Path, head: StateHead, run: Lowered) -> None:
     try:
         for world in run.worlds:
             check_zone(world.zone, run.policy)
+            check_compaction(world.node.compact, world.node.skip, world.zone.geo)
             check_slab(world.slab, world.zone)
     except InvariantError as error:
         raise ResultsError(f"holds a state that is not consistent: {error}; save it again", path) from error

@@ -160,6 +160,9 @@ thp_migration_split k < pages huge pages split because they had to move and foun
 reclaim_slab_memcgs o - visits memory control groups whose slab kswapd or direct reclaim shrank
 reclaim_slab_freed o - objects objects freed by that
 reclaim_slab_pages o > pages slab pages that came back by that
+compact_isolated k - pages pages that compaction by scanners isolated, to be moved or as places
+compact_daemon_migrate_scanned k < pages of compact_migrate_scanned, kcompactd's, with scanners
+compact_daemon_free_scanned k < pages of compact_free_scanned, kcompactd's, with scanners
 """
 
 # In the order of Outcome.

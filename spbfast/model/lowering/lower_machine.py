@@ -136,7 +136,9 @@ def _world(
     zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
     first = first_demand_owner(scenario)
-    node = make_configured_node(scenario, number, zone.geo.nr_spb, seed, replicate, first, plan.owner_pins)
+    node = make_configured_node(
+        scenario, number, zone.geo.nr_spb, seed, replicate, first, plan.owner_pins, int(zone.geo.nr_pb)
+    )
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number
     zone = zone._replace(trace=zone.trace._replace(clock=node.now))

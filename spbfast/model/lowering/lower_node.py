@@ -102,6 +102,7 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.SUBTRACTS_BARRED: reclaim.barred_free == "subtracted",
         N.SLUB_WAKES: scenario.slab.first_attempt_wakes_kswapd,
         N.COMPACT_ANY_LABEL: reclaim.compact_any_label,
+        N.COMPACT_SCANNERS: reclaim.compaction == "scanners",
         N.SHRINK_SLAB: ("none", "classic", "mglru").index(reclaim.shrink_slab),
     }
     return {int(k): int(v) for k, v in conf.items()}
@@ -128,6 +129,7 @@ def make_configured_node(
     replicate: int,
     first_owner: int = 0,
     owner_pins: Sequence[Pinned | None] = (),
+    nr_pb: int = 0,
 ) -> Node:
     """The node state of zone `number` at time 0, with the scenario's numbers.
 
@@ -139,7 +141,7 @@ def make_configured_node(
     refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
     lines = 1 + scenario.slab.nr_instances if refaults else 0
     nr_pins = first_owner + len(owner_pins) if any(owner_pins) else 0
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins)
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb)
     _fill_pins(node, first_owner, owner_pins)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value

@@ -13,6 +13,12 @@ from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, CLS_KSWAPD, MOVABL
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.record import trace_alloc
 from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
+from spbfast.model.requests.direct_compaction import (
+    ASYNC,
+    compact_direct,
+    count_attempt,
+    is_worth_an_attempt,
+)
 from spbfast.model.requests.nonblocking import request_atomic
 from spbfast.model.requests.slowpath import request_blocking
 from spbfast.model.state.node import N
@@ -64,22 +70,36 @@ def request(w, policy, order, mt, cls, cpu):
 
 
 @kernel
+def compact_for_fault(w, policy):
+    """Compaction for a huge fault, asynchronously; whether an attempt follows."""
+    if not w.node.conf[N.COMPACT_SCANNERS]:
+        return compact_for_thp(w, policy) != 0
+    result = compact_direct(w, policy, np.int64(PB_ORDER), np.int64(MOVABLE), ASYNC)
+    return is_worth_an_attempt(w.node, result)
+
+
+@kernel
 def request_thp(w, policy, cls, cpu):
     """A THP fault: order 9 without reclaim, then a little compaction and once more, or -1."""
     node = w.node
     flags = fast_path_flags(policy, node, CLS_BLOCKING)
+    mark = N.WMARK_LOW
     for attempt in range(2):
         pfn = np.int64(-1)
-        if is_above(w, policy, PB_ORDER, np.int64(MOVABLE), node.conf[N.WMARK_LOW]):
+        if is_above(w, policy, PB_ORDER, np.int64(MOVABLE), node.conf[mark]):
             pfn = take_page(w, policy, PB_ORDER, MOVABLE, flags, cls, cpu)
+        if attempt > 0 and node.conf[N.COMPACT_SCANNERS]:
+            count_attempt(node, np.int64(PB_ORDER), np.int64(MOVABLE), policy, pfn)
         if pfn >= 0:
             node.vm[V.THP_FAULT_ALLOC] += 1
             node.vm[V.PGALLOC_NORMAL] += 1 << PB_ORDER
             node.vm[V.PAGE_EVENTS] += 1
             trace_alloc(w.zone, pfn, PB_ORDER, MOVABLE, cpu)
             return pfn
-        if attempt == 0 and not compact_for_thp(w, policy):
+        if attempt == 0 and not compact_for_fault(w, policy):
             break
+        # A run of the scanners belongs to the slow path.
+        mark = N.WMARK_MIN if node.conf[N.COMPACT_SCANNERS] else N.WMARK_LOW
     wake_kswapd(w, policy)
     node.vm[V.THP_FAULT_FALLBACK] += 1
     return np.int64(-1)

@@ -44,8 +44,9 @@ from spbfast.model.requests.direct_compaction import (
     SKIPPED,
     SUCCEEDED,
     compact_direct,
+    count_attempt,
     evacuate_now,
-    reset_deferral,
+    is_worth_an_attempt,
 )
 from spbfast.model.state.node import Ca, N
 from spbfast.model.state.vmstat import V
@@ -118,10 +119,9 @@ def try_after_reclaim(w, policy, order, mt, flags, cls, cpu):
 
 @kernel
 def try_after_compaction(w, policy, order, mt, flags, cls, cpu):
-    """An attempt after a compaction that moved something."""
+    """An attempt after a compaction."""
     pfn = try_page(w, policy, order, mt, flags, cls, cpu)
-    if pfn >= 0:
-        reset_deferral(w.node, order)
+    count_attempt(w.node, order, mt, policy, pfn)
     return pfn
 
 
@@ -192,7 +192,7 @@ def reclaim_and_compact(w, policy, order, mt, flags, cls, cpu, priority):
         result = SKIPPED
         if pfn < 0:
             result = compact_direct(w, policy, order, mt, priority)
-            if result == SUCCEEDED:
+            if is_worth_an_attempt(w.node, result):
                 pfn = try_after_compaction(w, policy, order, mt, flags, cls, cpu)
         if pfn >= 0 or is_last_loop(order, cls):
             return pfn
@@ -259,7 +259,7 @@ def compact_first(w, policy, order, mt, flags, cls, cpu):
         return np.int64(-1), LIGHT
     result = compact_direct(w, policy, order, mt, ASYNC)
     pfn = np.int64(-1)
-    if result == SUCCEEDED:
+    if is_worth_an_attempt(w.node, result):
         pfn = try_after_compaction(w, policy, order, mt, flags, cls, cpu)
     if order > COSTLY_ORDER and cls & CLS_NORETRY:
         return pfn, FULL - 1 if result == SKIPPED else ASYNC

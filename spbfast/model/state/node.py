@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spbfast.jit.decorators import by_reference
+from spbfast.model.state.compact_layout import MAX_PLACES, RING, new_compaction
 from spbfast.model.state.vmstat import NR_VM
 
 NEVER = 1 << 62
@@ -67,6 +68,7 @@ class N(enum.IntEnum):
     SHRINK_SLAB = 43
     SLUB_WAKES = 44
     COMPACT_ANY_LABEL = 45
+    COMPACT_SCANNERS = 46
 
 
 class Pi(enum.IntEnum):
@@ -196,6 +198,7 @@ class Df(enum.IntEnum):
         "contig": (len(Gi),),
         "zonelist": (len(Zl),),
         "pins": (len(Pi),),
+        "places": (RING + MAX_PLACES,),
     }
 )
 class Node(NamedTuple):
@@ -215,6 +218,10 @@ class Node(NamedTuple):
     zonelist: np.ndarray  # int64 (zones, Zl)
     refault: np.ndarray  # int64 (lines, Rf): none if nothing refaults
     pins: np.ndarray  # int64 (owners, Pi): none if no actor has pins of its own
+    compact: np.ndarray  # int64 (Cc,): cursors of the compaction scanners
+    skip: np.ndarray  # int8 (pageblocks,): not worth the scanners' while (PG_migrate_skip)
+    picked: np.ndarray  # int64 (NR_PICKED,): blocks that a run is about to migrate
+    places: np.ndarray  # int64 (orders, RING + MAX_PLACES): free blocks that a run holds isolated
 
 
 def make_node(
@@ -224,6 +231,7 @@ def make_node(
     nr_gigantic: int = 1,
     refault_lines: int = 0,
     pin_owners: int = 0,
+    nr_pb: int = 0,
 ) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
@@ -241,6 +249,7 @@ def make_node(
         zonelist=np.zeros((nr_zones, len(Zl)), np.int64),
         refault=np.zeros((refault_lines, Rf.FIRST + REFAULT_BUCKETS), np.int64),
         pins=np.full((pin_owners, len(Pi)), -1, np.int64),
+        **new_compaction(nr_pb),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1

@@ -165,6 +165,9 @@ class Vo(enum.IntEnum):
     RECLAIM_SLAB_MEMCGS = VM_OPTIONAL + 1  # visits; then the objects freed and the pages that came back
     RECLAIM_SLAB_FREED = VM_OPTIONAL + 2
     RECLAIM_SLAB_PAGES = VM_OPTIONAL + 3
+    COMPACT_ISOLATED = VM_OPTIONAL + 4
+    COMPACT_DAEMON_MIGRATE_SCANNED = VM_OPTIONAL + 5
+    COMPACT_DAEMON_FREE_SCANNED = VM_OPTIONAL + 6
 
 
 VM_NAMES = (*_FIRST_NAMES, *(v.name.lower() for v in Vo))
@@ -178,3 +181,5 @@ VM_TALLY = VM_NAMES.index(TALLY_NAMES[0])
 VM_CONTIG_FAIL = VM_TALLY + len(TALLY_NAMES)
 # The digest of a run covers the counters before these, so that what is only reported leaves it as it was.
 NR_DIGESTED = VM_CONTIG_FAIL
+# Counters that came later count one by one, so that none changes the digest of runs in which it stands still.
+VM_LATER = int(Vo.COMPACT_ISOLATED)

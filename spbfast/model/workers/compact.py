@@ -1,9 +1,10 @@
 """Compaction: empty pageblocks of movable pages, for a THP fault or in the background (kcompactd).
 
 Model (docs/spec/machine.md, section 1): a cursor goes over the zone's pageblocks; of those in use that hold
-movable pages only, up to `compact_candidates` are tried, and all faults together get `compact_rate` a second.
-With superpageblocks only clean ones count, since no movable request may use what is emptied in the others;
-the mainline scanner takes any. The kernel's free scanner and capture are not modelled.
+movable pages only, up to `compact_candidates` are tried, and all faults together get `compact_rate` a
+second. With superpageblocks only clean ones count, since no movable request may use what is emptied in the
+others; the mainline scanner takes any. With `reclaim.compaction: scanners` workers/compact_zone.py does the
+work instead; who is woken and what requests may spend is decided here for both.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from spbfast.model.allocator.spb import category_of_list
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.trace import Cause
 from spbfast.model.state.vmstat import V
+from spbfast.model.workers.compact_deferral import defer_compaction, is_deferred, raise_order_failed
+from spbfast.model.workers.compact_zone import RUN_MET, RUN_SKIPPED, RUN_SUCCEEDED, compact_zone
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
 
@@ -103,19 +106,27 @@ def compact_pageblock(w, policy, pb):
 
 
 @kernel
+def take_allowance(node):
+    """Whether requests may compact now. A bucket of `compact_candidates` pageblocks fills at the rate; what
+    overflows is lost.
+    """
+    interval = node.conf[N.COMPACT_INTERVAL]
+    if interval == 0:
+        return False
+    now = node.now[Now.NS]
+    most = node.conf[N.COMPACT_CANDIDATES]
+    node.now[Now.COMPACT_READY] = max(node.now[Now.COMPACT_READY], now - most * interval)
+    return node.now[Now.COMPACT_READY] + interval <= now
+
+
+@kernel
 def compact_candidates(w, policy, any_label):
     """Empty a pageblock, trying as many as the allowance lets; 1 if one is free now."""
     z, node = w.zone, w.node
     wake_compaction(node, PB_ORDER)
-    interval = node.conf[N.COMPACT_INTERVAL]
-    if interval == 0:
+    if not take_allowance(node):
         return 0
-    now = node.now[Now.NS]
-    # The allowance is a bucket of `compact_candidates` tries that fills at the rate.
-    most = node.conf[N.COMPACT_CANDIDATES]
-    node.now[Now.COMPACT_READY] = max(node.now[Now.COMPACT_READY], now - most * interval)
-    if node.now[Now.COMPACT_READY] + interval > now:
-        return 0
+    interval, now, most = node.conf[N.COMPACT_INTERVAL], node.now[Now.NS], node.conf[N.COMPACT_CANDIDATES]
     node.vm[V.COMPACT_STALL] += 1
     tried = 0
     pb = node.now[Now.COMPACT_CURSOR]
@@ -176,6 +187,30 @@ def has_movable_block(z, order):
 
 
 @kernel
+def run_kcompactd_scanners(w, policy, order):
+    """A run of the two scanners in the background, synchronous but light, unless it is deferred.
+
+    Source: kcompactd_do_work. Model: it works at once, and the next one waits until its time is over; the
+    block is one that movable requests may use, where the kernel's test is for unmovable ones, which may
+    claim any.
+    """
+    node = w.node
+    node.now[Now.KCOMPACTD_ORDER] = 0
+    if order == 0:
+        return
+    if is_deferred(node, order):
+        node.vm[V.COMPACT_DEFERRED] += 1
+        return
+    result, sources, cost = compact_zone(w, policy, order, np.int64(MOVABLE), True, False, False)
+    if result == RUN_SUCCEEDED:
+        raise_order_failed(node, order)
+    elif result == RUN_MET:
+        defer_compaction(node, order)
+    if result != RUN_SKIPPED:
+        node.due[Wk.KCOMPACTD] = node.now[Now.NS] + max(cost, 1)
+
+
+@kernel
 def run_kcompactd(w, policy):
     """One slice of background compaction: until the order is free, or all memory was scanned without success.
 
@@ -185,6 +220,9 @@ def run_kcompactd(w, policy):
     z, node = w.zone, w.node
     node.due[Wk.KCOMPACTD] = NEVER
     order = node.now[Now.KCOMPACTD_ORDER]
+    if node.conf[N.COMPACT_SCANNERS]:
+        run_kcompactd_scanners(w, policy, order)
+        return
     if node.now[Now.KCOMPACTD_LEFT] < 0:
         node.now[Now.KCOMPACTD_LEFT] = z.geo.nr_pb
     any_label = node.conf[N.COMPACT_ANY_LABEL] != 0

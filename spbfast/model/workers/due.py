@@ -12,10 +12,11 @@ from spbfast.constants import MOVABLE
 from spbfast.jit.decorators import kernel
 from spbfast.model.allocator.pcp import decay
 from spbfast.model.allocator.rmqueue import begin_event
-from spbfast.model.state.node import N, Now, Wk
+from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.workers.claimed import run_claimed
 from spbfast.model.workers.compact import run_kcompactd
 from spbfast.model.workers.compact_within import run_within
+from spbfast.model.workers.compact_zone import forget_skips_when_asleep
 from spbfast.model.workers.defer import defer_requests
 from spbfast.model.workers.defrag import run_defrag
 from spbfast.model.workers.evacuate import run_evacuate
@@ -79,6 +80,8 @@ def run_due_work(w, policy, until_ns):
         elif item == Wk.KSWAPD:
             begin_event(w.zone, 0)
             run_kswapd(w, policy)
+            if node.due[Wk.KSWAPD] == NEVER:
+                forget_skips_when_asleep(w)
             defer_requests(w, policy, MOVABLE)
         elif item == Wk.PCP_DECAY:
             run_pcp_decay(w, policy)
