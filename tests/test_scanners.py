@@ -14,15 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from spbfast.config.models import StartSpec
-from spbfast.constants import PB_PAGES, C, Op
+from spbfast.constants import NR_MT, PB_PAGES, C, Op
 from spbfast.errors import InvariantError
 from spbfast.freeindex import fragmentation_thousandths
 from spbfast.jit.decorators import INTERPRETED, entry_kernel
+from spbfast.model.allocator.freelist import move_to_front
+from spbfast.model.allocator.pfn import list_of
 from spbfast.model.engine import run_replicate
 from spbfast.model.requests.direct_compaction import ASYNC, FAILED, FULL, LIGHT, SKIPPED, SUCCEEDED
 from spbfast.model.state.compact_layout import FIRST_OF_RUN, Cc, check_compaction
 from spbfast.model.state.node import NEVER, N, Now, Wk
-from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, HIGH_SHIFT
+from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, HIGH_SHIFT, free_state, links_of
+from spbfast.model.workers.compact_places import isolate_places, release_places
 from spbfast.model.workers.compact_zone import rate_fragmentation
 from spbfast.statefile import read_state_head
 from tests.demand_tools import scenario
@@ -102,14 +105,14 @@ def test_pages_go_from_the_lowest_pageblock_to_the_highest_and_are_counted():
     one = ready()
     assert one.compact(LIGHT) == SUCCEEDED
     assert one.used(FIRST) == []
-    # Isolated are the free blocks of 2, 4, 8, 16 and 32 pages behind the first pair.
-    assert one.used(LAST) == list(range(0, 34, 2))
+    # The free lists are asked first, from the largest order down: 256 pages in the last quarter of the zone.
+    assert one.used(LAST) == [0, *range(256, 288, 2)]
     assert [one.machine.vm(f"compact_{what}") for what in ("stall", "migrate_scanned", "free_scanned")] == [
         1,
         2 * PB_PAGES + 32,
-        2 + 62,
+        2 + 255,  # another block of 256 pages is looked at first, too low
     ]
-    assert one.machine.vm("compact_isolated") == 32 + 62
+    assert one.machine.vm("compact_isolated") == 32 + 256
     assert one.machine.vm("pgmigrate_success") == 32
     # Two pageblocks without memory were scanned in vain; later runs begin one further.
     assert one.cc[Cc.CACHED_MIGRATE_ASYNC] == one.cc[Cc.CACHED_MIGRATE_SYNC] == 3 * PB_PAGES
@@ -136,31 +139,93 @@ def test_a_cluster_of_32_pages_is_migrated_before_the_next_is_isolated():
     assert one.machine.vm("compact_migrate_scanned") == 2 * PB_PAGES + 32
 
 
-def test_a_full_target_is_skipped_and_the_cursor_goes_below_it():
-    one = Packed()
-    one.keep(FIRST, 0, 40)
-    for pb in (LAST, LAST - 1):
-        one.keep(pb, 20, 246)
-    one.holes(30, 31, 32)
-    assert one.compact(LIGHT) == SUCCEEDED
-    assert one.used(LAST) == list(range(0, 512, 2))
-    assert len(one.used(LAST - 1)) == 246 + 10
-    assert one.node.skip[LAST] == one.node.skip[LAST - 1] == 1
-    assert one.machine.vm("pgmigrate_success") == 80
+@entry_kernel
+def scan_for(w, policy, pages, is_sync, is_forced):
+    """Let the free scanner isolate places for so many pages without a look at the lists; where it stops."""
+    cc = w.node.compact
+    cc[Cc.ORDER] = 9
+    cc[Cc.DIRECT] = 1
+    cc[Cc.SYNC] = is_sync
+    cc[Cc.FORCED] = is_forced
+    cc[Cc.MIGRATE] = FIRST << 9
+    cc[Cc.FREE] = LAST << 9
+    cc[Cc.CACHED_FREE] = LAST << 9
+    cc[Cc.NR_MIGRATE] = pages
+    isolate_places(w, policy)
+    return cc[Cc.FREE]
 
 
-@pytest.mark.parametrize(("priority", "found"), [(ASYNC, LAST - 1), (LIGHT, LAST)])
-def test_asynchronously_the_free_scanner_looks_at_one_page_in_32(priority, found):
+@entry_kernel
+def give_back(w, policy):
+    """Give back what `scan_for` isolated."""
+    release_places(w, policy)
+    w.node.compact[FIRST_OF_RUN:] = 0
+
+
+@entry_kernel
+def turn(z, pfn):
+    """Turn the list of pairs round to a block."""
+    move_to_front(z.page, z.geo.list0 + list_of(0, 1, MOV), pfn, free_state(1, MOV))
+
+
+def isolated(one: Packed) -> list[tuple[int, int]]:
+    """What is isolated: (page, order)."""
+    found = []
+    for order, (head, tail, *ring) in enumerate(one.node.places.tolist()):
+        found += [(ring[i % len(ring)], order) for i in range(head, tail)]
+    return sorted(found)
+
+
+def free_pairs(one: Packed) -> list[int]:
+    """Free pairs in list order."""
+    after, _ = links_of(one.z.page)
+    head = int(one.z.geo.list0) + NR_MT + MOV
+    out, at = [], int(after[head])
+    while at != head:
+        out.append(at)
+        at = int(after[at])
+    return out
+
+
+@pytest.mark.compiled
+def test_the_free_scanner_goes_down_and_up_within_a_pageblock():
     one = Packed()
-    one.keep(FIRST, 0, 8)
-    one.keep(LAST, 0, 255)  # free: the pair at 510, between two looks
-    one.machine.row(Op.FREE, int(one.slot_at[(LAST << 9) + 34]))
+    one.keep(LAST, 20, 246)  # 16 and 4 pages at its beginning
+    one.keep(LAST - 1, 0, 1)
+    stop = scan_for(one.machine.world, one.machine.policy, 32, 1, 0)
+    last, below = LAST << 9, (LAST - 1) << 9
+    assert isolated(one) == [(below + 2, 1), (below + 4, 2), (below + 8, 3), (last, 4), (last + 16, 2)]
+    assert stop == below + 16
+    assert one.cc[Cc.FREE_SCANNED] == 512 + 2 + 14
+    assert one.cc[Cc.CACHED_FREE] == below
+    assert np.flatnonzero(one.node.skip).tolist() == [LAST]
+    give_back(one.machine.world, one.machine.policy)
+    assert one.cc[Cc.CACHED_FREE] == last, "back to the highest page that was not used"
+    one.check()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("is_sync", [0, 1])
+def test_asynchronously_the_free_scanner_looks_at_one_page_in_32(is_sync):
+    one = Packed()
+    one.keep(LAST, 0, 255)  # the pair at 510 is free, between two looks
     one.keep(LAST - 1, 496, 8)
-    one.holes(30, 31, 32)
-    assert one.compact(priority) == SUCCEEDED
-    moved = {LAST: len(one.used(LAST)) - 254, LAST - 1: len(one.used(LAST - 1)) - 8}
-    assert moved[found] > 0
-    assert (moved[LAST] > 0) == (found == LAST)
+    scan_for(one.machine.world, one.machine.policy, 1, is_sync, 0)
+    assert isolated(one) == ([((LAST << 9) + 510, 1)] if is_sync else [((LAST - 1) << 9, 8)])
+    give_back(one.machine.world, one.machine.policy)
+    one.check()
+
+
+@pytest.mark.compiled
+def test_a_free_list_is_turned_round_to_what_was_looked_at():
+    one = Packed()
+    one.holes(20)
+    before = free_pairs(one)
+    assert len(before) == 128
+    for at in (100, 0, 127):
+        turn(one.z, before[at])
+        assert free_pairs(one) == before[at:] + before[:at]
+        one.check()
 
 
 # --- what is taken ----------------------------------------------------------------------------------
@@ -179,15 +244,31 @@ def test_asynchronously_only_pageblocks_of_the_type_are_sources(priority, takes)
     assert (one.used(FIRST + 1) == []) != takes
 
 
-@pytest.mark.parametrize(("priority", "takes"), [(LIGHT, False), (FULL, True)])
-def test_targets_are_movable_pageblocks_unless_forced(priority, takes):
+@pytest.mark.compiled
+@pytest.mark.parametrize("is_forced", [0, 1])
+@pytest.mark.parametrize("reason", ["label", "skip"])
+def test_targets_are_movable_pageblocks_not_to_be_skipped_unless_forced(reason, is_forced):
     one = Packed()
-    one.keep(FIRST, 0, 16)
-    one.z.pb.label[LAST] = U
-    one.keep(LAST, 0, 240)
-    one.holes(30, 31, 32)
-    assert one.compact(priority) == SUCCEEDED
-    assert (len(one.used(LAST)) > 240) == takes
+    if reason == "label":
+        one.z.pb.label[LAST] = U  # all of it is in use: nothing of it is on a list
+    else:
+        one.node.skip[LAST] = 1
+    one.keep(LAST, 16, 248)
+    one.keep(LAST - 1, 16, 248)
+    scan_for(one.machine.world, one.machine.policy, 1, 1, is_forced)
+    assert isolated(one) == [((LAST if is_forced else LAST - 1) << 9, 4)]
+    give_back(one.machine.world, one.machine.policy)
+    one.check()
+
+
+@pytest.mark.compiled
+def test_a_wholly_free_pageblock_is_no_target():
+    one = Packed()
+    one.keep(LAST, 0, 0)
+    one.keep(LAST - 1, 16, 248)
+    scan_for(one.machine.world, one.machine.policy, 1, 1, 1)
+    assert isolated(one) == [((LAST - 1) << 9, 4)]
+    give_back(one.machine.world, one.machine.policy)
     one.check()
 
 
@@ -218,13 +299,13 @@ def test_huge_pages_stay_and_are_stepped_over_at_once():
 
 
 @pytest.mark.parametrize(("priority", "takes"), [(LIGHT, False), (FULL, True)])
-def test_skip_bits_hold_for_both_scanners_unless_forced(priority, takes):
+def test_skip_bits_hold_for_sources_unless_forced(priority, takes):
     one = ready()
     one.keep(FIRST + 1, 0, 16)
-    one.node.skip[[FIRST, LAST]] = 1
+    one.node.skip[FIRST] = 1
     assert one.compact(priority) == SUCCEEDED
     assert (one.used(FIRST) == []) == takes
-    assert (len(one.used(LAST)) > 1) == takes
+    assert (one.used(FIRST + 1) == []) != takes
 
 
 @pytest.mark.parametrize(("priority", "shift"), [(ASYNC, 0), (LIGHT, 1)])
@@ -255,13 +336,15 @@ def test_kswapd_forgets_skip_bits_when_it_sleeps():
         one.pin((pb << 9) + 2)
     one.compact(LIGHT)
     assert one.node.skip[FIRST:].sum() > 20
+    one.node.skip[FIRST:] = 1
+    one.machine.row(Op.FREE, int(one.slot_at[60 << 9]))
     one.node.due[Wk.KSWAPD] = one.node.now[Now.NS]
     one.machine.work(int(one.node.now[Now.NS]) + MS)
     assert one.node.due[Wk.KSWAPD] == NEVER
     assert one.cc[Cc.BLOCKSKIP_FLUSH] == 0
-    # The free scanner's end is looked at for free pages until it has a start; it goes inwards in step.
-    assert np.flatnonzero(one.node.skip[FIRST:]).tolist() == list(range(48, 62))
-    assert one.cc[Cc.CACHED_FREE] == 49 << 9
+    # Both ends go inwards in step, the upper one for free pages only until it has found some.
+    assert np.flatnonzero(one.node.skip[FIRST:]).tolist() == [59, 60, 61]
+    assert one.cc[Cc.CACHED_FREE] == 60 << 9
     assert one.cc[Cc.CACHED_MIGRATE_ASYNC] == FIRST << 9, "the first with pages on the LRU"
     one.check()
 

@@ -120,6 +120,22 @@ def cut_first(z, set_, order, mt, after, nr):
 
 
 @inline_kernel
+def move_to_front(page, head, pfn, state):
+    """Turn a list round until `pfn` is its first block; all its blocks are in this state."""
+    first = next_of(page, head)
+    if first == pfn:
+        return
+    last = prev_of(page, head)
+    put_next(page, last, first, state)
+    put_prev(page, first, last, state)
+    before = prev_of(page, pfn)
+    put_next(page, before, head, state)
+    put_prev(page, head, before, state)
+    put_next(page, head, pfn, state)
+    put_prev(page, pfn, head, state)
+
+
+@inline_kernel
 def has_block(z, set_, order, mt):
     """Whether list (order, mt) of a set holds a block."""
     return (z.area.mask[set_ * NR_MT + mt] >> order) & 1

@@ -31,24 +31,29 @@ class Cc(enum.IntEnum):
     CACHED_MIGRATE_SYNC = 1
     CACHED_FREE = 2
     BLOCKSKIP_FLUSH = 3  # the scanners met on behalf of a request: kswapd forgets skip bits when it sleeps
+    INIT_FREE = 4  # where the free scanner began after skip bits were forgotten
     # Of a run, 0 between runs.
-    ORDER = 4
-    MT = 5
-    SYNC = 6
-    DIRECT = 7
-    FORCED = 8  # whole zone, no heed to skip bits or labels of targets
-    MIGRATE = 9  # the scanners
-    FREE = 10
-    NR_MIGRATE = 11  # pages isolated for migration that have no place yet
-    NR_PICKED = 12  # blocks that they are
-    NR_FREE = 13  # pages isolated as places
-    FINISH = 14  # isolate the whole pageblock
-    LAST = 15  # pageblock-aligned page of the last migration, -1 none
-    SYNCS_CACHED = 16  # both migrate cursors were equal and nothing was isolated yet
-    MIGRATE_SCANNED = 17
-    FREE_SCANNED = 18
-    ISOLATED = 19
-    SOURCES = 20  # pageblocks that pages were isolated from
+    ORDER = 5
+    MT = 6
+    SYNC = 7
+    DIRECT = 8
+    FORCED = 9  # whole zone, no heed to skip bits or labels of targets
+    MIGRATE = 10  # the scanners
+    FREE = 11
+    NR_MIGRATE = 12  # pages isolated for migration that have no place yet
+    NR_PICKED = 13  # blocks that they are
+    NR_FREE = 14  # pages isolated as places
+    FINISH = 15  # isolate the whole pageblock
+    LAST = 16  # pageblock-aligned page of the last migration, -1 none
+    SYNCS_CACHED = 17  # both migrate cursors were equal and nothing was isolated yet
+    MIGRATE_SCANNED = 18
+    FREE_SCANNED = 19
+    ISOLATED = 20
+    SOURCES = 21  # pageblocks that pages were isolated from
+    SEARCH_ORDER = 22  # of free lists: where to begin, searches in vain, blocks to look at, highest pageblock
+    SEARCH_FAILED = 23
+    LOOK = 24
+    HIGHEST = 25
 
 
 FIRST_OF_RUN = int(Cc.ORDER)
@@ -58,6 +63,7 @@ def new_compaction(nr_pb: int) -> dict[str, np.ndarray]:
     """The arrays of a node that nothing was compacted on yet, by field of `Node`."""
     compact = np.zeros(len(Cc), np.int64)
     compact[: Cc.BLOCKSKIP_FLUSH] = -1
+    compact[Cc.INIT_FREE] = -1
     return {
         "compact": compact,
         "skip": np.zeros(nr_pb, np.int8),
@@ -81,7 +87,7 @@ def check_compaction(compact: np.ndarray, skip: np.ndarray, geo: Geo) -> None:
     """
     # A cursor may stand behind the zone's end or before its start: the next run then begins anew.
     low, high = -PB_PAGES, int(geo.nr_pages) + 2 * PB_PAGES
-    for column in (Cc.CACHED_MIGRATE_ASYNC, Cc.CACHED_MIGRATE_SYNC, Cc.CACHED_FREE):
+    for column in (Cc.CACHED_MIGRATE_ASYNC, Cc.CACHED_MIGRATE_SYNC, Cc.CACHED_FREE, Cc.INIT_FREE):
         at = int(compact[column])
         if at != -1 and (at % PB_PAGES or not low <= at <= high):
             raise InvariantError(f"compact.{column.name.lower()} must be the start of a pageblock, is {at}")

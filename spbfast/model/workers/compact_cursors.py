@@ -1,6 +1,6 @@
 """Where the two scanners of compaction stand: cursors kept between runs, skip bits, and when both start anew.
 
-Owns `Node.skip` and the kept columns of `Node.compact`. Source: mm/compaction.c of Linux 6.19,
+Owns `Node.skip` and the kept columns of `Node.compact`. Source: mm/compaction.c as of Linux 6.6,
 update_cached_migrate, update_pageblock_skip, reset_cached_positions, __reset_isolation_suitable. Model:
 whether a pageblock holds pages on the LRU is read off its count of movable pages, not off a sample of its
 pages; proactive compaction does not exist.
@@ -157,6 +157,7 @@ def forget_skips(z, node):
             has_target = True
             last = target
             cc[Cc.CACHED_FREE] = target << PB_ORDER
+            cc[Cc.INIT_FREE] = target << PB_ORDER
         source += 1
         target -= 1
     if first >= last:

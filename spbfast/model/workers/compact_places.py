@@ -1,11 +1,11 @@
 """The free scanner: from the zone's end down, free blocks that movable pages may be moved to.
 
 Owns which pageblocks it takes and the free blocks that a run holds isolated (`Node.places`): first in,
-first out by order, as the kernel's lists of a run. Source: mm/compaction.c of Linux 6.19,
+first out by order, as the kernel's lists of a run. Source: mm/compaction.c as of Linux 6.6,
 isolate_freepages, isolate_freepages_block, suitable_migration_target, compaction_alloc;
 __isolate_free_page. Model: under superpageblocks places lie in clean ones only, as for all that migrates
-(migrate.py), so that nothing is tainted; fast_isolate_freepages, which asks the free lists first, does not
-exist; an isolated block of half a pageblock does not relabel it.
+(migrate.py), so that nothing is tainted; an isolated block of half a
+pageblock does not relabel it.
 """
 
 from __future__ import annotations
@@ -149,25 +149,6 @@ def find_place(places, order):
         if nr_places(places, high) > 0:
             return high
     return -1
-
-
-@kernel
-def take_place(w, policy, order):
-    """A place for a block of 2**order pages that waits, or -1: the scanner has none (compaction_alloc)."""
-    cc, places = w.node.compact, w.node.places
-    high = find_place(places, order)
-    if high < 0:
-        isolate_places(w, policy)
-        high = find_place(places, order)
-    if high < 0:
-        return np.int64(-1)
-    pfn = take_place_head(places, high)
-    while high > order:
-        high -= 1
-        add_place_head(places, high, pfn + (1 << high))
-    cc[Cc.NR_FREE] -= 1 << order
-    cc[Cc.NR_MIGRATE] -= 1 << order
-    return pfn
 
 
 @kernel

@@ -1,6 +1,6 @@
 """The migrate scanner: from the zone's start up, a cluster of movable blocks at a time.
 
-Owns which pageblocks and blocks it takes. Source: mm/compaction.c of Linux 6.19, isolate_migratepages,
+Owns which pageblocks and blocks it takes. Source: mm/compaction.c as of Linux 6.6, isolate_migratepages,
 isolate_migratepages_block, suitable_migration_source, skip_isolation_on_order. Model: nobody else runs
 meanwhile, so an isolated block stays where it is and is only noted; fast_find_migrateblock, which looks for
 a pageblock on the free lists first, does not exist; superpageblocks that are held whole are passed over.

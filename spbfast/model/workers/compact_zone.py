@@ -1,6 +1,6 @@
 """Compaction of a zone by two scanners that go towards each other: a run from its conditions to its end.
 
-Source: mm/compaction.c of Linux 6.19, compact_zone, __compact_finished, compaction_suit_allocation_order,
+Source: mm/compaction.c as of Linux 6.6, compact_zone, __compact_finished, compaction_suit_allocation_order,
 compaction_suitable, compaction_alloc. Model: nothing runs beside a run, so it is never contended and nobody
 reschedules; the local CPU's lists are not drained; a run ends with the block that it frees (capture), which
 the attempt that follows takes from the free lists; folios of the page cache that find no place stay, where
@@ -48,7 +48,8 @@ from spbfast.model.workers.compact_cursors import (
     set_scanners,
 )
 from spbfast.model.workers.compact_deferral import is_restarting
-from spbfast.model.workers.compact_places import release_places, take_place
+from spbfast.model.workers.compact_places import release_places
+from spbfast.model.workers.compact_search import take_place
 from spbfast.model.workers.compact_sources import isolate_sources
 from spbfast.model.workers.cost import account_moves
 from spbfast.model.workers.defer import defer_requests
@@ -282,6 +283,7 @@ def compact_zone(w, policy, order, mt, is_sync, is_direct, is_forced):
     cc[Cc.DIRECT] = 1 if is_direct else 0
     cc[Cc.FORCED] = 1 if is_forced else 0
     cc[Cc.LAST] = -1
+    cc[Cc.SEARCH_ORDER] = order
     if is_restarting(node, order):
         forget_skips(z, node)
     set_scanners(z, cc)
