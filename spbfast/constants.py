@@ -308,6 +308,8 @@ class C(enum.IntEnum):
     RESERVED_HIGHATOMIC = 17  # pages of pageblocks in it, in use or not
     WATERMARK_BOOST = 18  # pages that are added to every watermark
     RECLAIM_ACTIVE = 19  # 1 while kswapd works on the zone (ZONE_RECLAIM_ACTIVE)
+    ANON_PAGES = 20  # anonymous pages in use that reclaim may swap out; 0 without swap
+    SWAP_PAGES = 21  # pages in swap
 
 
 NR_ZONE_COUNTS = len(C)

@@ -242,7 +242,16 @@ def test_states_cover_what_there_is() -> None:
 
 def test_fields_that_are_not_checked_are_scratch_or_history() -> None:
     assert {field.path for field in FIELDS if not field.checked} == {
-        *("pb.mark", "spb.defrag_mark", "index.hint", "pcp.conf", "slots.base", "slots.size", "slots.paged"),
+        *(
+            "pb.mark",
+            "spb.defrag_mark",
+            "index.hint",
+            "pcp.conf",
+            "slots.base",
+            "slots.size",
+            "slots.paged",
+            "slots.anon",
+        ),
         *("ev", "noise", "scratch", "records", "walks", "tally"),
         *("trace.head", "trace.nr", "trace.where", "trace.rows", "trace.clock", "trace.zone"),
     }

@@ -28,9 +28,9 @@ def run_worker(w, target, prio):
 
 
 @entry_kernel
-def initial_priority(node):
+def initial_priority(w):
     """The priority at which MGLRU begins."""
-    return rate_initial_priority(node)
+    return rate_initial_priority(w)
 
 
 def with_slab(inodes=3000, **values):
@@ -106,9 +106,9 @@ def test_memcgs_take_turns():
     ],
 )
 def test_mglru_begins_where_a_pass_scans_about_what_is_wanted(cold, high, prio):
-    node = bare().world.node
-    node.cache[Ca.COLD_PAGES], node.conf[N.WMARK_HIGH] = cold, high
-    assert initial_priority(node) == prio
+    world = bare().world
+    world.node.cache[Ca.COLD_PAGES], world.node.conf[N.WMARK_HIGH] = cold, high
+    assert initial_priority(world) == prio
 
 
 def balance(machine, short):

@@ -1,7 +1,7 @@
-"""Slab caches of file metadata with their shrinkers, and the page cache.
+"""Slab caches of file metadata with their shrinkers, the page cache, and swap.
 
-Owns the sections `slab` and `pagecache`. Nothing here simulates; spbfast/model/lowering turns the models into
-arrays.
+Owns the sections `slab`, `pagecache` and `swap`. Nothing here simulates; spbfast/model/lowering turns the
+models into arrays.
 """
 
 from __future__ import annotations
@@ -195,4 +195,18 @@ class PageCacheSpec(Model):
         (0.4, 0.1, 0.25, 0.1, 0.15),
         "shares of the cached bytes in folios of order 0, 1, 2, ..; any scale",
         "assumed; large folios from readahead",
+    )
+
+
+class SwapSpec(Model):
+    """What becomes of pages in swap; how much there is of it is `machine.swap`."""
+
+    refault_share: Share = key(
+        0.0,
+        "share of the pages swapped out that are touched again, unless they are freed before; 0: what was "
+        "swapped out is never missed",
+        "ours: the cost of swapping out too early; vary 0..0.5",
+    )
+    refault_delay: Duration = key(
+        10 * 10**9, "time from the swap-out to the next touch", "assumed, 1s..60s", gt=0
     )

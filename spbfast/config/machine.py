@@ -164,6 +164,12 @@ class MachineSpec(_BegunAs):  # type: ignore[valid-type, misc]
         "distance between two watermarks; without it that of reclaim.watermark_scale",
         "mainline formulas",
     )
+    swap: Size = key(
+        0,
+        "room in swap for anonymous memory, which is that of daemons and guests; 0B: none. Its writes and "
+        "reads take no time",
+        "ours: off; the flagship's hosts are not known to swap",
+    )
     zone: str | None = key(
         None,
         "zone of the files of machine.from to begin as: its name, with another node than 0 in front, such as "
@@ -196,6 +202,10 @@ class MachineSpec(_BegunAs):  # type: ignore[valid-type, misc]
             raise ValueError(
                 f"dma32: {format_size(self.dma32)} does not fit below page frame {self.start_pfn:#x}, "
                 f"where zone Normal begins (machine.start_pfn)"
+            )
+        if 0 < self.swap < PAGE:
+            raise ValueError(
+                f"swap: must hold a page of 4KiB at least, or be 0B; got {format_size(self.swap)}"
             )
         if self.cpus < self.nodes:
             raise ValueError(f"cpus: must be at least one per node ({self.nodes}), got {self.cpus}")
@@ -366,6 +376,14 @@ class ReclaimSpec(Model):
         "use: those of tainted superpageblocks at or below their reserve",
         "ours: the series is silent; mainline subtracts what a request cannot use "
         "(__zone_watermark_unusable_free), vary both",
+    )
+    swappiness: int = key(
+        60,
+        "where there is swap, how much reclaim prefers anonymous memory to page cache: 0 page cache while "
+        "there is any, 100 both alike, 200 anonymous memory",
+        "mainline, vm_swappiness",
+        ge=0,
+        le=200,
     )
     shrink_slab: Literal["none", "classic", "mglru"] = key(
         "mglru",

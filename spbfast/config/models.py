@@ -16,7 +16,7 @@ from spbfast.config.actor_sums import check_boot_fits, check_demand, check_start
 from spbfast.config.actors import ActorList
 from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
-from spbfast.config.caches import PageCacheSpec, SlabSpec
+from spbfast.config.caches import PageCacheSpec, SlabSpec, SwapSpec
 from spbfast.config.executor import Executor
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec, WorkersSpec
 from spbfast.config.policy import Policy
@@ -224,6 +224,7 @@ class ScenarioFields(Model):
     workers: WorkersSpec = _section(WorkersSpec, "latencies and costs of deferred work")
     slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
     pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
+    swap: SwapSpec = _section(SwapSpec, "what becomes of pages in swap")
     actors: ActorList = Field((), description="what requests memory: a list of actors, each with its kind")
     replay: ReplaySpec | None = Field(None, description="a recording to repeat, in place of actors")
 

@@ -16,7 +16,7 @@ from spbfast.model.lowering.lower_machine import Lowered
 from spbfast.model.state.build import first_usable
 from spbfast.model.state.layout import ZoneState
 from spbfast.model.state.node import Now
-from spbfast.model.state.sample_layout import NORMAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb
+from spbfast.model.state.sample_layout import NORMAL_GAUGES, OPTIONAL_GAUGES, ZONE_GAUGES, Ga, Samples, Sb
 from spbfast.model.state.vmstat import NR_DIGESTED, VM_LATER, VM_NAMES, VM_OPTIONAL, V
 from spbfast.outputs.tracepoints import columns_of
 
@@ -133,14 +133,17 @@ def _digested_name(name: str) -> str:
 def digest_of(data: dict[str, np.ndarray]) -> str:
     """16 hex digits over what a run sampled, without the counters that are only reported.
 
-    Counters of what is off by default count once one of them has moved.
+    Counters and gauges of what is off by default count once one of them has moved.
     """
     digest = hashlib.blake2b(digest_size=8)
+    optional = {ga.name.lower() for ga in OPTIONAL_GAUGES}
     for name in sorted(data, key=_digested_name):
         values = np.asarray(data[name])
+        if name in optional and not values.any():
+            continue
         if name == "vmstat":
-            optional = values[VM_OPTIONAL:VM_LATER]
-            moved = optional if optional.any() else optional[:0]
+            early = values[VM_OPTIONAL:VM_LATER]
+            moved = early if early.any() else early[:0]
             later = [values[i : i + 1] for i in range(VM_LATER, len(values)) if values[i].any()]
             values = np.concatenate([values[:NR_DIGESTED], moved, *later])
         kind = np.float64 if values.dtype.kind == "f" else np.int64

@@ -44,6 +44,7 @@ NOT_SAVED = {
     "zone.slots.base",
     "zone.slots.size",
     "zone.slots.paged",
+    "zone.slots.anon",
 }
 
 SHOWN = 5

@@ -163,6 +163,10 @@ reclaim_slab_pages o > pages slab pages that came back by that
 compact_isolated k - pages pages that compaction by scanners isolated, to be moved or as places
 compact_daemon_migrate_scanned k < pages of compact_migrate_scanned, kcompactd's, with scanners
 compact_daemon_free_scanned k < pages of compact_free_scanned, kcompactd's, with scanners
+pswpin k < pages pages that came back from swap
+pswpout k < pages pages that went to swap
+thp_swpout k - blocks huge pages that went to swap whole
+thp_swpout_fallback k - blocks huge pages split because swap had no room for the whole
 """
 
 # In the order of Outcome.

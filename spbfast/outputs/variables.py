@@ -340,6 +340,15 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         LOWER,
     ),
     (
+        "swap_used_pages",
+        _T,
+        "i8",
+        "1",
+        "pages in swap",
+        "pages of anonymous memory that are in swap (SwapTotal less SwapFree); 0 without machine.swap",
+        LOWER,
+    ),
+    (
         "spb_tainted_by_stale_bits",
         _T,
         "i4",

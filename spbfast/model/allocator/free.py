@@ -6,7 +6,7 @@ and `slots` leads back to it. Frees go through `free_block`, which undoes the ac
 
 from __future__ import annotations
 
-from spbfast.constants import PB_ORDER, P
+from spbfast.constants import PB_ORDER, C, P
 from spbfast.jit.decorators import bit_length, ctz, inline_kernel, kernel
 from spbfast.model.allocator.buddy import free_one_page, free_piece
 from spbfast.model.allocator.pcp import free_to_owner
@@ -23,7 +23,7 @@ from spbfast.model.state.page_state import (
     state_at,
     used_state,
 )
-from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.slots import EMPTY_SLOT, SWAPPED, block_in, put_block
 from spbfast.model.state.trace import Th
 
 
@@ -45,7 +45,7 @@ def note_gone(z, pfn, order, code):
 
 @inline_kernel
 def slot_pfn(z, owner, slot):
-    """Page index of the block in an owner's slot, -1 if it is empty."""
+    """Page index of the block in an owner's slot, negative if there is none (slots.py)."""
     return block_in(z.slots, z.slots.base[owner] + slot)
 
 
@@ -89,10 +89,12 @@ def free_run(z, policy, pfn, end, mt):
 
 @inline_kernel
 def take_slot(z, owner, slot):
-    """Empty an owner's slot; returns the block that was in it, or -1."""
+    """Empty an owner's slot; the block that was in it, negative if there was none. Swap is given back."""
     i = z.slots.base[owner] + slot
     pfn = block_in(z.slots, i)
-    put_block(z.slots, i, -1)
+    put_block(z.slots, i, EMPTY_SLOT)
+    if pfn == SWAPPED:
+        z.count[C.SWAP_PAGES] -= 1
     return pfn
 
 

@@ -26,7 +26,7 @@ from spbfast.model.allocator.free import hand_out, note_gone
 from spbfast.model.allocator.pcplist import count_pcp_pages, pcp_list, peek_pcp, pop_pcp, push_pcp
 from spbfast.model.allocator.prefetch import prefetch_page
 from spbfast.model.state.page_state import CODE_PINNED, code_of, mt_of_code, order_of, pcp_state, state_at
-from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.slots import EMPTY_SLOT, block_in, put_block
 from spbfast.model.state.trace import Th
 
 FREE_AHEAD = 16
@@ -114,7 +114,7 @@ def take_run_from_pcp(z, cpu, mt, code, owner, slot, nr):
     at = z.slots.base[owner] + slot
     wanted = pcp_state(0, mt)
     done = np.int64(0)
-    while done < nr and block_in(z.slots, at + done) < 0:
+    while done < nr and block_in(z.slots, at + done) == EMPTY_SLOT:
         pfn = peek_pcp(z, cpu, i)
         if pfn < 0 or state_at(z.page, pfn) != wanted:
             break

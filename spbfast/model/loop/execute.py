@@ -26,6 +26,7 @@ from spbfast.model.allocator.pcp import pcp_free
 from spbfast.model.allocator.pcplist import is_pcp_order
 from spbfast.model.allocator.prefetch import prefetch_page, prefetch_slot
 from spbfast.model.allocator.record import trace_free
+from spbfast.model.holders.swap import count_anon
 from spbfast.model.loop.cache_rows import run_cache_row
 from spbfast.model.loop.kvmalloc import get_kvmalloc
 from spbfast.model.loop.pins import draw_code, has_own_pins
@@ -40,6 +41,7 @@ from spbfast.model.loop.slab_rows import run_slab_row
 from spbfast.model.requests.alloc_pages import request, request_thp
 from spbfast.model.state.node import Ph
 from spbfast.model.state.page_state import code_of, mt_of_code, order_of, state_at
+from spbfast.model.state.slots import EMPTY_SLOT
 from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 from spbfast.model.workers.defer import defer_requests
@@ -57,6 +59,7 @@ def put_page(w, policy, owner, slot, cpu):
         return
     state = state_at(z.page, pfn)
     order = order_of(state)
+    count_anon(z, owner, code_of(state), -(np.int64(1) << order))
     w.node.vm[V.PGFREE] += 1 << order
     w.node.vm[V.PAGE_EVENTS] += 1
     percpu = z.geo.nr_cpus > 0 and is_pcp_order(order)
@@ -98,6 +101,7 @@ def get_page(w, policy, row, slot):
         pfn = request(w, policy, order, mt, cls, cpu)
     if pfn >= 0:
         hand_out(w.zone, pfn, order, code, np.int64(row[Row.OWNER]), slot)
+        count_anon(w.zone, np.int64(row[Row.OWNER]), code, np.int64(1) << order)
 
 
 @kernel
@@ -109,7 +113,7 @@ def run_alloc_row(w, policy, row):
         slot += run_alloc_ahead(w, policy, row, slot, end - slot)
         if slot == end:
             break
-        if slot_pfn(w.zone, np.int64(row[Row.OWNER]), slot) >= 0:
+        if slot_pfn(w.zone, np.int64(row[Row.OWNER]), slot) != EMPTY_SLOT:
             return Err.CORRUPT
         get_page(w, policy, row, slot)
         slot += 1
@@ -139,6 +143,7 @@ def base_page_of(w, policy, row, code, owner, slot):
     pfn = request(w, policy, 0, MOVABLE, np.int64(row[Row.CLS]) & ~CLS_NORETRY, np.int64(row[Row.CPU]))
     if pfn >= 0:
         hand_out(w.zone, pfn, 0, code, owner, slot)
+        count_anon(w.zone, owner, code, 1)
 
 
 @kernel
@@ -174,6 +179,7 @@ def run_thp_row(w, policy, row):
         pfn = request_thp(w, policy, np.int64(row[Row.CLS]), np.int64(row[Row.CPU]))
         if pfn >= 0:
             hand_out(w.zone, pfn, PB_ORDER, code, owner, first)
+            count_anon(w.zone, owner, code, PB_PAGES)
             continue
         fault_base_pages(w, policy, row, code, first)
     return Err.OK

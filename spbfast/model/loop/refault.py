@@ -6,19 +6,25 @@ of its own. Off, there are no lines.
 
 Model: a share of the inodes that shrink scans free, and of the page-cache pages that are reclaimed, is used
 again after a fixed delay: the inode with its dentries and all that is attached to it is allocated anew, the
-page as a folio of order 0. Nobody knows beforehand which objects those are; that a referenced one is passed
-once (`slab.referenced_again`) has been taken into account by the scan. A delay is resolved to a 64th of it.
+page as a folio of order 0. Of what was swapped out a share is touched again after a delay of its own, page by
+page. Nobody knows beforehand which objects those are; that a referenced one is passed once
+(`slab.referenced_again`) has been taken into account by the scan. A delay is resolved to a 64th of it, that
+of swap to a tick.
 """
 
 from __future__ import annotations
 
-from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD
+from spbfast.constants import CLS_BLOCKING, CLS_KSWAPD, MOVABLE
 from spbfast.jit.decorators import kernel
+from spbfast.model.allocator.free import hand_out, slot_pfn, take_slot
+from spbfast.model.holders.swap import count_anon
 from spbfast.model.loop.cache_rows import add_to_cache
 from spbfast.model.loop.slab_rows import grow_instance
-from spbfast.model.state.node import REFAULT_BUCKETS, N, Rf
+from spbfast.model.requests.alloc_pages import request
+from spbfast.model.state.node import REFAULT_BUCKETS, N, Now, Rf, Sw, To
 from spbfast.model.state.slab_layout import Si
-from spbfast.model.state.vmstat import V
+from spbfast.model.state.slots import SWAPPED
+from spbfast.model.state.vmstat import V, Vo
 
 CLS_READER = CLS_BLOCKING | CLS_KSWAPD
 
@@ -42,7 +48,8 @@ def refault_pages(w, policy, tick, cpu):
     if node.conf[N.REFAULT_FILE_SHARE] == 0 or tick % ticks:
         return
     slot = tick // ticks % REFAULT_BUCKETS
-    freed = node.vm[V.PGSTEAL_KSWAPD] + node.vm[V.PGSTEAL_DIRECT]
+    # Of the pages reclaimed, those that were swapped out are no file's.
+    freed = node.vm[V.PGSTEAL_KSWAPD] + node.vm[V.PGSTEAL_DIRECT] - node.vm[Vo.PSWPOUT]
     due = pass_on(node.refault[0], freed, node.conf[N.REFAULT_FILE_SHARE], slot)
     node.vm[V.WORKINGSET_REFAULT_FILE] += due
     for _ in range(due):
@@ -66,8 +73,43 @@ def refault_inodes(w, policy, tick, cpu):
 
 
 @kernel
+def swap_in(w, policy, owner, slot, cpu):
+    """A page of an owner is touched that was swapped out (do_swap_page); not if it was freed meanwhile.
+
+    The kernel may map a page of another zone, or a folio around it. Model: the zone is that which swapped
+    out, the order 0, and the swap slot is free at once. Without a page it stays in swap.
+    """
+    z = w.zone
+    if slot_pfn(z, owner, slot) != SWAPPED:
+        return
+    pfn = request(w, policy, 0, MOVABLE, CLS_READER, cpu)
+    if pfn < 0:
+        return
+    take_slot(z, owner, slot)
+    hand_out(z, pfn, 0, MOVABLE, owner, slot)
+    count_anon(z, owner, MOVABLE, 1)
+    w.node.vm[Vo.PSWPIN] += 1
+
+
+@kernel
+def touch_swapped(w, policy, cpu):
+    """Pages in swap that are touched again now."""
+    node = w.node
+    most = node.touch.shape[0]
+    while node.swap[Sw.HEAD] < node.swap[Sw.TAIL]:
+        row = node.touch[node.swap[Sw.HEAD] % most]
+        if row[To.DUE] > node.now[Now.NS]:
+            break
+        node.swap[Sw.HEAD] += 1
+        swap_in(w, policy, row[To.OWNER], row[To.SLOT], cpu)
+
+
+@kernel
 def run_refaults(w, policy, tick):
     """What is used again in this tick, ahead of the tick's demand."""
     cpu = tick % max(w.zone.geo.nr_cpus, 1)
-    refault_pages(w, policy, tick, cpu)
-    refault_inodes(w, policy, tick, cpu)
+    if w.node.refault.shape[0] > 0:
+        refault_pages(w, policy, tick, cpu)
+        refault_inodes(w, policy, tick, cpu)
+    if w.node.touch.shape[0] > 0:
+        touch_swapped(w, policy, cpu)

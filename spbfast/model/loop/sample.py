@@ -162,6 +162,7 @@ def record_sample(w, samples):
     gauges[Ga.FREE_PAGES_STRANDED_IN_TAINTED] = nr_stranded(z)
     gauges[Ga.PCP_OWNED_PAGEBLOCKS] = z.count[C.PCP_OWNED_PAGEBLOCKS]
     gauges[Ga.PCP_STRANDED_PAGES] = nr_resting_in_tainted(z)
+    gauges[Ga.SWAP_USED_PAGES] = z.count[C.SWAP_PAGES]
     gauges[Ga.CONTIG_1G_HELD] = node.vm[V.CONTIG_ALLOC_SUCCESS] - node.vm[V.CONTIG_FREED]
     record_contig(z, gauges)
     record_pageblocks(z, gauges)

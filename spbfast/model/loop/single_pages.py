@@ -19,6 +19,7 @@ from spbfast.model.allocator.pcprun import (
     is_given_back,
     take_run_from_pcp,
 )
+from spbfast.model.holders.swap import count_anon
 from spbfast.model.loop.pins import draw_code, may_be_pinned
 from spbfast.model.requests.attempt import is_above
 from spbfast.model.state.node import N
@@ -49,6 +50,7 @@ def serve_run(w, policy, cpu, mt, code, owner, slot, nr):
     done = take_run_from_pcp(w.zone, cpu, mt, code, owner, slot, nr)
     if done:
         count_served(w, done)
+        count_anon(w.zone, owner, code, done)
     return done
 
 
@@ -58,6 +60,7 @@ def pin_drawn(w, owner, slot, nr):
     for i in range(slot, slot + nr):
         if draw_code(w.node, np.int64(MOVABLE), owner, i, 1) == CODE_PINNED:
             hand_out(w.zone, slot_pfn(w.zone, owner, i), 0, CODE_PINNED, owner, i)
+            count_anon(w.zone, owner, np.int64(MOVABLE), -1)
 
 
 @inline_kernel
@@ -80,9 +83,12 @@ def run_alloc_ahead(w, policy, row, slot, nr):
 
 @kernel
 def run_free_ahead(w, policy, row, slot, nr):
-    """Free pages of a FREE row from `slot` on in a run; slots done with."""
+    """Free pages of a FREE row from `slot` on in a run; slots done with.
+
+    Where slots may be in swap there are no runs: each is looked at by itself.
+    """
     at = w.zone.slots.base[np.int64(row[Row.OWNER])] + slot
-    if w.zone.ev[Ev.REQUESTS]:
+    if w.zone.ev[Ev.REQUESTS] or w.zone.slots.anon[np.int64(row[Row.OWNER])]:
         return np.int64(0)
     done, freed = free_run_to_pcp(w.zone, policy, np.int64(row[Row.CPU]), at, nr)
     w.node.vm[V.PGFREE] += freed
@@ -97,7 +103,9 @@ def replace_in_place(w, policy, row):
     cpu, mt = np.int64(row[Row.CPU]), np.int64(row[Row.MT])
     owner, slot = np.int64(row[Row.OWNER]), np.int64(row[Row.SLOT])
     pfn = slot_pfn(z, owner, slot)
-    if pfn < 0 or not has_single_pages(row) or not is_served_at_once(w, policy, mt):
+    if pfn < 0 or z.slots.anon[owner] or not has_single_pages(row):
+        return False
+    if not is_served_at_once(w, policy, mt):
         return False
     if not is_given_back(z, policy, cpu, pfn, mt):
         return False

@@ -40,7 +40,8 @@ def run_refaults_in_zones(worlds, policy):
     """What was freed too early and is used again in this tick, world by world."""
     tick = pick(worlds, 0).node.now[Now.TICK]
     for i in range(nr_worlds(worlds)):
-        if pick(worlds, i).node.refault.shape[0] > 0:
+        node = pick(worlds, i).node
+        if node.refault.shape[0] > 0 or node.touch.shape[0] > 0:
             run_refaults(pick(worlds, i), policy, tick)
 
 

@@ -111,6 +111,7 @@ def spec_of_zone(
         owner_slots=(*rings, *slab_slots, *plan.owner_slots, *real),
         sharing=slab_owners,
         paged=plan.owner_paged if scenario.workers.split_folios else (),
+        anon=plan.owner_paged if scenario.machine.swap else (),
         trace_mask=trace_mask,
         trace_rows=trace_rows,
     )
@@ -136,8 +137,17 @@ def _world(
     zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
     zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
     first = first_demand_owner(scenario)
+    anon_slots = int(zone.slots.size[zone.slots.anon != 0].sum())
     node = make_configured_node(
-        scenario, number, zone.geo.nr_spb, seed, replicate, first, plan.owner_pins, int(zone.geo.nr_pb)
+        scenario,
+        number,
+        zone.geo.nr_spb,
+        seed,
+        replicate,
+        first,
+        plan.owner_pins,
+        int(zone.geo.nr_pb),
+        anon_slots,
     )
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number

@@ -36,6 +36,12 @@ def lowmem_reserve(scenario: Scenario) -> int:
     return scenario.machine.normal_zones()[0].nr_managed // LOWMEM_RESERVE_RATIO
 
 
+def swap_pages(scenario: Scenario, zone: ZoneShape) -> int:
+    """Pages of swap that a zone may fill. Model: each has its share of the swap, by its managed pages."""
+    total = sum(z.nr_managed for z in scenario.machine.zones())
+    return scenario.machine.swap // PAGE_SIZE * zone.nr_managed // total
+
+
 def _zonelist(scenario: Scenario, node: int) -> list[tuple[int, int]]:
     """Worlds that serve a node's requests and what is left there: its own zones, then the other nodes'."""
     zones = scenario.machine.zones()
@@ -103,6 +109,10 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.SLUB_WAKES: scenario.slab.first_attempt_wakes_kswapd,
         N.COMPACT_ANY_LABEL: reclaim.compact_any_label,
         N.COMPACT_SCANNERS: reclaim.compaction == "scanners",
+        N.SWAP_PAGES: swap_pages(scenario, zone),
+        N.SWAPPINESS: reclaim.swappiness,
+        N.REFAULT_SWAP_SHARE: round(scenario.swap.refault_share * (1 << 16)),
+        N.REFAULT_SWAP_DELAY: scenario.swap.refault_delay,
         N.SHRINK_SLAB: ("none", "classic", "mglru").index(reclaim.shrink_slab),
     }
     return {int(k): int(v) for k, v in conf.items()}
@@ -130,10 +140,11 @@ def make_configured_node(
     first_owner: int = 0,
     owner_pins: Sequence[Pinned | None] = (),
     nr_pb: int = 0,
+    anon_slots: int = 0,
 ) -> Node:
     """The node state of zone `number` at time 0, with the scenario's numbers.
 
-    `owner_pins` are those of the owners from `first_owner` on.
+    `owner_pins` are those of the owners from `first_owner` on; `anon_slots` have pages that may go to swap.
     """
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
@@ -141,7 +152,11 @@ def make_configured_node(
     refaults = scenario.slab.refault_share > 0 or scenario.pagecache.refault_share > 0
     lines = 1 + scenario.slab.nr_instances if refaults else 0
     nr_pins = first_owner + len(owner_pins) if any(owner_pins) else 0
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb)
+    swap = swap_pages(scenario, zones[number])
+    nr_swap = first_owner + len(owner_pins) if swap else 0
+    # No more wait to be touched again than can be in swap.
+    touches = min(swap, anon_slots) if scenario.swap.refault_share > 0 else 0
+    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb, nr_swap, touches)
     _fill_pins(node, first_owner, owner_pins)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value

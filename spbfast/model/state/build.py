@@ -63,8 +63,8 @@ class ZoneSpec:
     zone_pages and start_pfn are in 4 KiB pages; spb_pb is pageblocks per superpageblock (a power of
     two); owner_slots gives each owner's number of slots, and sharing names consecutive owners that have
     one range in common, as long as the first's; paged names owners with a slot for every page, whose huge
-    pages may be split; nr_records bounds the golden files' records; trace_mask is
-    the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
+    pages may be split, and anon those of them whose memory may go to swap; nr_records bounds the golden
+    files' records; trace_mask is the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
     """
 
     zone_pages: int
@@ -78,6 +78,7 @@ class ZoneSpec:
     owner_slots: tuple[int, ...] = (0,)
     sharing: range = range(0)
     paged: tuple[int, ...] = ()
+    anon: tuple[int, ...] = ()
     nr_records: int = 0
     trace_mask: int = 0
     trace_rows: int = 0
@@ -244,6 +245,7 @@ def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     zone.slots.base[spec.sharing] = zone.slots.base[spec.sharing[:1]]
     zone.slots.size[:] = spec.owner_slots
     zone.slots.paged[list(spec.paged)] = 1
+    zone.slots.anon[list(spec.anon)] = 1
     if spec.pcp is not None:
         zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags
         zone.pcp.cpu[:, Pc.HIGH] = spec.pcp.high_min

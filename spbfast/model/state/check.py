@@ -61,6 +61,7 @@ _TEXT = {
     Rule.SLOT: "a block in use must name one of its owner's slots",
     Rule.SLOT_BACK: "a block in use and its owner's slot must name each other",
     Rule.OWNED: "a block at rest with an owner must be of an owned pageblock, on its owner's list, merged",
+    Rule.SWAPPED: "only memory that may be swapped out may be in swap",
     Rule.CONTIG: "a contiguous allocation must hold its whole superpageblock",
 }
 
@@ -77,6 +78,8 @@ class Tally(NamedTuple):
     holes: np.ndarray  # pages by pageblock
     held: np.ndarray  # [1] blocks that name a slot
     on_cpu: np.ndarray  # [1] blocks on per-CPU lists
+    anon: np.ndarray  # pages that reclaim may swap out, by owner
+    swapped: np.ndarray  # [1] slots whose pages are in swap
     nr_resting: np.ndarray  # pages on the lists of CPUs that own pageblocks, by superpageblock
 
 
@@ -109,7 +112,8 @@ def check_zone(z: ZoneState, policy: np.ndarray | None = None) -> None:
     _raise_if(z, check_pages(z.page, z.pb.label, z.slots, z.geo, tally, finding), finding)
     _compare(z, "area.nr", lengths, "must be the length of its list")
     _compare(z, "area.nr", tally.nr, "every free block must be on its list")
-    _raise_if(z, check_slots(z.page, z.slots, z.geo, int(tally.held[0]), finding), finding)
+    _raise_if(z, check_slots(z.page, z.slots, z.geo, tally, finding), finding)
+    _compare(z, "slots.nr_anon", tally.anon, "must be the owner's pages that may be swapped out")
     _check_masks(z, lengths)
     _raise_if(z, check_owned(z, tally.nr_resting, finding), finding)
     _check_pcp(z, resting, tally)
@@ -132,6 +136,8 @@ def _new_tally(z: ZoneState) -> Tally:
         holes=np.zeros(nr_pb, np.int64),
         held=np.zeros(1, np.int64),
         on_cpu=np.zeros(1, np.int64),
+        anon=np.zeros(z.slots.base.size, np.int64),
+        swapped=np.zeros(1, np.int64),
         nr_resting=np.zeros(nr_spb, np.int64),
     )
 
@@ -357,5 +363,7 @@ def _check_gauges(z: ZoneState, tally: Tally) -> None:
     expected[C.FREE_HIGHATOMIC] = pages[Mt.HIGHATOMIC]
     expected[C.RESERVED_HIGHATOMIC] = PB_PAGES * (z.pb.label == Mt.HIGHATOMIC).sum()
     expected[C.PCP_PAGES] = z.pcp.cpu[:, Pc.COUNT].sum()
+    expected[C.ANON_PAGES] = tally.anon.sum()
+    expected[C.SWAP_PAGES] = tally.swapped[0]
     expected[C.PCP_OWNED_PAGEBLOCKS] = (z.pb.owner > 0).sum()
     _compare(z, "count", expected, "must be what pages and lists add up to")

@@ -33,6 +33,7 @@ class Rule(enum.IntEnum):
     SLOT_BACK = 11
     CONTIG = 12
     OWNED = 13
+    SWAPPED = 14
 
 
 # What a finding may name: a field of the table, or a part of a page's record (page_state.py).

@@ -132,6 +132,8 @@ class Slots(NamedTuple):
     base: np.ndarray
     size: np.ndarray
     paged: np.ndarray
+    anon: np.ndarray
+    nr_anon: np.ndarray
 
 
 @by_reference(inner={"records": (RECORD_FIELDS,), "walks": (NR_OUTCOMES,)})
@@ -224,12 +226,22 @@ FIELDS = (
     ArrayField("pcp.resting", "int32", ("resting_lists",), "blocks", "length of each list of an owning CPU"),
     ArrayField("pcp.nr_owned", "int32", ("cpu_types",), "pageblocks", "pageblocks owned, by CPU and label"),
     ArrayField(
-        "slots.link", "int32", ("slots_pool",), "page index + 1", "block in each owner's slot, 0 empty"
+        "slots.link",
+        "int32",
+        ("slots_pool",),
+        "page index + 1",
+        "block in each owner's slot, 0 empty, -1 in swap",
     ),
     ArrayField("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
     ArrayField("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
     ArrayField(
         "slots.paged", "int8", ("owners",), "bool", "a slot for every page: its huge pages may split", False
+    ),
+    ArrayField(
+        "slots.anon", "int8", ("owners",), "bool", "anonymous memory that reclaim may swap out", False
+    ),
+    ArrayField(
+        "slots.nr_anon", "int64", ("owners",), "pages", "of such memory, pages in use that are not pinned"
     ),
     ArrayField("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
     ArrayField("ev", "int64", ("ev",), "mixed", "what the running event did", False),

@@ -69,6 +69,10 @@ class N(enum.IntEnum):
     SLUB_WAKES = 44
     COMPACT_ANY_LABEL = 45
     COMPACT_SCANNERS = 46
+    SWAP_PAGES = 47  # of the zone; 0: none
+    SWAPPINESS = 48
+    REFAULT_SWAP_SHARE = 49  # 16.16
+    REFAULT_SWAP_DELAY = 50
 
 
 class Pi(enum.IntEnum):
@@ -169,6 +173,25 @@ class Rf(enum.IntEnum):
     FIRST = 2  # of the buckets, a ring
 
 
+class Sw(enum.IntEnum):
+    """Index into `Node.swap`."""
+
+    OWNER = 0  # whose memory is looked at, and for how many pages still
+    LEFT = 1
+    OWED = 2  # pages that anonymous memory owes to reclaim, 16.16; below 0 it gave more than its part
+    ACC = 3  # 16.16, of pages that are touched again
+    HEAD = 4  # of `Node.touch`, a ring
+    TAIL = 5
+
+
+class To(enum.IntEnum):
+    """Columns of `Node.touch`: pages in swap that are touched again, in the order of their times."""
+
+    OWNER = 0
+    SLOT = 1
+    DUE = 2  # ns
+
+
 REFAULT_BUCKETS = 64
 OWNER_COLD = 0
 OWNER_HOT = 1
@@ -199,6 +222,7 @@ class Df(enum.IntEnum):
         "zonelist": (len(Zl),),
         "pins": (len(Pi),),
         "places": (RING + MAX_PLACES,),
+        "touch": (len(To),),
     }
 )
 class Node(NamedTuple):
@@ -222,6 +246,9 @@ class Node(NamedTuple):
     skip: np.ndarray  # int8 (pageblocks,): not worth the scanners' while (PG_migrate_skip)
     picked: np.ndarray  # int64 (NR_PICKED,): blocks that a run is about to migrate
     places: np.ndarray  # int64 (orders, RING + MAX_PLACES): free blocks that a run holds isolated
+    swap: np.ndarray  # int64 (Sw,)
+    hands: np.ndarray  # int64 (owners,): slot that is looked at next for swap; none without swap
+    touch: np.ndarray  # int64 (pages, To): none if nothing in swap is touched again
 
 
 def make_node(
@@ -232,6 +259,8 @@ def make_node(
     refault_lines: int = 0,
     pin_owners: int = 0,
     nr_pb: int = 0,
+    swap_owners: int = 0,
+    touches: int = 0,
 ) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
@@ -250,6 +279,9 @@ def make_node(
         refault=np.zeros((refault_lines, Rf.FIRST + REFAULT_BUCKETS), np.int64),
         pins=np.full((pin_owners, len(Pi)), -1, np.int64),
         **new_compaction(nr_pb),
+        swap=np.zeros(len(Sw), np.int64),
+        hands=np.zeros(swap_owners, np.int64),
+        touch=np.zeros((touches, len(To)), np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1

@@ -44,6 +44,7 @@ class Ga(enum.IntEnum):
     PINNED_PAGES = 20
     SPB_TAINTED_BY_STALE_BITS = 21
     CONTIG_1G_WITHOUT_RECLAIM_UNPINNED = 22
+    SWAP_USED_PAGES = 23
 
 
 # Gauges of superpageblocks count zones Normal only, as all published figures do; the rest sums up all zones.
@@ -59,6 +60,10 @@ NORMAL_GAUGES = (
     Ga.SPB_TAINTED_BY_STALE_BITS,
     Ga.CONTIG_1G_WITHOUT_RECLAIM_UNPINNED,
 )
+
+
+# What is off by default: as long as it is 0 throughout, a run's digest is what it was without it.
+OPTIONAL_GAUGES = (Ga.SWAP_USED_PAGES,)
 
 
 # What is also given zone by zone.

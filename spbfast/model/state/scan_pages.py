@@ -36,7 +36,7 @@ from spbfast.model.state.page_state import (
     state_at,
     used_state,
 )
-from spbfast.model.state.slots import block_in
+from spbfast.model.state.slots import SWAPPED, block_in
 
 
 @kernel
@@ -114,7 +114,7 @@ def check_owner(page, slots, geo, pfn, finding):
         return 0
     # An empty slot, or one whose block agrees with it, is right: then this page's link is wrong.
     agrees = 0 <= there < geo.nr_pages and slot_of(page, slots, there) == i
-    if there == -1 or agrees:
+    if there < 0 or agrees:
         return find(finding, Rule.SLOT_BACK, PREV, pfn, UNKNOWN, prev_of(page, pfn))
     return find(finding, Rule.SLOT_BACK, SLOTS, i, pfn + 1, there + 1)
 
@@ -169,7 +169,11 @@ def check_used_block(page, label, slots, geo, pfn, order, tally, finding):
     if code == CODE_PINNED:
         tally.pinned[pfn >> geo.spb_shift] += 1 << order
     tally.held[0] += 1
-    return check_owner(page, slots, geo, pfn, finding)
+    if check_owner(page, slots, geo, pfn, finding):
+        return 1
+    if code == MOVABLE and slots.anon[owner_at(page, pfn)]:
+        tally.anon[owner_at(page, pfn)] += 1 << order
+    return 0
 
 
 @inline_kernel
@@ -227,18 +231,32 @@ def is_held(state):
     return 0 <= code_of(state) <= CODE_CONTIG and 0 <= block_order(state) <= MAX_ORDER
 
 
+@kernel
+def check_swapped(slots, nr_swapped, finding):
+    """All slots in swap, `nr_swapped` of them, are of owners whose memory may be swapped out."""
+    if nr_swapped == 0:
+        return 0
+    for owner in range(slots.base.shape[0]):
+        if slots.anon[owner]:
+            for i in range(slots.base[owner], slots.base[owner] + slots.size[owner]):
+                nr_swapped -= 1 if block_in(slots, i) == SWAPPED else 0
+    return find(finding, Rule.SWAPPED, SLOTS, 0, UNKNOWN, nr_swapped) if nr_swapped else 0
+
+
 @entry_kernel
-def check_slots(page, slots, geo, nr_held, finding):
-    """Every slot is empty or names a page; those that do are as many as the blocks held."""
-    nr = 0
+def check_slots(page, slots, geo, tally, finding):
+    """Every slot is empty, in swap or names a page; those that do are as many as the blocks held."""
+    nr, nr_held = np.int64(0), tally.held[0]
     for i in range(slots.link.shape[0]):
         pfn = block_in(slots, i)
-        if pfn < -1 or pfn >= geo.nr_pages:
+        if pfn < SWAPPED or pfn >= geo.nr_pages:
             return find(finding, Rule.SLOT_BACK, SLOTS, i, UNKNOWN, pfn + 1)
         if pfn >= 0:
             nr += 1
+        elif pfn == SWAPPED:
+            tally.swapped[0] += 1
     if nr == nr_held:
-        return 0
+        return check_swapped(slots, tally.swapped[0], finding)
     for i in range(slots.link.shape[0]):
         pfn = block_in(slots, i)
         held = pfn >= 0 and is_held(state_at(page, pfn))

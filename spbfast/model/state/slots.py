@@ -1,6 +1,7 @@
 """What is in an owner's slot.
 
-Owns the meaning of `slots.link`: the page index of the block plus one, 0 in an empty slot. Empty slots are
+Owns the meaning of `slots.link`: the page index of the block plus one, 0 in an empty slot, -1 in one whose
+page is in swap. Empty slots are
 zero so that ranges which nobody fills never take memory: owners have more slots than they ever use, caches of
 slabs three times as many in the flagship. Owners may have their range in common. Slots are numbered through
 the whole pool.
@@ -15,19 +16,23 @@ import numpy as np
 from spbfast.jit.decorators import inline_kernel
 from spbfast.model.state.layout import Slots
 
+EMPTY_SLOT = -1
+SWAPPED = -2  # in place of a block: the slot's page is in swap
+
 
 @inline_kernel
 def block_in(slots, i):
-    """Page index of the block in slot i, -1 if it is empty."""
+    """Page index of the block in slot i, EMPTY_SLOT or SWAPPED if there is none: both are negative."""
     return np.int64(slots.link[i]) - 1
 
 
 @inline_kernel
 def put_block(slots, i, pfn):
-    """Block `pfn` is in slot i from now on; -1 empties it."""
+    """Block `pfn` is in slot i from now on; EMPTY_SLOT empties it."""
     slots.link[i] = pfn + 1
 
 
 def blocks_in(slots: Slots, at: Any = slice(None)) -> np.ndarray:
-    """Page index of the block in each of some slots, -1 where there is none; int32 [number of slots]."""
+    """Page index of the block in each of some slots, EMPTY_SLOT or SWAPPED where there is none; int32
+    [number of slots]."""
     return slots.link[at] - 1  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """kswapd: reclaims to the boosted high watermark, at a bounded rate; direct reclaim; watermark boosts.
 
-Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. The page
-cache decides what of it is reclaimed, shrink_slab.py what becomes of slab meanwhile.
+Owns its waking and pacing, how much a fragmenting claim boosts the watermarks, and the boost's end. What
+is reclaimed is decided in scan_balance.py, what becomes of slab meanwhile in shrink_slab.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import numpy as np
 from spbfast.constants import NS_PER_TICK, PB_PAGES, C, Ev
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.barred import nr_free_for_kswapd
-from spbfast.model.holders.inode_scan import page_cache_reclaimed
-from spbfast.model.holders.reclaim import reclaim_pages
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.vmstat import V
+from spbfast.model.workers.scan_balance import reclaim_both
 from spbfast.model.workers.shrink_slab import (
     begin_passes,
     shrink_beside_cache,
@@ -81,8 +80,7 @@ def balance_for_a_tick(w, policy, want):
     """Reclaim what one tick allows of the pages wanted; the time it took in ns, -1: nothing is left."""
     node = w.node
     page_cost = node.conf[N.KSWAPD_PAGE_COST]
-    freed = reclaim_pages(w.zone, policy, node, min(want, max(NS_PER_TICK // page_cost, 1)))
-    page_cache_reclaimed(w.slab, freed)
+    freed = reclaim_both(w, policy, min(want, max(NS_PER_TICK // page_cost, 1)))
     node.vm[V.PGSTEAL_KSWAPD] += freed
     if freed == 0:
         return shrink_without_cache(w, policy)
@@ -113,8 +111,7 @@ def run_kswapd(w, policy):
 def reclaim_direct(w, policy):
     """One round of direct reclaim; pages freed."""
     node = w.node
-    freed = reclaim_pages(w.zone, policy, node, node.conf[N.RECLAIM_BATCH])
-    page_cache_reclaimed(w.slab, freed)
+    freed = reclaim_both(w, policy, node.conf[N.RECLAIM_BATCH])
     node.vm[V.PGSTEAL_DIRECT] += freed
     node.vm[V.DIRECT_RECLAIM_ROUNDS] += 1
     return freed + shrink_direct(w, policy, freed)

@@ -21,6 +21,7 @@ from spbfast.model.state.node import SHRINK_CLASSIC, SHRINK_MGLRU, SHRINK_NONE, 
 from spbfast.model.state.shrink_layout import R
 from spbfast.model.state.slab_layout import St
 from spbfast.model.state.vmstat import V, Vo
+from spbfast.model.workers.scan_balance import nr_anon, nr_cached, nr_scanned
 from spbfast.model.workers.shrink import shrink_memcg
 
 LEAST_INITIAL = DEF_PRIORITY // 2  # of MGLRU
@@ -56,18 +57,18 @@ def nr_memcgs(w):
 
 
 @inline_kernel
-def nr_cached(node):
-    """Pages of page cache."""
-    return node.cache[Ca.COLD_PAGES] + node.cache[Ca.HOT_PAGES]
+def nr_evictable(w):
+    """Pages that a pass of MGLRU scans at priority 0 (lruvec_evictable_size)."""
+    return nr_cached(w.node) + nr_anon(w)
 
 
 @kernel
-def rate_initial_priority(node):
+def rate_initial_priority(w):
     """Priority at which MGLRU begins: a pass then scans about what is wanted (set_initial_priority)."""
-    want = node.conf[N.WMARK_HIGH]
+    want = w.node.conf[N.WMARK_HIGH]
     if want < MIN_LRU_BATCH:
         return np.int64(DEF_PRIORITY)
-    prio = bit_length(node.cache[Ca.COLD_PAGES]) - 1 - bit_length(want - 1)
+    prio = bit_length(w.node.cache[Ca.COLD_PAGES] + nr_anon(w)) - 1 - bit_length(want - 1)
     return np.int64(min(max(prio, LEAST_INITIAL), DEF_PRIORITY))
 
 
@@ -78,16 +79,16 @@ def begin_passes(w, policy):
     mode = node.conf[N.SHRINK_SLAB]
     node.now[Now.PASS_PAGES] = 0
     node.now[Now.PASS_MEMCGS] = 0
-    node.now[Now.KSWAPD_PRIO] = rate_initial_priority(node) if mode == SHRINK_MGLRU else DEF_PRIORITY
+    node.now[Now.KSWAPD_PRIO] = rate_initial_priority(w) if mode == SHRINK_MGLRU else DEF_PRIORITY
     if mode != SHRINK_CLASSIC:
         return np.int64(0)
     return shrink_memcgs(w, policy, nr_memcgs(w), np.int64(DEF_PRIORITY))[1]
 
 
 @inline_kernel
-def rate_pass(node):
+def rate_pass(w):
     """Pages that a classic pass at the current priority scans, at most what kswapd wants in all."""
-    return max(min(nr_cached(node) >> node.now[Now.KSWAPD_PRIO], node.conf[N.WMARK_HIGH]), 1)
+    return max(min(nr_scanned(w) >> w.node.now[Now.KSWAPD_PRIO], w.node.conf[N.WMARK_HIGH]), 1)
 
 
 @inline_kernel
@@ -106,14 +107,14 @@ def shrink_classic(w, policy, freed, want):
     node = w.node
     cost = np.int64(0)
     node.now[Now.PASS_PAGES] += freed
-    scans = rate_pass(node)
+    scans = rate_pass(w)
     while node.now[Now.PASS_PAGES] >= scans and want > 0:
         node.now[Now.PASS_PAGES] -= scans
         raise_priority(node, scans)
         pages, spent = shrink_memcgs(w, policy, nr_memcgs(w), node.now[Now.KSWAPD_PRIO])
         want -= pages
         cost += spent
-        scans = rate_pass(node)
+        scans = rate_pass(w)
     return cost
 
 
@@ -123,7 +124,7 @@ def shrink_mglru(w, policy, freed):
     node = w.node
     cost = np.int64(0)
     node.now[Now.PASS_PAGES] += freed * nr_memcgs(w)
-    scans = max(nr_cached(node) >> node.now[Now.KSWAPD_PRIO], 1)
+    scans = max(nr_evictable(w) >> node.now[Now.KSWAPD_PRIO], 1)
     while node.now[Now.PASS_PAGES] >= scans:
         node.now[Now.PASS_PAGES] -= scans
         cost += shrink_memcgs(w, policy, 1, node.now[Now.KSWAPD_PRIO])[1]
@@ -131,7 +132,7 @@ def shrink_mglru(w, policy, freed):
         if node.now[Now.PASS_MEMCGS] >= nr_memcgs(w):
             node.now[Now.PASS_MEMCGS] = 0
             raise_priority(node, scans)
-            scans = max(nr_cached(node) >> node.now[Now.KSWAPD_PRIO], 1)
+            scans = max(nr_evictable(w) >> node.now[Now.KSWAPD_PRIO], 1)
     return cost
 
 
