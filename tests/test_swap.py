@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -25,6 +30,7 @@ from tests.demand_tools import scenario
 from tests.machine_tools import Machine, U, bare
 from tests.passes import cases
 
+ROOT = Path(__file__).parent.parent
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
 OUT, BOTH, SCANNED = range(3)
 
@@ -433,6 +439,30 @@ def test_a_saved_state_has_what_is_in_swap(tmp_path, machine):
     assert (again.digest, again.demand_digest) == (whole.digest, whole.demand_digest)
     if not INTERPRETED:
         assert whole.data["swap_used_pages"].max() > 0
+
+
+SNIPPET = f"""
+from spbfast.model.engine import run_replicate
+from tests.demand_tools import scenario
+for policy in ("mainline", "v1@30"):
+    given = scenario(policy=policy, duration="300ms", actors__page_cache__rate="300MB/s", **{PRESSED})
+    run = run_replicate(given, 1, 0, check=True)
+    out = run.data["vmstat"][list(run.coords["counter"]).index("pswpout"), -1]
+    print(run.digest, run.demand_digest, out)
+"""
+
+
+@pytest.mark.skipif(INTERPRETED, reason="compares the compiled kernels with the interpreted ones")
+def test_interpreted_kernels_swap_the_same():
+    found = []
+    for interpreted in ("0", "1"):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": interpreted, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-W", "error", "-c", SNIPPET]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found[0] == found[1]
+    assert min(int(out) for out in found[0][2::3]) > 0
 
 
 # -- wrong input ---------------------------------------------------------------------------------------
