@@ -189,7 +189,7 @@ class PageCacheSpec(Model):
         "random",
         "age of the page cache of machine.from: unrelated to where it lies, or pageblock by pageblock, each "
         "read from its first page to its last",
-        "random until the defaults change; a file read in order lies in runs (V13, load short)",
+        "a file read in order lies in runs (V13, load short)",
     )
     folio_weights: TenWeights = key(
         (0.4, 0.1, 0.25, 0.1, 0.15),
