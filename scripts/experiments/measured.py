@@ -81,9 +81,13 @@ SIMULATED = {
 # One thing changed at a time, where reclaim takes page cache: checks of what makes a difference.
 KEPT = "memory of the start is kept"
 VARIED = {
-    "kswapd is woken below high": ["reclaim.kswapd_wake=high"],
-    "compaction takes pageblocks of any label": ["reclaim.compact_any_label=true"],
+    "kswapd is woken below low": ["reclaim.kswapd_wake=low"],
+    "compaction takes pageblocks labelled movable alone": ["reclaim.compact_any_label=false"],
     "compaction is not limited": ["reclaim.compact_candidates=64", "reclaim.compact_rate=100000"],
+    "compaction has two scanners": ["reclaim.compaction=scanners"],
+    "compaction has two scanners and is not limited": [
+        *("reclaim.compaction=scanners", "reclaim.compact_candidates=64", "reclaim.compact_rate=100000"),
+    ],
     "page cache begins in any order and is reclaimed half from anywhere": [
         *("pagecache.start_order=random", "pagecache.lru_mix=0.5"),
     ],

@@ -1,8 +1,7 @@
 """One simulated run: from a scenario to named arrays.
 
-Owns the sequence build, boot, simulate, sample, and the border where kernels' error codes become
-exceptions. Kernels run in quanta of at most a quarter of a second, so that a stop request, a signal or a
-progress display never waits longer. Pure in (scenario, seed, replicate): nothing else decides a result.
+Owns the sequence build, boot, simulate, sample; quanta.py cuts time so that a stop request, a signal or a
+progress display never waits long. Pure in (scenario, seed, replicate): nothing else decides a result.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import numpy as np
 
 from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
-from spbfast.constants import NS_PER_TICK, Err
-from spbfast.errors import ArgumentError, SetupError, SimulationError, strerror
+from spbfast.constants import NS_PER_TICK
+from spbfast.errors import ArgumentError, SetupError
 from spbfast.model.asking import ask_machine, asked_over_time, asking_moments
 from spbfast.model.collect import (
     Records,
@@ -31,21 +30,17 @@ from spbfast.model.collect import (
     ratios,
     shape_of_zone,
 )
-from spbfast.model.loop.replay import boot_zone
-from spbfast.model.loop.step import end_boot
 from spbfast.model.lowering.lower_machine import Lowered, lower_scenario, state_nbytes
-from spbfast.model.lowering.lower_node import lowmem_reserve
 from spbfast.model.lowering.lower_policy import policy_array
-from spbfast.model.program import boot_cache, boot_demand, finish, run_until
+from spbfast.model.program import finish
+from spbfast.model.quanta import boot, room_for_samples, simulate_ticks
 from spbfast.model.saved import Origin, SavedState, restore
-from spbfast.model.state.build import boot_chunks, first_usable
-from spbfast.model.state.node import N, Now, Ph
-from spbfast.model.state.sample_layout import Samples, make_samples
+from spbfast.model.state.node import Now, Ph
+from spbfast.model.state.sample_layout import Samples
 from spbfast.model.state.trace import start_records
 from spbfast.model.state.vmstat import V
 from spbfast.outputs.rundata import dataset_of
 from spbfast.outputs.tracepoints import record_mask
-from spbfast.recordings.begun_run import begin_as_real
 from spbfast.recordings.recorded_run import recorded_bytes, run_recording
 from spbfast.text import format_value, quote_value
 
@@ -58,9 +53,6 @@ if TYPE_CHECKING:
 MODEL_VERSION = 4  # raise it when the same scenario and seed give other numbers
 MAX_SEED = 2**63 - 1
 MAX_REPLICATES = 100_000
-QUANTUM_S = 0.2
-BOOT_STEPS = 64
-BOOT_FOLIOS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -102,85 +94,6 @@ class ReplicateResult:
     phases: dict[str, float] = field(default_factory=dict)
     records: dict[str, Records] = field(default_factory=dict)
     shapes: list[dict[str, int]] = field(default_factory=list)
-
-
-def _check(code: int, run: Lowered, seed: int) -> None:
-    if code != Err.OK:
-        tick = int(run.world.node.now[Now.TICK])
-        raise SimulationError(code, f"{strerror(code)} (tick {tick})", tick, seed)
-
-
-def boot(
-    run: Lowered,
-    scenario: Scenario,
-    seed: int,
-    stop: Callable[[], bool] | None = None,
-    replicate: int = 0,
-) -> bool:
-    """Bring a lowered scenario to time 0 through the same allocator; False if stopped on the way.
-
-    A machine that begins as a real one (`machine.from`) has its memory in place; actors boot on top of it.
-    """
-    is_real = bool(scenario.machine.files)
-    if is_real:
-        begin_as_real(run, scenario, seed, replicate)
-    for world in run.worlds if not is_real else ():
-        zone = world.zone
-        boot_zone(zone, run.policy, boot_chunks(zone, first_usable(zone), zone.geo.hi))
-    step, done = 0, False
-    while not done:
-        code, done = boot_demand(run, step, step + BOOT_STEPS)
-        _check(code, run, seed)
-        step += BOOT_STEPS
-        if stop is not None and stop():
-            return False
-    if scenario.boot.fill_page_cache and not is_real and not _fill_page_cache(run, scenario, stop):
-        return False
-    for world in run.worlds:
-        end_boot(world)
-    return True
-
-
-def _fill_page_cache(run: Lowered, scenario: Scenario, stop: Callable[[], bool] | None) -> bool:
-    """Page cache in every zone down to what its watermark and reserve keep; False if stopped on the way."""
-    for number, world in enumerate(run.worlds):
-        keep = int(world.node.conf[N.WMARK_HIGH])
-        if number >= scenario.machine.nodes:
-            keep += lowmem_reserve(scenario)
-        done = False
-        while not done:
-            done = boot_cache(run, number, BOOT_FOLIOS, keep)
-            if stop is not None and stop():
-                return False
-    return True
-
-
-def room_for_samples(run: Lowered, scenario: Scenario, *, snapshots: bool = False) -> tuple[Samples, ...]:
-    """Room for all samples of a run, zone by zone; with `snapshots` of every superpageblock too."""
-    nr = scenario.duration // scenario.output_every + 2
-    return tuple(make_samples(nr, world.zone.geo.nr_spb if snapshots else 0) for world in run.worlds)
-
-
-def simulate_ticks(
-    run: Lowered,
-    samples: tuple[Samples, ...],
-    until_tick: int,
-    seed: int,
-    stop: Callable[[], bool] | None = None,
-) -> bool:
-    """Simulate up to a tick in quanta; False if stopped on the way."""
-    quantum = 16
-    tick = int(run.world.node.now[Now.TICK])
-    while tick < until_tick:
-        start = time.perf_counter()
-        target = min(tick + quantum, until_tick)
-        _check(run_until(run, samples, target), run, seed)
-        wall = time.perf_counter() - start
-        tick = target
-        quantum = max(1, min(2 * quantum, int(quantum * QUANTUM_S / max(wall, 1e-6))))
-        if stop is not None and stop():
-            return tick >= until_tick
-    return True
 
 
 def run_replicate(

@@ -13,7 +13,7 @@ from functools import cache
 
 from spbfast.constants import Outcome, Trigger
 from spbfast.outputs.tracepoints import OUTCOMES
-from spbfast.outputs.variables import HIGHER, LOWER, NEITHER
+from spbfast.outputs.variable_rows import HIGHER, LOWER, NEITHER
 
 KERNEL = "the kernel's own, in /proc/vmstat"
 SERIES = "the series', as far as its text is known (docs/spec/exact.md)"

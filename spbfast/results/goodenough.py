@@ -16,7 +16,8 @@ import xarray as xr
 
 from spbfast.errors import QuestionError
 from spbfast.outputs.counters import counter_docs
-from spbfast.outputs.variables import HIGHER, LOWER, NEITHER, VARIABLES
+from spbfast.outputs.variable_rows import HIGHER, LOWER, NEITHER
+from spbfast.outputs.variables import VARIABLES
 from spbfast.results.analysis import outcomes
 from spbfast.results.effects import CONFIDENCE, FEW_PAIRS, RESAMPLES, mean_interval
 from spbfast.results.response import LINES_MAX, VALUES_MIN, find_swept_number, settings_of
