@@ -35,7 +35,9 @@ SWITCHES: dict[str, Any] = {
 
 
 def pair(policy: str, **values: Any) -> tuple[Machine, Machine]:
-    """Two equal machines; the second records."""
+    """Two equal machines; the second records. Demand puts pages behind heads of huge pages, so none may split
+    unless a case says so."""
+    values.setdefault("workers__split_folios", False)
     one, two = bare(policy, **values), bare(policy, **values)
     trace = two.world.zone.trace._replace(rows=np.zeros((1, 1, NR_TRACE_FIELDS), np.int64))
     zone = two.world.zone._replace(trace=trace)

@@ -21,7 +21,8 @@ NAMES = [name for name, var in VARIABLES.items() if "spb" in var.dims]
 
 
 def test_snapshots_add_up_to_the_gauges() -> None:
-    given = scenario(policy="v1@30", duration=SPAN).model_copy(update={"output_every": 20_000_000})
+    pinned = scenario(policy="v1@30", duration=SPAN, workers__pinned_share=0.01)
+    given = pinned.model_copy(update={"output_every": 20_000_000})
     run = run_replicate(given, 1, 0, snapshots=True)
     data = run.data
     assert check_run(data, run.coords) == []

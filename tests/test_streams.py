@@ -47,7 +47,7 @@ VERBS: dict[str, list[str]] = {
     "read": ["read", str(DUMPS / "buddyinfo-and-indices.txt")],
     "diagnose": ["diagnose", str(DUMPS / "failure-order3-dmesg.txt")],
     "run": ["run", "nowhere.yaml"],
-    "rerun": ["rerun", "out", "0"],
+    "rerun": ["rerun", "out", "nosuchpoint"],
     "export": ["export", "out", "--csv", "-o", "/nowhere/x.csv"],
     "sensitivity": ["sensitivity", "out"],
     "records": ["records", "out/results.nc"],
