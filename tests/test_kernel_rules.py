@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spbfast.constants import PB_PAGES, Op
+from spbfast.constants import PB_PAGES, Cls, Op
 from spbfast.model.primitives.fifo_reading import entries_of
 from spbfast.model.requests.direct_compaction import ASYNC, FULL, LIGHT, SUCCEEDED
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.slab_layout import DENTRIES, REFERENCED
 from tests.demand_tools import plan_for
-from tests.machine_tools import MS, M, R, U, Verb, bare
+from tests.machine_tools import MS, USER, M, R, U, Verb, bare
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0, "pcp__enabled": False}
 
@@ -83,6 +83,29 @@ def test_the_first_attempt_of_slub_wakes_kswapd_only_by_the_key(key):
     assert machine.vm("slab_order_fallback") > 0
     assert bool(node.due[Wk.KSWAPD] != NEVER) is key
     machine.check()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("key", [False, True])
+@pytest.mark.parametrize("op", [Op.THP, Op.ALLOC])
+def test_a_huge_fault_wakes_kswapd_only_by_the_key(key, op):
+    """No pageblock is free: order 9 fails, as a fault and as a request that may fall back."""
+    policy = {"preset": "mainline", "watermark_boost": False}
+    machine = bare(policy, reclaim__huge_faults_wake_kswapd=key, reclaim__compact_candidates=0, **STILL)
+    node = machine.world.node
+    node.conf[[N.WMARK_MIN, N.WMARK_LOW, N.WMARK_HIGH]] = 0
+    nr = machine.fill(0, 16_000, order=1)
+    for slot in range(0, nr, 4):
+        machine.row(Op.FREE, slot)
+    node.due[Wk.KSWAPD] = NEVER
+    node.conf[N.WMARK_HIGH] = machine.free + 1000
+    seen = machine.vm("pageoutrun")
+    if op == Op.THP:
+        machine.row(Op.THP, 16_384 - 512, mt=M)
+        assert machine.vm("thp_fault_fallback") == 1
+    else:
+        machine.row(Op.ALLOC, 16_384 - 512, order=9, mt=M, cls=USER | int(Cls.NORETRY))
+    assert machine.vm("pageoutrun") - seen == int(key)
 
 
 # -- dentries and their directories -------------------------------------------------------------------

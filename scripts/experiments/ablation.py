@@ -44,7 +44,7 @@ seed: 1 # assumed; any number
 replicates: 20 # assumed; as in ablation-ladder.yaml
 
 # As run: the rules that models up to version 3 had by default.
-reclaim: {kswapd_wake: low, shrink_slab: none, compact_any_label: false}
+reclaim: {kswapd_wake: low, shrink_slab: none, compact_any_label: false, huge_faults_wake_kswapd: true}
 slab: {first_attempt_wakes_kswapd: true}
 workers: {pinned_share: 0.01, split_folios: false}
 actors: {daemons: {pinned: null}}

@@ -37,6 +37,7 @@ FORMER = {
     "reclaim.kswapd_wake": "low",
     "reclaim.shrink_slab": "none",
     "reclaim.compact_any_label": "false",
+    "reclaim.huge_faults_wake_kswapd": "true",
     "slab.first_attempt_wakes_kswapd": "true",
     "workers.split_folios": "false",
     "workers.pinned_share": "0.01",

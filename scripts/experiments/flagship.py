@@ -106,6 +106,7 @@ TORNADO = {
     "kswapd woken at low": ([], ["reclaim.kswapd_wake=low"]),
     "huge pages that stay whole": ([], ["workers.split_folios=false"]),
     "compaction of movable labels alone": ([], ["reclaim.compact_any_label=false"]),
+    "huge faults that let kswapd sleep": (["reclaim.huge_faults_wake_kswapd=false"], []),
     "SLUB's first attempt wakes kswapd": ([], ["slab.first_attempt_wakes_kswapd=true"]),
 }
 BLOCK = 5  # replicates of everything before the next of anything

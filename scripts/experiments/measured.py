@@ -82,6 +82,7 @@ SIMULATED = {
 KEPT = "memory of the start is kept"
 VARIED = {
     "kswapd is woken below low": ["reclaim.kswapd_wake=low"],
+    "huge faults wake kswapd": ["reclaim.huge_faults_wake_kswapd=true"],
     "compaction takes pageblocks labelled movable alone": ["reclaim.compact_any_label=false"],
     "compaction is not limited": ["reclaim.compact_candidates=64", "reclaim.compact_rate=100000"],
     "compaction has two scanners": ["reclaim.compaction=scanners"],

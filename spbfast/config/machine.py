@@ -370,6 +370,12 @@ class ReclaimSpec(Model):
         "the watermark below which a request in the slow path wakes kswapd",
         "mainline: high, since wakeup_kswapd asks pgdat_balanced; low is what models up to version 3 had",
     )
+    huge_faults_wake_kswapd: bool = key(
+        False,
+        "a movable request for a whole pageblock that fails at first wakes kswapd",
+        "mainline: false, vma_thp_gfp_mask leaves __GFP_KSWAPD_RECLAIM out unless defrag is defer; true is "
+        "what models up to version 3 had",
+    )
     barred_free: Literal["counted", "subtracted"] = key(
         "counted",
         "what kswapd and the watermarks of movable requests make of free pages that no movable request may "

@@ -38,7 +38,8 @@ def request_slow(w, policy, order, mt, flags, cls, cpu):
         pfn = take_page(w, policy, order, mt, flags & ~ALLOC_NOFRAGMENT, cls, cpu)
         if pfn >= 0:
             return pfn
-    if cls & CLS_KSWAPD:
+    is_huge_fault = order == PB_ORDER and mt == MOVABLE
+    if cls & CLS_KSWAPD and (w.node.conf[N.HUGE_WAKES] or not is_huge_fault):
         wake_kswapd(w, policy)
         wake_compaction(w.node, order)
     if cls & CLS_BLOCKING:
@@ -100,6 +101,7 @@ def request_thp(w, policy, cls, cpu):
             break
         # A run of the scanners belongs to the slow path.
         mark = N.WMARK_MIN if node.conf[N.COMPACT_SCANNERS] else N.WMARK_LOW
-    wake_kswapd(w, policy)
+    if node.conf[N.HUGE_WAKES]:
+        wake_kswapd(w, policy)
     node.vm[V.THP_FAULT_FALLBACK] += 1
     return np.int64(-1)

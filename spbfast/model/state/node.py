@@ -73,6 +73,7 @@ class N(enum.IntEnum):
     SWAPPINESS = 48
     REFAULT_SWAP_SHARE = 49  # 16.16
     REFAULT_SWAP_DELAY = 50
+    HUGE_WAKES = 51
 
 
 class Pi(enum.IntEnum):
