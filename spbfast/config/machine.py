@@ -1,7 +1,7 @@
 """The machine around the allocator: memory, boot, per-CPU lists and reclaim.
 
 Owns the sections `machine`, `boot`, `pcp` and `reclaim` and the mainline formulas behind their `auto` values;
-caches.py has `slab` and `pagecache`, workers.py `workers`. Nothing here simulates; spbfast/model/lowering
+caches.py has `slab` and `pagecache`, latencies.py `workers`. Nothing here simulates; spbfast/model/lowering
 turns the models into arrays.
 """
 

@@ -18,12 +18,12 @@ from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
 from spbfast.config.caches import PageCacheSpec, SlabSpec, SwapSpec
 from spbfast.config.executor import Executor
+from spbfast.config.latencies import WorkersSpec
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec
 from spbfast.config.policy import Policy
 from spbfast.config.replayspec import ReplaySpec
 from spbfast.config.replicates import Replicates, ReplicatesSpec
 from spbfast.config.units import Duration, format_duration, format_size, parse_duration
-from spbfast.config.workers import WorkersSpec
 from spbfast.outputs.tracepoints import GROUPS as RECORD_GROUPS
 from spbfast.outputs.tracepoints import NAMES as RECORD_KINDS
 from spbfast.outputs.tracepoints import check_names
