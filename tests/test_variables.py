@@ -11,6 +11,7 @@ import xarray as xr
 from spbfast.errors import ResultsError
 from spbfast.outputs import variables
 from spbfast.outputs.counters import counter_docs, rung_docs
+from spbfast.outputs.variable_rows import HIGHER, LOWER, NEITHER
 from spbfast.outputs.variables import (
     COORDS,
     VARIABLES,
@@ -31,7 +32,7 @@ def test_every_row_is_complete() -> None:
         assert var.name == name
         assert var.long_name
         assert var.meaning
-        assert var.direction in (variables.LOWER, variables.HIGHER, variables.NEITHER)
+        assert var.direction in (LOWER, HIGHER, NEITHER)
         assert set(var.dims) <= set(COORDS)
         assert np.dtype(var.dtype).kind in "if"
         assert not var.dims or var.dims[-1] == "time" or name == "n_spb"
@@ -48,7 +49,7 @@ def test_no_text_knows_the_size_of_a_superpageblock() -> None:
 def test_headline_metrics_say_which_way_is_better() -> None:
     headline = [v for v in VARIABLES.values() if v.headline]
     assert {v.name for v in headline} >= {"spb_tainted", "spb_clean", "spb_empty", "tainted_end"}
-    assert all(v.direction != variables.NEITHER for v in headline)
+    assert all(v.direction != NEITHER for v in headline)
 
 
 def test_register_refuses_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
