@@ -33,7 +33,7 @@ def test_former_rules_give_former_numbers(policy: str) -> None:
 
 
 @pytest.mark.compiled
-def test_the_former_machine_is_the_quickstart_s() -> None:
+def test_the_former_machine_gives_the_former_quickstart() -> None:
     former = [f"{key}={value}" for key, value in FORMER_MACHINE.items()]
     assert MODEL_VERSION > 3
     assert digest("quickstart", "duration=5s", *former) == "ed0ede404d949c2c"

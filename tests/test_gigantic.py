@@ -283,7 +283,7 @@ def test_runs_under_all_policies_meet_the_same_demand() -> None:
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("machine", [{}, {"machine__nodes": 2, "machine__memory": "256MiB"}])
-def test_asking_a_copy_is_asking_a_run_that_ends_there(machine: dict[str, object]) -> None:
+def test_asking_on_the_way_is_asking_a_run_that_ends_there(machine: dict[str, object]) -> None:
     """Each answer on the way is that of a run of this length at its end; the run itself stays as it is."""
     given = {"policy": "v1@45", "output__every": "10ms", **machine}
     asked = run_replicate(scenario(duration="60ms", output__ask_1g_every="20ms", **given), 1, 0)
@@ -293,7 +293,7 @@ def test_asking_a_copy_is_asking_a_run_that_ends_there(machine: dict[str, object
     found = asked.data["contig_1g_asked"]
     assert np.isnan(found).tolist() == [False, True, False, True, False, True, False]
     assert found[-1] == asked.data["contig_1g_obtainable"] == plain.data["contig_1g_obtainable"]
-    # A copy is asked a tick after its sample.
+    # The machine is asked a tick after the sample.
     for at in (2, 4):
         short = run_replicate(scenario(duration=f"{at * 10 + 1}ms", **given), 1, 0)
         assert found[at] == short.data["contig_1g_obtainable"]

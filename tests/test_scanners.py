@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -29,10 +26,9 @@ from spbfast.model.workers.compact_places import isolate_places, release_places
 from spbfast.model.workers.compact_zone import rate_fragmentation
 from spbfast.statefile import read_state_head
 from tests.demand_tools import scenario
-from tests.imports import ROOT
 from tests.machine_tools import MS, Machine, R, U, Verb, bare
 from tests.machine_tools import M as MOV
-from tests.passes import cases
+from tests.passes import cases, words_by_pass
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0, "pcp__enabled": False}
 ON = {"reclaim__compaction": "scanners", "reclaim__compact_rate": 5000}
@@ -589,12 +585,6 @@ for policy in ("mainline", "v1@30", "v1@45-full"):
 
 @pytest.mark.skipif(INTERPRETED, reason="compares the compiled kernels with the interpreted ones")
 def test_interpreted_scanners_give_the_same():
-    found = []
-    for jit in ("0", "1"):
-        environment = {**os.environ, "NUMBA_DISABLE_JIT": jit, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-W", "error", "-c", SNIPPET]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found.append(done.stdout.split())
+    found = words_by_pass(SNIPPET)
     assert found[0] == found[1]
     assert any(int(nr) > 0 for nr in found[0][2::3]), "the scanners have worked"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +25,7 @@ from spbfast.model.state.slots import EMPTY_SLOT, SWAPPED
 from spbfast.model.workers.scan_balance import nr_scanned, reclaim_both
 from tests.demand_tools import scenario
 from tests.machine_tools import Machine, U, bare
-from tests.passes import cases
+from tests.passes import cases, words_by_pass
 
 ROOT = Path(__file__).parent.parent
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
@@ -454,13 +451,7 @@ for policy in ("mainline", "v1@30"):
 
 @pytest.mark.skipif(INTERPRETED, reason="compares the compiled kernels with the interpreted ones")
 def test_interpreted_kernels_swap_the_same():
-    found = []
-    for interpreted in ("0", "1"):
-        environment = {**os.environ, "NUMBA_DISABLE_JIT": interpreted, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-W", "error", "-c", SNIPPET]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found.append(done.stdout.split())
+    found = words_by_pass(SNIPPET)
     assert found[0] == found[1]
     assert min(int(out) for out in found[0][2::3]) > 0
 

@@ -350,7 +350,7 @@ def state_bytes(scenario: Scenario) -> int:
     """Bytes of state that a run of the scenario allocates."""
     if scenario.replay is not None:
         return recorded_bytes(scenario)
-    machines = 1 if scenario.ask_1g_every is None else 2  # a copy is asked
+    machines = 1 if scenario.ask_1g_every is None else 2  # what asking changes is put back from a copy
     return machines * sum(state_nbytes(scenario).values())
 
 
