@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import types
 
 from spbfast.jit import decorators, kernelcache
 from spbfast.jit.decorators import INTERPRETED, bit_length, ctz, popcount, source_hash
@@ -270,3 +271,51 @@ def test_a_state_unlike_its_declaration_is_refused(tmp_path: Path, given: str, m
     assert result.returncode != 0
     assert "TypeError" in result.stderr
     assert message in result.stderr
+
+
+@compiled_only
+def test_answers_are_worked_out_once_and_the_same():
+    import operator
+
+    from numba.core.registry import cpu_target
+    from numba.core.types.functions import BaseFunction
+
+    from spbfast.jit.kept_answers import answers_kept
+
+    usual = BaseFunction.get_call_type
+    context = cpu_target.typing_context
+    context.refresh()
+    add = context.resolve_value_type(operator.add)
+    asked = []
+
+    def counted(self, context, args, kws):
+        asked.append(args)
+        return usual(self, context, args, kws)
+
+    BaseFunction.get_call_type = counted
+    try:
+        with answers_kept(), answers_kept():
+            for args in [(types.int64, types.int64), (types.float64, types.int64)] * 3:
+                assert add.get_call_type(context, args, {}) == usual(add, context, args, {})
+        assert len(asked) == 2
+        assert BaseFunction.get_call_type is counted
+    finally:
+        BaseFunction.get_call_type = usual
+
+
+@compiled_only
+def test_a_compilation_that_fails_leaves_numba_as_it_was():
+    from numba.core import event
+    from numba.core.errors import TypingError
+    from numba.core.types.functions import BaseFunction
+    from numba.np import arrayobj
+
+    before = BaseFunction.get_call_type, event._registered, arrayobj.fix_integer_index
+
+    @decorators.entry_kernel
+    def wrong(a):
+        return a + "x"
+
+    with pytest.raises(TypingError):
+        wrong(1)
+    assert (BaseFunction.get_call_type, event._registered, arrayobj.fix_integer_index) == before

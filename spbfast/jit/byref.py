@@ -50,7 +50,8 @@ class Reference(types.Type):
 
     @property
     def key(self) -> Any:
-        return self.pointee
+        # The name says all: hashing the types of a state's fifty arrays at each look-up takes longer.
+        return self.name
 
 
 @register_default(Reference)

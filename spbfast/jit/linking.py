@@ -22,6 +22,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.np import arrayobj
 
+from spbfast.jit.kept_answers import answers_kept, unheard
+
 
 class _NoEnvironment:
     """Stands for an inner library's code generator where numba wants to set a Python environment."""
@@ -127,7 +129,7 @@ class _KernelCompiler(Compiler):
     """Numba's compiler for code that never indexes from the end."""
 
     def compile_extra(self, func: Any) -> Any:
-        with plain_indices():
+        with plain_indices(), answers_kept(), unheard():
             return super().compile_extra(func)
 
 
