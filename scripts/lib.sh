@@ -15,9 +15,19 @@ find_python() {
     return 5
 }
 
-# make_venv REQUIREMENT...: .venv with these requirements, such as '.[plot]'. Kept if nothing changed.
+# compile_sources PROCESSES: what imports would otherwise do one by one; 0: one process a core.
+compile_sources() {
+    nice .venv/bin/python -W ignore -m compileall -q -j "$1" .venv/lib >/dev/null 2>&1 || true
+}
+
+# make_venv [--beside] REQUIREMENT...: .venv with these requirements, such as '.[plot]'. Kept if nothing changed.
+# With --beside installed sources are compiled while the caller goes on: kernels compile on one core.
 make_venv() {
-    local python stamp wanted
+    local python stamp wanted beside=0
+    if [ "$1" = --beside ]; then
+        beside=1
+        shift
+    fi
     stamp=.venv/.requirements
     wanted="$* $(cksum <pyproject.toml)"
     if [ -x .venv/bin/python ] && [ -f "$stamp" ] && grep -qxF -- "$wanted" "$stamp"; then
@@ -35,7 +45,11 @@ make_venv() {
     done
     # pip compiles sources on one core; warnings and old files of other people's packages are not ours to show.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${args[@]}"
-    .venv/bin/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null || true
+    if [ "$beside" = 1 ]; then
+        compile_sources 1 &
+    else
+        compile_sources 0
+    fi
     [ -f "$stamp" ] && ! grep -qF -- "$(cksum <pyproject.toml)" "$stamp" && rm -f "$stamp"
     echo "$wanted" >>"$stamp"
 }

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from spbfast.cli import app
 from spbfast.config import load_config
-from spbfast.constants import NR_MT, NR_ORDERS, PB_PAGES, C, Mt
+from spbfast.config.branch import Branch
+from spbfast.config.models import StartSpec
+from spbfast.constants import NR_MT, NR_ORDERS, NS_PER_TICK, PB_PAGES, C, Mt, P
 from spbfast.errors import ConfigError, DumpError, ResultsError, ZoneError
 from spbfast.model import engine
 from spbfast.model.lowering.lower_machine import lower_scenario
@@ -340,6 +342,34 @@ def test_runs_of_such_a_job_are_as_determined_as_any(job: Path) -> None:
     first, again, other = (engine.run_replicate(loaded.scenario, 1, r, check=True) for r in (0, 0, 1))
     assert first.digest == again.digest != other.digest
     assert first.events > 0
+
+
+@pytest.mark.shell
+@pytest.mark.parametrize("how", ["start", "continued", "branch"])
+def test_the_reserve_of_the_tables_stays_on_however_a_run_goes_on(job: Path, how: str) -> None:
+    """Mainline's preset has no HIGHATOMIC reserve; the tables turn it on, as they have such pageblocks."""
+    scenario = load_config(job).scenario
+    whole = engine.run_replicate(scenario, 1, 0, check=True)
+    state = job.parent / "state"
+    seen = []
+
+    def keep(saved) -> None:
+        seen.append((int(saved.run.policy[P.highatomic_reserve]), saved.run.world.zone.pb.label.max()))
+        saved.write(state)
+
+    engine.run_replicate(scenario, 1, 0, save=(20, keep))
+    assert seen == [(1, Mt.HIGHATOMIC)]
+    if how == "start":
+        scenario = scenario.model_copy(update={"start": StartSpec(state=str(state))})
+    if how == "branch":
+        scenario = scenario.model_copy(update={"branch": Branch(at=20 * NS_PER_TICK, policy=scenario.policy)})
+    after = []
+    last = 50, lambda saved: after.append(int(saved.run.policy[P.highatomic_reserve]))
+    again = engine.run_replicate(
+        scenario, 1, 0, check=True, save=last, continued=state if how == "continued" else None
+    )
+    assert again.digest == whole.digest
+    assert after == [1]
 
 
 @pytest.mark.shell

@@ -18,6 +18,7 @@ from spbfast.config.base import PAGE, Model
 from spbfast.config.branch import Branch
 from spbfast.config.caches import PageCacheSpec, SlabSpec, SwapSpec
 from spbfast.config.executor import Executor
+from spbfast.config.khugepaged import KhugepagedSpec
 from spbfast.config.latencies import WorkersSpec
 from spbfast.config.machine import BootSpec, MachineSpec, PcpSpec, ReclaimSpec
 from spbfast.config.policy import Policy
@@ -226,6 +227,7 @@ class ScenarioFields(Model):
     slab: SlabSpec = _section(SlabSpec, "slab caches of file metadata and their shrinkers")
     pagecache: PageCacheSpec = _section(PageCacheSpec, "the page cache's order and sizes")
     swap: SwapSpec = _section(SwapSpec, "what becomes of pages in swap")
+    khugepaged: KhugepagedSpec = _section(KhugepagedSpec, "huge pages rebuilt in the background")
     actors: ActorList = Field((), description="what requests memory: a list of actors, each with its kind")
     replay: ReplaySpec | None = Field(None, description="a recording to repeat, in place of actors")
 

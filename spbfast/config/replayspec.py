@@ -24,7 +24,7 @@ from spbfast.observed.loading import read_events
 from spbfast.observed.recognise import kind_of_file
 from spbfast.places import open_to_read
 
-_REFUSED = ("start", "boot", "reclaim", "workers", "slab", "pagecache", "swap", "actors")
+_REFUSED = ("start", "boot", "reclaim", "workers", "slab", "pagecache", "swap", "khugepaged", "actors")
 _ALLOWED_KEYS = {"machine": ("spb_size",), "pcp": ("enabled", "batch", "high_min", "high_max")}
 
 

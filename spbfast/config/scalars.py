@@ -18,7 +18,7 @@ from spbfast.config.tree import YamlNode, lookup, split_path
 from spbfast.config.units import formatter_of, parse_duration, parse_rate, parse_size
 
 # Sections in which no check reads two keys; tests/test_design.py holds them to it.
-FREE = frozenset({"duration", "policy", "boot", "pcp", "workers", "pagecache", "swap"})
+FREE = frozenset({"duration", "policy", "boot", "pcp", "workers", "pagecache", "swap", "khugepaged"})
 # What the checks of the whole scenario read: does boot fit above the high watermark, can demand be counted?
 # A recording goes with no section about demand or memory.
 TOGETHER = frozenset({"machine", "reclaim", "actors", "slab", "replay"})

@@ -17,7 +17,7 @@ import numpy as np
 
 from spbfast.config.branch import shared_part
 from spbfast.config.models import StartSpec
-from spbfast.constants import NS_PER_TICK
+from spbfast.constants import NS_PER_TICK, P
 from spbfast.errors import ArgumentError, SetupError
 from spbfast.model.asking import ask_machine, asked_over_time, asking_moments
 from spbfast.model.collect import (
@@ -324,6 +324,8 @@ def _begin_at_branch(
     done = _begin(run, samples, shared_part(scenario), origin, stop) and simulate_ticks(
         run, samples, branch.at // NS_PER_TICK, origin.seed, stop
     )
+    # A branch changes no switch that shapes the machine, and what tables turned on stays on.
+    own[P.highatomic_reserve] |= run.policy[P.highatomic_reserve]
     run.policy[:] = own
     return done
 

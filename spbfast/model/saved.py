@@ -16,7 +16,7 @@ import numpy as np
 
 from spbfast.config.branch import SHAPING_SWITCHES
 from spbfast.config.units import format_duration
-from spbfast.constants import NS_PER_TICK
+from spbfast.constants import NS_PER_TICK, P
 from spbfast.errors import InvariantError, ResultsError
 from spbfast.model.holders.check_slab import check_slab
 from spbfast.model.lowering.lower_machine import Lowered
@@ -86,6 +86,7 @@ class SavedState:
             "snapshots": self.samples[0].spb.shape[0] > 0,
             "scenario": shared_leaves(self.scenario),
             "policy": parameters(self.scenario.policy),
+            "reserve": bool(self.run.policy[P.highatomic_reserve]),
             **({} if note is None else {"note": dict(note)}),
         }
         return write_state_file(path, about, state_arrays(self.run, self.samples, nr, about["snapshots"]))
@@ -166,6 +167,8 @@ def restore(
         room = {a["path"]: np.zeros(a["shape"], a["dtype"]) for a in head.arrays if _is_snapshot(a["path"])}
         into |= room
     read_state_arrays(path, head, into)
+    # Tables of a machine may have turned it on, whatever the policy says (recordings/real_start.py).
+    run.policy[P.highatomic_reserve] |= head.about.get("reserve", False)
     if recount:
         _recount_once(path, head, run)
 

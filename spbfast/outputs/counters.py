@@ -167,6 +167,8 @@ pswpin k < pages pages that came back from swap
 pswpout k < pages pages that went to swap
 thp_swpout k - blocks huge pages that went to swap whole
 thp_swpout_fallback k - blocks huge pages split because swap had no room for the whole
+thp_collapse_alloc k > blocks huge pages that khugepaged rebuilt
+thp_collapse_alloc_failed k < requests huge pages that khugepaged wanted and could not have
 """
 
 # In the order of Outcome.

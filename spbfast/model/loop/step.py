@@ -14,11 +14,12 @@ from spbfast.model.allocator.barred import rate_barred
 from spbfast.model.demand.demand_rows import fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
 from spbfast.model.loop.cache_rows import add_to_cache
+from spbfast.model.loop.khugepaged import run_khugepaged
 from spbfast.model.loop.refault import run_refaults
 from spbfast.model.loop.sample import record_if_due, record_sample
 from spbfast.model.loop.zonelist import run_rows_in_zones
 from spbfast.model.primitives.draws import below, draw
-from spbfast.model.state.node import NEVER, Df, N, Now, Ph, Wk
+from spbfast.model.state.node import NEVER, Df, Kh, N, Now, Ph, Wk
 from spbfast.model.state.shrink_layout import W
 from spbfast.model.state.trace import TALLY_TAINT_BOOT
 from spbfast.model.state.vmstat import V
@@ -68,6 +69,8 @@ def run_work(w, policy, now_ns):
     """What is due in one world."""
     start = read_cycles()
     run_due_work(w, policy, now_ns)
+    if w.node.collapse.shape[0] > 0:
+        run_khugepaged(w, policy)
     w.node.cycles[Ph.WORKERS] += read_cycles() - start
 
 
@@ -175,5 +178,7 @@ def end_boot(w):
         node.due[Wk.PCP_DECAY] = node.conf[N.PCP_DECAY]
     if node.due[Wk.KSWAPD] != NEVER:
         node.due[Wk.KSWAPD] = np.int64(0)
+    if node.collapse.shape[0] > 0:
+        node.collapse[Kh.DUE] = node.conf[N.COLLAPSE_SLEEP]
     if node.conf[N.WITHIN_ON] and node.conf[N.WITHIN_INTERVAL] > 0:
         node.due[Wk.WITHIN] = node.conf[N.WITHIN_INTERVAL]

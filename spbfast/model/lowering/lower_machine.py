@@ -148,6 +148,7 @@ def _world(
         plan.owner_pins,
         int(zone.geo.nr_pb),
         anon_slots,
+        plan.owner_paged,
     )
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number

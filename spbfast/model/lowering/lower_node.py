@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spbfast.config.actors import GiganticPages
-from spbfast.constants import NS_PER_TICK, PAGE_SIZE
+from spbfast.constants import NS_PER_TICK, PAGE_SIZE, PB_PAGES
 from spbfast.model.demand.demand_rows import DIGEST0
 from spbfast.model.primitives.draws import key_of, threshold_32
 from spbfast.model.state.node import REFAULT_BUCKETS, N, Node, Now, Pi, make_node
@@ -114,6 +114,10 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.SWAPPINESS: reclaim.swappiness,
         N.REFAULT_SWAP_SHARE: round(scenario.swap.refault_share * (1 << 16)),
         N.REFAULT_SWAP_DELAY: scenario.swap.refault_delay,
+        N.COLLAPSE_REGIONS: -(-scenario.khugepaged.pages_to_scan // PB_PAGES),
+        N.COLLAPSE_SLEEP: scenario.khugepaged.scan_sleep,
+        N.COLLAPSE_PAUSE: scenario.khugepaged.alloc_sleep,
+        N.COLLAPSE_SWAPPED: scenario.khugepaged.max_ptes_swap,
         N.SHRINK_SLAB: ("none", "classic", "mglru").index(reclaim.shrink_slab),
     }
     return {int(k): int(v) for k, v in conf.items()}
@@ -142,10 +146,12 @@ def make_configured_node(
     owner_pins: Sequence[Pinned | None] = (),
     nr_pb: int = 0,
     anon_slots: int = 0,
+    paged_owners: Sequence[int] = (),
 ) -> Node:
     """The node state of zone `number` at time 0, with the scenario's numbers.
 
-    `owner_pins` are those of the owners from `first_owner` on; `anon_slots` have pages that may go to swap.
+    `owner_pins` are those of the owners from `first_owner` on; `anon_slots` have pages that may go to swap;
+    khugepaged goes through the memory of `paged_owners`.
     """
     zones = scenario.machine.zones()
     wanted = [actor.count for actor in scenario.actors if isinstance(actor, GiganticPages)]
@@ -157,7 +163,10 @@ def make_configured_node(
     nr_swap = first_owner + len(owner_pins) if swap else 0
     # No more wait to be touched again than can be in swap.
     touches = min(swap, anon_slots) if scenario.swap.refault_share > 0 else 0
-    node = make_node(nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb, nr_swap, touches)
+    collapsed = paged_owners if scenario.khugepaged.enabled else ()
+    node = make_node(
+        nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb, nr_swap, touches, collapsed
+    )
     _fill_pins(node, first_owner, owner_pins)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
         node.conf[index] = value

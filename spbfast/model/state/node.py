@@ -7,6 +7,7 @@ columns. Kernels of workers/, demand/ and loop/ change them; nothing here comput
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,10 @@ class N(enum.IntEnum):
     REFAULT_SWAP_SHARE = 49  # 16.16
     REFAULT_SWAP_DELAY = 50
     HUGE_WAKES = 51
+    COLLAPSE_REGIONS = 52  # that khugepaged looks at before it sleeps
+    COLLAPSE_SLEEP = 53
+    COLLAPSE_PAUSE = 54  # after a huge page could not be had
+    COLLAPSE_SWAPPED = 55  # pages of a region that may be in swap
 
 
 class Pi(enum.IntEnum):
@@ -193,6 +198,15 @@ class To(enum.IntEnum):
     DUE = 2  # ns
 
 
+class Kh(enum.IntEnum):
+    """Index into `Node.collapse`: where khugepaged is, then the owners whose memory it goes through."""
+
+    DUE = 0  # ns
+    AT = 1  # which of the owners
+    SLOT = 2  # first slot of the region that is next
+    FIRST_OWNER = 3
+
+
 REFAULT_BUCKETS = 64
 OWNER_COLD = 0
 OWNER_HOT = 1
@@ -250,6 +264,7 @@ class Node(NamedTuple):
     swap: np.ndarray  # int64 (Sw,)
     hands: np.ndarray  # int64 (owners,): slot that is looked at next for swap; none without swap
     touch: np.ndarray  # int64 (pages, To): none if nothing in swap is touched again
+    collapse: np.ndarray  # int64 (Kh.FIRST_OWNER + owners,): none without khugepaged
 
 
 def make_node(
@@ -262,6 +277,7 @@ def make_node(
     nr_pb: int = 0,
     swap_owners: int = 0,
     touches: int = 0,
+    collapsed: Sequence[int] = (),
 ) -> Node:
     """A node at time 0 with nothing due and no configuration."""
     node = Node(
@@ -283,6 +299,7 @@ def make_node(
         swap=np.zeros(len(Sw), np.int64),
         hands=np.zeros(swap_owners, np.int64),
         touch=np.zeros((touches, len(To)), np.int64),
+        collapse=np.array([0, 0, 0, *collapsed] if collapsed else [], np.int64),
     )
     node.defrag[:, Df.DUE] = NEVER
     node.now[Now.EVAC_STAMP] = -1
