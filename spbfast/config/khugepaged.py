@@ -1,7 +1,7 @@
 """Section `khugepaged`: how fast huge pages are rebuilt.
 
 Owns the settings of the kernel thread, which the kernel keeps in
-/sys/kernel/mm/transparent_hugepage/khugepaged; what it does is decided in model/loop/khugepaged.py.
+/sys/kernel/mm/transparent_hugepage/khugepaged; what it does is decided in model/loop/collapse.py.
 """
 
 from __future__ import annotations

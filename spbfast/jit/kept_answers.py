@@ -44,11 +44,11 @@ def answers_kept() -> Iterator[None]:
     usual = BaseFunction.get_call_type
     is_outermost = usual.__module__ != __name__
     if is_outermost:
-        BaseFunction.get_call_type = _remembering(usual)
+        BaseFunction.get_call_type = _remembering(usual)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        BaseFunction.get_call_type = usual
+        BaseFunction.get_call_type = usual  # type: ignore[method-assign]
 
 
 @contextmanager

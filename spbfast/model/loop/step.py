@@ -14,7 +14,7 @@ from spbfast.model.allocator.barred import rate_barred
 from spbfast.model.demand.demand_rows import fold_rows
 from spbfast.model.demand.generate import generate_boot, generate_tick
 from spbfast.model.loop.cache_rows import add_to_cache
-from spbfast.model.loop.khugepaged import run_khugepaged
+from spbfast.model.loop.collapse import run_khugepaged
 from spbfast.model.loop.refault import run_refaults
 from spbfast.model.loop.sample import record_if_due, record_sample
 from spbfast.model.loop.zonelist import run_rows_in_zones
