@@ -344,6 +344,9 @@ class Noise(enum.IntEnum):
 
     BUSY_SHARE = 0
     BUSY_ACC = 1
+    CACHE_SHARE = 2  # the page cache's own, and whether it has one
+    CACHE_ACC = 3
+    CACHE_APART = 4
 
 
 RECORD_MOVE = 1

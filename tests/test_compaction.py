@@ -68,6 +68,29 @@ def test_claimed_pageblocks_are_emptied_one_after_the_other() -> None:
     machine.check()
 
 
+@pytest.mark.parametrize(
+    ("all_busy", "cache_busy", "moved"),
+    [(0.0, None, 200), (0.5, None, 100), (0.0, 1.0, 100), (1.0, 0.0, 100), (0.5, 0.25, 125), (1.0, 1.0, 0)],
+)
+def test_page_cache_may_be_busy_more_often_or_less(all_busy, cache_busy, moved) -> None:
+    """Known answer: of 100 pages of each kind the share that is busy stays, spread evenly."""
+    values = {"workers__busy_share": all_busy, "pagecache__busy_share": cache_busy}
+    values |= {"pagecache__folio_weights": [1.0], "pagecache__hot_share": 0.0}
+    policy = {"preset": "mainline", "claim_evacuation": True}
+    machine = bare(policy, workers__pinned_share=0.0, pcp__enabled=False, **values)
+    machine.fill(0, 100)
+    assert machine.row(Op.CACHE_ADD, 0, 100, owner=0) == 0
+    (pb,) = set((machine.slots(0, 100) >> 9).tolist() + (machine.slots(0, 100, owner=0) >> 9).tolist())
+    _name(machine, pb)
+    machine.work(100 * MS)
+    assert machine.vm("pgmigrate_success") == moved
+    assert machine.vm("pgmigrate_fail") == 200 - moved
+    stayed = [int((machine.slots(0, 100, owner=who) >> 9 == pb).sum()) for who in (machine.owner, 0)]
+    if cache_busy is not None:
+        assert stayed == [100 * all_busy, 100 * cache_busy]
+    machine.check()
+
+
 def test_a_full_queue_loses_claimed_pageblocks() -> None:
     machine = bare("v1@45", workers__evacuation_descriptors=5)
     _name(machine, *[1] * 3)

@@ -185,6 +185,12 @@ class PageCacheSpec(Model):
     refault_delay: Duration = key(
         10 * 10**9, "time from the reclaim to the next read; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
+    busy_share: Share | None = key(
+        None,
+        "share of migrations of page cache that fail this time, under writeback or being read; null: that of "
+        "workers.busy_share",
+        "assumed, 0..0.2; none was measured apart",
+    )
     start_order: Literal["random", "pageblocks"] = key(
         "random",
         "age of the page cache of machine.from: unrelated to where it lies, or pageblock by pageblock, each "

@@ -33,7 +33,11 @@ class WorkersSpec(Model):
         "share of anonymous memory, drawn page by page, that can never be migrated",
         "assumed, 0..0.1; long-term pins lie in regions of single actors: `pinned` of daemons and guests",
     )
-    busy_share: Share = key(0.02, "share of migrations that fail this time", "assumed, 0..0.2")
+    busy_share: Share = key(
+        0.02,
+        "share of migrations that fail this time; page cache may have its own, pagecache.busy_share",
+        "assumed, 0..0.2",
+    )
     split_folios: bool = key(
         True,
         "split a huge page of guests or daemons that has to move and finds no place, and move its pages",

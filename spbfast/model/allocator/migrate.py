@@ -22,6 +22,7 @@ from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list, clear_content
 from spbfast.model.allocator.split import may_split, split_huge
+from spbfast.model.state.node import OWNER_HOT
 from spbfast.model.state.page_state import (
     CODE_MOVABLE,
     CODE_PINNED,
@@ -166,32 +167,36 @@ def move_block(z, policy, pfn, order, new):
 
 
 @inline_kernel
-def is_busy(z):
-    """Whether a migration fails this time for reasons outside the model (locked, under writeback).
+def is_busy(z, pfn):
+    """Whether a migration of a block in use fails this time for reasons outside the model.
 
+    Anonymous memory is locked or has a reference too many; page cache is also under writeback or being read.
     Model: an accumulator spreads the share evenly; no share, no busy page.
     """
-    if z.noise[Noise.BUSY_SHARE] == 0:
+    share, seen = Noise.BUSY_SHARE, Noise.BUSY_ACC
+    if z.noise[Noise.CACHE_APART] and owner_at(z.page, pfn) <= OWNER_HOT:
+        share, seen = Noise.CACHE_SHARE, Noise.CACHE_ACC
+    if z.noise[share] == 0:
         return False
-    acc = z.noise[Noise.BUSY_ACC] + z.noise[Noise.BUSY_SHARE]
-    z.noise[Noise.BUSY_ACC] = acc & 0xFFFF
+    acc = z.noise[seen] + z.noise[share]
+    z.noise[seen] = acc & 0xFFFF
     return acc > 0xFFFF
 
 
 @kernel
-def is_busy_thrice(z):
+def is_busy_thrice(z, pfn):
     """Whether a block stays busy over three passes of a migration that comes back to it."""
     for _ in range(BUSY_PASSES):
-        if not is_busy(z):
+        if not is_busy(z, pfn):
             return False
         z.ev[Ev.BUSY_MOVES] += 1
     return True
 
 
 @inline_kernel
-def is_busy_for(z, comes_back):
+def is_busy_for(z, pfn, comes_back):
     """`is_busy_thrice` for a migration that comes back to busy blocks, else `is_busy`."""
-    return is_busy_thrice(z) if comes_back else is_busy(z)
+    return is_busy_thrice(z, pfn) if comes_back else is_busy(z, pfn)
 
 
 @inline_kernel
@@ -203,10 +208,10 @@ def prefetch_owner(z, pfn):
 
 
 @kernel
-def rate_block(z, code, stop_at_pinned):
+def rate_block(z, pfn, code, stop_at_pinned):
     """What a migration does with a block in use: MOVES, STAYS or, if that ends all, STOPS; counted."""
     is_pinned = code == CODE_PINNED
-    if is_pinned or (code == CODE_MOVABLE and is_busy_for(z, stop_at_pinned)):
+    if is_pinned or (code == CODE_MOVABLE and is_busy_for(z, pfn, stop_at_pinned)):
         z.ev[Ev.PINNED_MOVES if is_pinned else Ev.BUSY_MOVES] += 1
         return STOPS if stop_at_pinned else STAYS
     return MOVES if code == CODE_MOVABLE else STAYS
@@ -253,7 +258,7 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
         state = state_at(z.page, pfn)
         order = block_order(state)
         is_used = order >= 0 and not is_free_head(state)
-        verdict = rate_block(z, code_of(state), stop_at_pinned) if is_used else STAYS
+        verdict = rate_block(z, pfn, code_of(state), stop_at_pinned) if is_used else STAYS
         if verdict == MOVES:
             new, last, least = find_new_place(z, policy, pfn, order, last, least)
             if new < 0 and may_split(z, pfn, order):

@@ -129,13 +129,21 @@ def first_demand_owner(scenario: Scenario) -> int:
     return FIRST_SLAB_OWNER + len(scenario.slab.caches)
 
 
+def _fill_noise(noise: np.ndarray, scenario: Scenario) -> None:
+    """Shares of migrations that fail; page cache without a share of its own has that of all."""
+    noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
+    if scenario.pagecache.busy_share is not None:
+        noise[Noise.CACHE_APART] = 1
+        noise[Noise.CACHE_SHARE] = round(scenario.pagecache.busy_share * (1 << 16))
+
+
 def _world(
     scenario: Scenario, number: int, plan: DemandPlan, seed: int, replicate: int, trace: tuple[int, int]
 ) -> tuple[World, int]:
     """Zone `number` with all that works on it, unbooted; and its base pfn. `trace`: mask, rows of records."""
     shape = scenario.machine.zones()[number]
     zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
-    zone.noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
+    _fill_noise(zone.noise, scenario)
     first = first_demand_owner(scenario)
     anon_slots = int(zone.slots.size[zone.slots.anon != 0].sum())
     node = make_configured_node(

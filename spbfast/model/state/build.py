@@ -36,6 +36,7 @@ from spbfast.constants import (
     PB_PAGES,
     RECORD_FIELDS,
     C,
+    Noise,
     Pc,
     Tune,
 )
@@ -173,7 +174,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "counts": NR_ZONE_COUNTS,
         "ev": NR_EV,
         "scratch": 4 * MAX_EVACUATE_SPBS,
-        "noise": 2,
+        "noise": len(Noise),
         "records": spec.nr_records,
         "record_fields": RECORD_FIELDS,
         "tally": NR_TALLY,

@@ -247,7 +247,7 @@ FIELDS = (
     ArrayField("ev", "int64", ("ev",), "mixed", "what the running event did", False),
     ArrayField("scratch", "int64", ("scratch",), "mixed", "candidates of one evacuation", False),
     ArrayField(
-        "noise", "int64", ("noise",), "mixed", "share of migrations that fail as busy, accumulator", False
+        "noise", "int64", ("noise",), "mixed", "shares of migrations that fail as busy, accumulators", False
     ),
     ArrayField(
         "records", "int64", ("records", "record_fields"), "mixed", "event records, when asked for", False

@@ -127,7 +127,7 @@ def empty_into_fullest(z, policy, spb, source):
         if code_of(state) == CODE_PINNED:
             z.ev[Ev.PINNED_MOVES] += 1
             return 0
-        if is_busy_thrice(z):
+        if is_busy_thrice(z, pfn):
             return 0
         new = take_within(z, spb, source, order) if code_of(state) == CODE_MOVABLE else np.int64(-1)
         if new < 0:

@@ -178,7 +178,7 @@ def migrate_picked(w, policy):
     stayed = np.int64(0)
     for i in range(nr):
         pfn = node.picked[nr - 1 - i]
-        if is_busy_thrice(z):
+        if is_busy_thrice(z, pfn):
             stayed += 1
             continue
         order = order_of(state_at(z.page, pfn))

@@ -90,7 +90,7 @@ def empty_isolated(z, policy, start, end):
         if code_of(state) == CODE_PINNED:
             z.ev[Ev.PINNED_MOVES] += 1
             return 0
-        if code_of(state) != CODE_MOVABLE or is_busy_thrice(z):
+        if code_of(state) != CODE_MOVABLE or is_busy_thrice(z, pfn):
             return 0
         new = take_target(z, policy, order, pfn)
         if new < 0 and may_split(z, pfn, order):
