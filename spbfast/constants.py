@@ -280,6 +280,7 @@ class Ev(enum.IntEnum):
     NR_BOOSTS = 26  # partial claims that were tried: each raises the watermarks
     EVACUATE_ORDER = 27  # order of the request that asked for an evacuation
     SPLIT_HUGE = 28  # huge pages that were split because they had to move and found no place
+    SPLIT_CACHE = 29  # and folios of the page cache
 
 
 NR_EV = len(Ev)

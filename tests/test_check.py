@@ -251,6 +251,7 @@ def test_fields_that_are_not_checked_are_scratch_or_history() -> None:
             "slots.size",
             "slots.paged",
             "slots.anon",
+            "slots.rings",
         ),
         *("ev", "noise", "scratch", "records", "walks", "tally"),
         *("trace.head", "trace.nr", "trace.where", "trace.rows", "trace.clock", "trace.zone"),

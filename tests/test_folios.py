@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spbfast.config.models import StartSpec
 from spbfast.constants import PB_PAGES, Ev, Op
 from spbfast.errors import ConfigError
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.allocator.migrate import migrate_pageblock
 from spbfast.model.engine import boot, run_replicate
 from spbfast.model.lowering.lower_machine import first_demand_owner, lower_scenario
-from spbfast.model.state.node import N
+from spbfast.model.state.node import Ca, N
 from spbfast.model.state.page_state import CODE_MOVABLE, CODE_PINNED, block_order, code_of, states_of
 from tests.demand_tools import scenario
-from tests.machine_tools import MS, Machine, U, bare
+from tests.machine_tools import MS, Machine, U, Verb, bare
 from tests.passes import cases
 
 STILL = {"workers__pinned_share": 0.0, "workers__busy_share": 0.0}
@@ -125,20 +126,32 @@ def empty_pageblock(z, policy, pb):
 
 
 HUGE = 15
+FOLIO = 16  # pages
 
 
-def short_of_pageblocks(policy, split):
-    """Huge pages in slots 0, 512, .. everywhere, between them pairs of which every other is free."""
-    machine = bare(policy, workers__split_folios=split, pcp__enabled=False, **STILL)
+def short_of_pageblocks(policy, split, folios=False):
+    """Huge pages in slots 0, 512, .. everywhere, between them pairs of which every other is free.
+
+    With `folios` page cache in folios of 16 pages stands in for them.
+    """
+    what = {"pagecache__split_folios": split, "pagecache__hot_share": 0.0, "workers__split_folios": False}
+    what |= {"reclaim__rounds_max": 0, "reclaim__compact_candidates": 0}
+    values = what if folios else {"workers__split_folios": split}
+    machine = bare(policy, pcp__enabled=False, **values, **STILL)
     conf = machine.world.node.conf
     conf[[N.WMARK_MIN, N.WMARK_LOW, N.WMARK_HIGH]] = 0
     machine.fill(16_350, 13, order=9, mt=U)
     pairs = 8_600 // HUGE
     for i in range(HUGE):
-        assert machine.row(Op.THP, i * PB_PAGES) == 0
+        if folios:
+            assert machine.row(Op.CACHE_ADD, 0, PB_PAGES // FOLIO, order=4, owner=0) == 0
+        else:
+            assert machine.row(Op.THP, i * PB_PAGES) == 0
         assert machine.fill(HUGE * PB_PAGES + i * pairs, pairs, order=1) > 0
     machine.fill(16_363, 20, order=9, mt=U)
     machine.fill(16_290, 60, order=5, mt=U)
+    for order in range(5, 1, -1) if folios else ():
+        machine.fill_up(order * 400, 400, order=order, mt=U)
     for slot in range(HUGE * PB_PAGES, HUGE * PB_PAGES + HUGE * pairs, 2):
         machine.row(Op.FREE, slot)
     return machine
@@ -181,6 +194,79 @@ def test_a_split_page_is_freed_page_by_page_and_touched_again_as_a_whole():
     assert machine.row(Op.THP, 0) == 0
     assert order_of(int(states_of(z.page, machine.slots(0, 1))[0])) == 9
     machine.check()
+
+
+@pytest.mark.parametrize("policy", cases("mainline", "v1@30", "v1@45"))
+@pytest.mark.parametrize("split", [False, True])
+def test_a_folio_of_the_page_cache_splits_and_its_pages_move(policy, split):
+    machine = short_of_pageblocks(policy, split, folios=True)
+    z, cache = machine.world.zone, machine.world.node.cache
+    folios, pages = int(cache[Ca.COLD_TAIL] - cache[Ca.COLD_HEAD]), int(cache[Ca.COLD_PAGES])
+    assert pages == FOLIO * folios
+    pfn = int(machine.slots(0, 1, owner=0)[0])
+    there = int((machine.slots(0, folios, owner=0) >> 9 == pfn >> 9).sum())
+    went = empty_pageblock(z, machine.policy, pfn >> 9)
+    assert (int(went), int(z.ev[Ev.FAILED_MOVES])) == (split, not split)
+    apart = int(z.ev[Ev.SPLIT_CACHE])
+    assert (0 < apart <= there) if split else apart == 0
+    assert int(z.ev[Ev.SPLIT_HUGE]) == 0
+    slots = machine.slots(0, folios + (FOLIO - 1) * apart, owner=0)
+    if not split:
+        assert (slots[:there] >> 9 == pfn >> 9).any()
+        assert (slots[folios:] == -1).all()
+        return
+    assert len(np.unique(slots)) == len(slots) == int(cache[Ca.COLD_TAIL] - cache[Ca.COLD_HEAD])
+    assert (slots >> 9 != pfn >> 9).all()
+    orders = [order_of(s) for s in states_of(z.page, slots).tolist()]
+    assert orders.count(0) == FOLIO * apart
+    assert sum(1 << order for order in orders) == pages == int(cache[Ca.COLD_PAGES])
+    assert z.ev[Ev.MOVED_PAGES] >= FOLIO * there
+    machine.check()
+    assert machine.do(Verb.RECLAIM, pages) == pages
+    assert int(cache[Ca.COLD_TAIL] - cache[Ca.COLD_HEAD]) == int(cache[Ca.COLD_PAGES]) == 0
+    machine.check()
+
+
+def test_a_folio_stays_whole_where_its_ring_is_full():
+    machine = short_of_pageblocks("mainline", True, folios=True)
+    z, cache = machine.world.zone, machine.world.node.cache
+    size, pages = int(z.slots.size[0]), int(cache[Ca.COLD_PAGES])
+    shift = size - 20 - int(cache[Ca.COLD_TAIL] - cache[Ca.COLD_HEAD])
+    assert shift > 0
+    room = FOLIO * (20 // FOLIO)
+    cache[Ca.COLD_TAIL] += shift  # as if it held so many more
+    pfn = int(machine.slots(0, 1, owner=0)[0])
+    assert empty_pageblock(z, machine.policy, pfn >> 9) == 0
+    assert (int(z.ev[Ev.SPLIT_CACHE]), int(z.ev[Ev.FAILED_MOVES])) == (1, 1)
+    assert int(cache[Ca.COLD_TAIL] - cache[Ca.COLD_HEAD]) == size - 20 + room - 1
+    assert int(cache[Ca.COLD_PAGES]) == pages
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("policy", cases("mainline", "v1@45"))
+def test_a_whole_superpageblock_is_had_where_its_cache_may_split(policy):
+    got = {}
+    for split in (False, True):
+        machine = short_of_pageblocks(policy, split, folios=True)
+        machine.world.node.conf[N.CONTIG_RECLAIM_ROUNDS] = 0
+        machine.row(Op.CONTIG_ALLOC, 16_383)
+        machine.work(10_000 * MS)
+        got[split] = bool(machine.slots(16_383, 1)[0] >= 0)
+        assert (machine.vm("pagecache_migration_split") > 0) is split
+        assert machine.vm("thp_migration_split") == 0
+        machine.check()
+    assert got == {False: False, True: True}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("machine", cases({}, {"machine__nodes": 2, "machine__dma32": "32MiB"}))
+def test_runs_whose_cache_splits_stay_consistent_and_go_on_from_a_state(tmp_path, machine):
+    values = {"pagecache__folio_weights": [0.1, 0, 0, 0, 0.9], "actors__page_cache__rate": "400MB/s"}
+    given = scenario(duration="300ms", policy="v1@45", pagecache__split_folios=True, **values, **machine)
+    whole = run_replicate(given, 1, 0, check=True)
+    run_replicate(given, 1, 0, save=(150, lambda state: state.write(tmp_path / "state")))
+    later = given.model_copy(update={"start": StartSpec(state=str(tmp_path / "state"))})
+    assert run_replicate(later, 1, 0, check=True).digest == whole.digest
 
 
 def test_pinned_huge_pages_never_split():

@@ -185,6 +185,11 @@ class PageCacheSpec(Model):
     refault_delay: Duration = key(
         10 * 10**9, "time from the reclaim to the next read; resolved to a 64th", "assumed, 1s..60s", gt=0
     )
+    split_folios: bool = key(
+        False,
+        "split a folio that has to move and finds no place, and move its pages",
+        "mainline splits (migrate_pages_batch on ENOMEM); ours: off, as it was in all that is published",
+    )
     busy_share: Share | None = key(
         None,
         "share of migrations of page cache that fail this time, under writeback or being read; null: that of "

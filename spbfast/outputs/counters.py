@@ -169,6 +169,7 @@ thp_swpout k - blocks huge pages that went to swap whole
 thp_swpout_fallback k - blocks huge pages split because swap had no room for the whole
 thp_collapse_alloc k > blocks huge pages that khugepaged rebuilt
 thp_collapse_alloc_failed k < requests huge pages that khugepaged wanted and could not have
+pagecache_migration_split o - folios folios of page cache split because they had to move and found no place
 """
 
 # In the order of Outcome.

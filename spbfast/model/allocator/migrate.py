@@ -21,7 +21,7 @@ from spbfast.model.allocator.record import record_move, trace_move
 from spbfast.model.allocator.resting import release_pageblock
 from spbfast.model.allocator.settle import settle
 from spbfast.model.allocator.spb import add_used, category_of_list, clear_content
-from spbfast.model.allocator.split import may_split, split_huge
+from spbfast.model.allocator.split import may_split, split_to_move
 from spbfast.model.state.node import OWNER_HOT
 from spbfast.model.state.page_state import (
     CODE_MOVABLE,
@@ -262,7 +262,7 @@ def migrate_pageblock(z, policy, pb, stop_at_pinned):
         if verdict == MOVES:
             new, last, least = find_new_place(z, policy, pfn, order, last, least)
             if new < 0 and may_split(z, pfn, order):
-                split_huge(z, pfn)
+                split_to_move(z, pfn, order)
                 continue
             if new >= 0:
                 give_new_place(z, pfn, order, new)

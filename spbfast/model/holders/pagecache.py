@@ -19,7 +19,7 @@ from spbfast.model.allocator.free import free_held, hand_out, slot_pfn
 from spbfast.model.allocator.record import trace_free
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
 from spbfast.model.state.page_state import CODE_MOVABLE, order_of, set_prev, state_at
-from spbfast.model.state.slots import block_in, put_block
+from spbfast.model.state.slots import block_in, put_block, ring_slot
 from spbfast.model.state.trace import Th
 from spbfast.model.state.vmstat import V
 
@@ -28,13 +28,6 @@ from spbfast.model.state.vmstat import V
 def nr_folios(node, owner):
     """Folios on a ring."""
     return node.cache[2 * owner + Ca.COLD_TAIL] - node.cache[2 * owner + Ca.COLD_HEAD]
-
-
-@inline_kernel
-def ring_slot(z, owner, at):
-    """Slot of a place that is counted from a ring's first slot, less than two rounds of it."""
-    size = z.slots.size[owner]
-    return at - size if at >= size else at
 
 
 @inline_kernel
@@ -58,7 +51,7 @@ def add_folio(z, node, pfn, order, is_reused):
     if nr_folios(node, owner) >= z.slots.size[owner]:
         return 0
     tail = node.cache[2 * owner + Ca.COLD_TAIL]
-    hand_out(z, pfn, order, CODE_MOVABLE, owner, ring_slot(z, owner, tail))
+    hand_out(z, pfn, order, CODE_MOVABLE, owner, ring_slot(z.slots, owner, tail))
     node.cache[2 * owner + Ca.COLD_TAIL] = tail + 1
     node.cache[Ca.COLD_PAGES + owner] += 1 << order
     return 1
@@ -87,7 +80,7 @@ def move_head(z, node, owner):
 def take_folio(z, policy, node, owner, place):
     """Free the folio `place` behind the oldest of a ring; its pages."""
     head = node.cache[2 * owner + Ca.COLD_HEAD]
-    slot = ring_slot(z, owner, head + place)
+    slot = ring_slot(z.slots, owner, head + place)
     pfn = slot_pfn(z, owner, slot)
     if place:
         fill_gap(z, owner, slot, head)

@@ -13,9 +13,10 @@ from spbfast.constants import PB_ORDER, Ev
 from spbfast.jit.decorators import inline_kernel, kernel, prefetch
 from spbfast.model.allocator.free import slot_pfn
 from spbfast.model.allocator.prefetch import prefetch_page
-from spbfast.model.holders.pagecache import nr_folios, ring_slot, take_folio
+from spbfast.model.holders.pagecache import nr_folios, take_folio
 from spbfast.model.primitives.draws import below, chance, draw
 from spbfast.model.state.node import OWNER_COLD, OWNER_HOT, Ca, N
+from spbfast.model.state.slots import ring_slot
 from spbfast.model.state.trace import Cause
 
 SLOTS_OF_LINE = 16
@@ -24,7 +25,7 @@ SLOTS_OF_LINE = 16
 @inline_kernel
 def slot_behind(z, node, owner, place):
     """Slot of the folio `place` behind the oldest of a ring."""
-    return ring_slot(z, owner, node.cache[2 * owner + Ca.COLD_HEAD] + place)
+    return ring_slot(z.slots, owner, node.cache[2 * owner + Ca.COLD_HEAD] + place)
 
 
 @inline_kernel

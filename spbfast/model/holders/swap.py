@@ -100,14 +100,6 @@ def swap_out_block(z, policy, node, owner, slot, pfn, order):
 
 
 @kernel
-def split_for_swap(z, node, pfn):
-    """Swap has no room for a whole huge page: its pages go one by one. No migration counts this split."""
-    split_huge(z, pfn)
-    z.ev[Ev.SPLIT_HUGE] -= 1
-    node.vm[Vo.THP_SWPOUT_FALLBACK] += 1
-
-
-@kernel
 def swap_out_slot(z, policy, node, owner, slot):
     """Swap out what is in a slot, if it may go. Returns (pages freed, pages looked at)."""
     pfn = slot_pfn(z, owner, slot)
@@ -118,7 +110,9 @@ def swap_out_slot(z, policy, node, owner, slot):
     if code_of(state) != CODE_MOVABLE:
         return np.int64(0), np.int64(1) << order
     if order == PB_ORDER and nr_swap_left(z, node) < 1 << order:
-        split_for_swap(z, node, pfn)
+        # Swap has no room for the whole: its pages go one by one.
+        split_huge(z, pfn)
+        node.vm[Vo.THP_SWPOUT_FALLBACK] += 1
         order = np.int64(0)
     swap_out_block(z, policy, node, owner, slot, pfn, order)
     return np.int64(1) << order, np.int64(1) << order

@@ -19,7 +19,7 @@ from spbfast.model.lowering.lower_slab import lower_slab, nr_slots
 from spbfast.model.primitives.draws import key_of
 from spbfast.model.state.build import PcpConf, ZoneSpec, build_zone, nbytes_of
 from spbfast.model.state.demand_layout import Actors, StartSlots
-from spbfast.model.state.node import FIRST_SLAB_OWNER
+from spbfast.model.state.node import FIRST_SLAB_OWNER, OWNER_COLD, OWNER_HOT
 from spbfast.model.state.shrink_layout import no_shrink
 from spbfast.model.state.slab_layout import no_slab
 from spbfast.model.state.standin_layout import no_standins
@@ -112,6 +112,7 @@ def spec_of_zone(
         sharing=slab_owners,
         paged=plan.owner_paged if scenario.workers.split_folios else (),
         anon=plan.owner_paged if scenario.machine.swap else (),
+        split_rings=(OWNER_COLD, OWNER_HOT) if scenario.pagecache.split_folios else (),
         trace_mask=trace_mask,
         trace_rows=trace_rows,
     )
@@ -160,7 +161,9 @@ def _world(
     )
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number
-    zone = zone._replace(trace=zone.trace._replace(clock=node.now))
+    trace_on_clock = zone.trace._replace(clock=node.now)
+    # Migration may split a folio of the page cache, whose rings are the node's.
+    zone = zone._replace(trace=trace_on_clock, slots=zone.slots._replace(rings=node.cache))
     if number < scenario.machine.nodes:
         # Nodes hold different files: the draws of each are its own.
         stream = key_of(seed, number) if number else seed

@@ -41,7 +41,9 @@ from spbfast.constants import (
     Tune,
 )
 from spbfast.model.state.layout import FIELDS, Area, Geo, Index, Page, Pb, Pcp, Slots, Spb, ZoneState
+from spbfast.model.state.node import Ca
 from spbfast.model.state.page_state import MAX_LINKS, STATE_HOLE, STATE_TAIL, make_page, record_words
+from spbfast.model.state.slots import PAGED, RING
 from spbfast.model.state.trace import NR_TALLY, NR_TH, NR_TP, NR_TRACE_FIELDS, Trace, nr_kinds
 
 HUGE_PAGE = 2 << 20
@@ -64,8 +66,9 @@ class ZoneSpec:
     zone_pages and start_pfn are in 4 KiB pages; spb_pb is pageblocks per superpageblock (a power of
     two); owner_slots gives each owner's number of slots, and sharing names consecutive owners that have
     one range in common, as long as the first's; paged names owners with a slot for every page, whose huge
-    pages may be split, and anon those of them whose memory may go to swap; nr_records bounds the golden
-    files' records; trace_mask is the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
+    pages may be split, anon those of them whose memory may go to swap, and split_rings rings of folios that
+    may be split; nr_records bounds the golden files' records;
+    trace_mask is the bit set of record kinds (trace.py) that get a buffer of trace_rows each.
     """
 
     zone_pages: int
@@ -80,6 +83,7 @@ class ZoneSpec:
     sharing: range = range(0)
     paged: tuple[int, ...] = ()
     anon: tuple[int, ...] = ()
+    split_rings: tuple[int, ...] = ()
     nr_records: int = 0
     trace_mask: int = 0
     trace_rows: int = 0
@@ -169,6 +173,7 @@ def _sizes(spec: ZoneSpec, geo: Geo) -> dict[str, int]:
         "pb_links": geo.nr_pb + spec.nr_cpus * NR_REQUEST_MT,
         "resting_lists": spec.nr_cpus * NR_RESTING_LISTS,
         "cpu_types": spec.nr_cpus * NR_REQUEST_MT,
+        "ring_ends": len(Ca),
         "slots_pool": int(_own_slots(spec).sum()),
         "owners": len(spec.owner_slots),
         "counts": NR_ZONE_COUNTS,
@@ -245,7 +250,8 @@ def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     zone.slots.base[1:] = np.cumsum(own)[:-1]
     zone.slots.base[spec.sharing] = zone.slots.base[spec.sharing[:1]]
     zone.slots.size[:] = spec.owner_slots
-    zone.slots.paged[list(spec.paged)] = 1
+    zone.slots.paged[list(spec.paged)] = PAGED
+    zone.slots.paged[list(spec.split_rings)] = RING
     zone.slots.anon[list(spec.anon)] = 1
     if spec.pcp is not None:
         zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags

@@ -134,6 +134,7 @@ class Slots(NamedTuple):
     paged: np.ndarray
     anon: np.ndarray
     nr_anon: np.ndarray
+    rings: np.ndarray
 
 
 @by_reference(inner={"records": (RECORD_FIELDS,), "walks": (NR_OUTCOMES,)})
@@ -235,13 +236,26 @@ FIELDS = (
     ArrayField("slots.base", "int64", ("owners",), "slot", "first slot of each owner", False),
     ArrayField("slots.size", "int64", ("owners",), "slots", "number of slots of each owner", False),
     ArrayField(
-        "slots.paged", "int8", ("owners",), "bool", "a slot for every page: its huge pages may split", False
+        "slots.paged",
+        "int8",
+        ("owners",),
+        "mixed",
+        "1: a slot for every page, so its huge pages may split; 2: a ring whose folios may split",
+        False,
     ),
     ArrayField(
         "slots.anon", "int8", ("owners",), "bool", "anonymous memory that reclaim may swap out", False
     ),
     ArrayField(
         "slots.nr_anon", "int64", ("owners",), "pages", "of such memory, pages in use that are not pinned"
+    ),
+    ArrayField(
+        "slots.rings",
+        "int64",
+        ("ring_ends",),
+        "slot",
+        "the page cache's rings, the node's own",
+        False,
     ),
     ArrayField("count", "int64", ("counts",), "mixed", "zone gauges and counters"),
     ArrayField("ev", "int64", ("ev",), "mixed", "what the running event did", False),

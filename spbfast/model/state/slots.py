@@ -17,6 +17,9 @@ from spbfast.jit.decorators import inline_kernel
 from spbfast.model.state.layout import Slots
 
 EMPTY_SLOT = -1
+# `slots.paged`: how an owner's blocks may split.
+PAGED = 1  # it has a slot for every page
+RING = 2  # a ring of folios: pages take slots at its young end
 SWAPPED = -2  # in place of a block: the slot's page is in swap
 
 
@@ -24,6 +27,13 @@ SWAPPED = -2  # in place of a block: the slot's page is in swap
 def block_in(slots, i):
     """Page index of the block in slot i, EMPTY_SLOT or SWAPPED if there is none: both are negative."""
     return np.int64(slots.link[i]) - 1
+
+
+@inline_kernel
+def ring_slot(slots, owner, at):
+    """Slot of a place that is counted from a ring's first slot, less than two rounds of it."""
+    size = slots.size[owner]
+    return at - size if at >= size else at
 
 
 @inline_kernel

@@ -30,7 +30,7 @@ from spbfast.model.allocator.owner import drop_owner
 from spbfast.model.allocator.pfn import first_page
 from spbfast.model.allocator.settle import settle_spb
 from spbfast.model.allocator.spb import account_pages, clear_all_content, del_used, move_spb
-from spbfast.model.allocator.split import may_split, split_huge
+from spbfast.model.allocator.split import may_split, split_to_move
 from spbfast.model.state.page_state import (
     CODE_CONTIG,
     CODE_MOVABLE,
@@ -94,7 +94,7 @@ def empty_isolated(z, policy, start, end):
             return 0
         new = take_target(z, policy, order, pfn)
         if new < 0 and may_split(z, pfn, order):
-            split_huge(z, pfn)
+            split_to_move(z, pfn, order)
             continue
         if new < 0:
             z.ev[Ev.FAILED_MOVES] += 1

@@ -20,4 +20,5 @@ def account_moves(w):
     node.vm[V.PAGE_EVENTS] += 2 * z.ev[Ev.MOVED_BLOCKS]
     node.vm[V.MIGRATE_NS] += cost
     node.vm[Vo.THP_MIGRATION_SPLIT] += z.ev[Ev.SPLIT_HUGE]
+    node.vm[Vo.PAGECACHE_MIGRATION_SPLIT] += z.ev[Ev.SPLIT_CACHE]
     return cost
