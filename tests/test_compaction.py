@@ -69,12 +69,12 @@ def test_claimed_pageblocks_are_emptied_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("all_busy", "cache_busy", "moved"),
-    [(0.0, None, 200), (0.5, None, 100), (0.0, 1.0, 100), (1.0, 0.0, 100), (0.5, 0.25, 125), (1.0, 1.0, 0)],
+    ("share", "factor", "moved"),
+    [(0.0, 1.0, 200), (0.5, 1.0, 100), (0.0, 9.0, 200), (1.0, 0.0, 100), (0.5, 0.5, 125), (0.25, 9.0, 75)],
 )
-def test_page_cache_may_be_busy_more_often_or_less(all_busy, cache_busy, moved) -> None:
+def test_page_cache_may_be_busy_more_often_or_less(share, factor, moved) -> None:
     """Known answer: of 100 pages of each kind the share that is busy stays, spread evenly."""
-    values = {"workers__busy_share": all_busy, "pagecache__busy_share": cache_busy}
+    values = {"workers__busy_share": share, "pagecache__busy_factor": factor}
     values |= {"pagecache__folio_weights": [1.0], "pagecache__hot_share": 0.0}
     policy = {"preset": "mainline", "claim_evacuation": True}
     machine = bare(policy, workers__pinned_share=0.0, pcp__enabled=False, **values)
@@ -86,8 +86,8 @@ def test_page_cache_may_be_busy_more_often_or_less(all_busy, cache_busy, moved) 
     assert machine.vm("pgmigrate_success") == moved
     assert machine.vm("pgmigrate_fail") == 200 - moved
     stayed = [int((machine.slots(0, 100, owner=who) >> 9 == pb).sum()) for who in (machine.owner, 0)]
-    if cache_busy is not None:
-        assert stayed == [100 * all_busy, 100 * cache_busy]
+    if factor != 1.0:
+        assert stayed == [100 * share, 100 * min(share * factor, 1.0)]
     machine.check()
 
 

@@ -190,11 +190,13 @@ class PageCacheSpec(Model):
         "split a folio that has to move and finds no place, and move its pages",
         "mainline splits (migrate_pages_batch on ENOMEM); ours: off, as it was in all that is published",
     )
-    busy_share: Share | None = key(
-        None,
-        "share of migrations of page cache that fail this time, under writeback or being read; null: that of "
-        "workers.busy_share",
-        "assumed, 0..0.2; none was measured apart",
+    busy_factor: float = key(
+        1.0,
+        "how many times as often as workers.busy_share a migration of page cache fails, under writeback or "
+        "being read; at most always",
+        "assumed, 0..20; not measured",
+        ge=0.0,
+        le=1e6,
     )
     start_order: Literal["random", "pageblocks"] = key(
         "random",

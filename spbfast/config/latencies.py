@@ -35,7 +35,7 @@ class WorkersSpec(Model):
     )
     busy_share: Share = key(
         0.02,
-        "share of migrations that fail this time; page cache may have its own, pagecache.busy_share",
+        "share of migrations that fail this time; page cache: pagecache.busy_factor times as many",
         "assumed, 0..0.2",
     )
     split_folios: bool = key(

@@ -131,11 +131,12 @@ def first_demand_owner(scenario: Scenario) -> int:
 
 
 def _fill_noise(noise: np.ndarray, scenario: Scenario) -> None:
-    """Shares of migrations that fail; page cache without a share of its own has that of all."""
-    noise[Noise.BUSY_SHARE] = round(scenario.workers.busy_share * (1 << 16))
-    if scenario.pagecache.busy_share is not None:
+    """Shares of migrations that fail; page cache has one of its own if that differs."""
+    share, factor = scenario.workers.busy_share, scenario.pagecache.busy_factor
+    noise[Noise.BUSY_SHARE] = round(share * (1 << 16))
+    if factor != 1.0:
         noise[Noise.CACHE_APART] = 1
-        noise[Noise.CACHE_SHARE] = round(scenario.pagecache.busy_share * (1 << 16))
+        noise[Noise.CACHE_SHARE] = round(min(share * factor, 1.0) * (1 << 16))
 
 
 def _world(
