@@ -19,7 +19,7 @@ class KhugepagedSpec(Model):
         False,
         "rebuild huge pages of daemons and guests from base pages: of faults that fell back, of huge pages "
         "that were split, and those that came back from swap",
-        "ours: off; mainline runs it, at a pace that takes 44 hours for 247 GB",
+        "ours: off; mainline runs it, at a pace that takes 41 hours for 247 GB",
     )
     pages_to_scan: int = key(
         8 * PB_PAGES,
