@@ -337,7 +337,8 @@ def _runs_an_end(raw: Raw) -> str:
     numbers = [
         len(runs) for name in TORNADO for side in ("low", "high") if (runs := of(raw, f"{name}:{side}"))
     ]
-    return f"{min(numbers)} to {max(numbers)}" if numbers else "no"
+    few, many = min(numbers, default=0), max(numbers, default=0)
+    return f"{few} to {many}" if few < many else f"{many}"
 
 
 def _asked(raw: Raw) -> list[str]:
