@@ -1,4 +1,4 @@
-"""What can move: long-term pins of an actor in whole clusters, and huge pages that split to find a place."""
+"""What can move: long-term pins of an actor in whole clusters, and folios that split to find a place."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows of demand that are about the page cache, and how a folio enters it.
 
-Folios have no slots: the page cache knows where they are (holders/pagecache.py).
+Rows name no slots of folios: the page cache knows where they are (holders/pagecache.py).
 """
 
 from __future__ import annotations

@@ -154,11 +154,11 @@ def _world(
         zone.geo.nr_spb,
         seed,
         replicate,
-        first,
-        plan.owner_pins,
-        int(zone.geo.nr_pb),
-        anon_slots,
-        plan.owner_paged,
+        first_owner=first,
+        owner_pins=plan.owner_pins,
+        nr_pb=int(zone.geo.nr_pb),
+        anon_slots=anon_slots,
+        paged_owners=plan.owner_paged,
     )
     # Records bear the node's time; the allocator knows no node.
     zone.trace.zone[0] = number

@@ -165,7 +165,16 @@ def make_configured_node(
     touches = min(swap, anon_slots) if scenario.swap.refault_share > 0 else 0
     collapsed = paged_owners if scenario.khugepaged.enabled else ()
     node = make_node(
-        nr_spb, pool, len(zones), max(sum(wanted), 1), lines, nr_pins, nr_pb, nr_swap, touches, collapsed
+        nr_spb,
+        pool,
+        nr_zones=len(zones),
+        nr_gigantic=max(sum(wanted), 1),
+        refault_lines=lines,
+        pin_owners=nr_pins,
+        nr_pb=nr_pb,
+        swap_owners=nr_swap,
+        touches=touches,
+        collapsed=collapsed,
     )
     _fill_pins(node, first_owner, owner_pins)
     for index, value in _node_conf(scenario, zones[number], number, seed, replicate).items():
