@@ -12,13 +12,15 @@ import pytest
 
 from spbfast.config import load_config
 from spbfast.errors import DumpError
-from spbfast.fitting import fit_recording, job_text, judge_halves, memory_of, page_lives
+from spbfast.fitting import fit_recording, job_text, judge_halves, memory_of, page_requests
 from spbfast.fitting.actors_yaml import LONGEST_BEHIND, MOST_SLOTS, limits_of
 from spbfast.fitting.arrivals import FoundBurst, arrival_rate, find_burst
+from spbfast.fitting.compaction_runs import CompactionRuns
 from spbfast.fitting.exponential_mixture import fit_mixture, grouped_lives, kaplan_meier
 from spbfast.fitting.fit_judgement import simulated_lives
 from spbfast.fitting.holder_flags import Holder, flag_names, holder_of
-from spbfast.fitting.page_lives import holders_told, lives_of, read_page_events
+from spbfast.fitting.page_lives import holders_told, lives_of
+from spbfast.fitting.page_requests import read_page_events
 from spbfast.observed.event_columns import EventBatch
 from spbfast.observed.page_classes import PageClass
 from tests import fuzz_observed
@@ -175,6 +177,42 @@ def test_lives_by_hand(tmp_path: Path) -> None:
     assert lives.holder.tolist() == [Holder.ANON] * 5
 
 
+def compaction(t: float, what: str, cpu: int) -> str:
+    return f"  x-1 [{cpu:03}] ..... {t:.6f}: mm_compaction_{what}: zone_start=0x100000 zone_end=0x200000\n"
+
+
+def test_what_compaction_moves_lives_on(tmp_path: Path) -> None:
+    """Frees during a run on the same CPU are moves; those on another one or behind its end are not."""
+    path = tmp_path / "trace.txt"
+    path.write_text(
+        "".join(line(1.0 + i / 100, 0x100 + i) for i in range(4))
+        + compaction(1.5, "begin", 0)
+        + line(1.6, 0x100, alloc=False)  # moved after 0.6 s
+        + line(1.6, 0x101, alloc=False).replace("[000]", "[001]")
+        + line(1.7, 0x900, alloc=False)  # moved, from before
+        + compaction(1.8, "end", 0)
+        + line(1.9, 0x102, alloc=False)
+        + line(2.0, 0x901, alloc=False)  # from before
+    )
+    lives = lives_of(read_page_events(path))
+    assert lives.ended.tolist() == [False, True, True, False]
+    assert lives.moved.tolist() == [True, False, False, False]
+    assert lives.seconds == pytest.approx([0.6, 0.59, 0.88, 0.97])
+    assert (lives.nr_ended, lives.nr_moved, lives.nr_alive) == (2, 1, 1)
+    assert (lives.unknown_frees, lives.moved_frees) == (1, 2)
+
+
+def test_runs_of_compaction_go_on_from_batch_to_batch() -> None:
+    runs, none = CompactionRuns(), np.zeros(4, bool)
+    cpu = np.array([0, 1, 0, 1])
+    begins = np.array([True, False, False, False])
+    assert runs.during(cpu, begins, none).tolist() == [True, False, True, False]
+    assert runs.during(cpu[1::2], none[:2], none[:2]).tolist() == [False, False]
+    ends = np.array([False, False, True, False])
+    assert runs.during(cpu, none, ends).tolist() == [True, False, False, False]
+    assert runs.during(cpu, none, none).tolist() == [False] * 4
+
+
 def test_text_and_capture_tell_the_same(recording: Path, tmp_path: Path) -> None:
     events = read_page_events(recording)
     text = []
@@ -234,7 +272,7 @@ def test_losses_are_told_and_lives_are_censored_there(recording: Path, tmp_path:
 
 def test_what_is_behind_the_most_events_is_left_out(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_page_events(recording)
-    monkeypatch.setattr(page_lives, "MOST_EVENTS", 5000)
+    monkeypatch.setattr(page_requests, "MOST_EVENTS", 5000)
     fit = fit_recording(recording)
     assert fit.receipt.left_out == len(whole) - 5000
     assert fit.receipt.seconds == pytest.approx((whole.time_ns[4999] - whole.start_ns) / 1e9, abs=0.01)

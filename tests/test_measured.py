@@ -26,7 +26,7 @@ from experiments.measured_reasons import reason
 
 from spbfast.config import load_config
 from spbfast.fitting import fit_recording
-from spbfast.fitting.page_lives import PageRequests
+from spbfast.fitting.page_requests import PageRequests
 from spbfast.model.engine import run_replicate
 from spbfast.observed import read_dump
 from spbfast.observed.event_columns import MAX_EVENT_FIELDS, EventBatch, EventKinds
@@ -91,6 +91,7 @@ def test_frees_of_what_was_handed_out_before_are_counted_by_half() -> None:
         column(0, 0, 2, 0, 4, 0, kind=np.int8),
         column(1, 1, -1, -1, -1, -1, kind=np.int8),
         column(*[0] * 6, kind=np.int16),
+        column(*[0] * 6, kind=np.bool_),
         [None],
         0,
         SECOND + 2,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from experiments.recordings_page import AT_S, FOLDER, _survival, files, page
 
-from spbfast.fitting.page_lives import lives_of, read_page_events
+from spbfast.fitting.page_lives import lives_of
+from spbfast.fitting.page_requests import read_page_events
 
 pytestmark = pytest.mark.shell  # nothing of the model is run
 BYTES_MAX = 8_000_000

@@ -49,7 +49,8 @@ from spbfast.config import load_config
 from spbfast.constants import NR_MT, NR_ORDERS, NS_PER_TICK, PB_ORDER, PB_PAGES, C
 from spbfast.fitting import job_text
 from spbfast.fitting.fitted_actors import FittedRecording, fit_events
-from spbfast.fitting.page_lives import PageRequests, holders_told, pages_at_end, read_page_events
+from spbfast.fitting.page_lives import holders_told, pages_at_end
+from spbfast.fitting.page_requests import PageRequests, read_page_events
 from spbfast.model.engine import ReplicateResult, run_replicate
 from spbfast.model.loop import replay
 from spbfast.model.loop.recorded_pages import replay_page_events
@@ -257,6 +258,8 @@ def _second(result: ReplicateResult, kind: str, middle_s: float) -> dict[str, np
     if records.dropped:
         raise ValueError(f"{records.dropped} records of {kind} found no room")
     late = records.columns["time"] >= middle_s
+    if "moved" in records.columns:  # compaction takes new places without an event in the kernel
+        late &= records.columns["moved"] == 0
     return {name: column[late] for name, column in records.columns.items()}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from spbfast.constants import COSTLY_ORDER, NR_ORDERS, PB_PAGES
 from spbfast.errors import TraceError
-from spbfast.fitting.page_lives import PageRequests
+from spbfast.fitting.page_requests import PageRequests
 from spbfast.observed import capture_file as container
 from spbfast.observed import read_dump
 from spbfast.observed.capture_file import json_mapping, read_chunks
@@ -177,7 +177,7 @@ def older_frees(
     order = np.lexsort((events.time_ns, events.pfn))
     pfn = events.pfn[order]
     first = np.append(True, pfn[1:] != pfn[:-1])[: len(pfn)]
-    older = order[first & (events.mt[order] < 0)]
+    older = order[first & (events.mt[order] < 0) & ~events.moved[order]]
     inside = (events.pfn[older] >= span.start_pfn) & (events.pfn[older] < span.start_pfn + span.pages)
     older = older[inside]
     late = events.time_ns[older] >= span.middle_ns

@@ -19,7 +19,7 @@ FEWER = 2  # times, that simulated frees come in smaller bulks than recorded one
 def reason(row: Compared, load: Mapping[str, Any]) -> str:
     """What the numbers say of a difference: the first check that holds, or that none does."""
     checks = (
-        *(_by_chance, _few, _first_half, _older, _migrated, _drained, _bulk, _demand, _start),
+        *(_by_chance, _few, _first_half, _older, _drained, _bulk, _demand, _start),
         *(_free_scanner, _after_compaction, _varied),
     )
     return next((text for check in checks if (text := check(row, load))), _not_explained(row, load))
@@ -68,16 +68,6 @@ def _older(row: Compared, load: Mapping[str, Any]) -> str:
     if row.is_near(row.simulated + older):
         return f"{shown(older)} a second had been handed out before the recording: no actor frees those"
     return ""
-
-
-def _migrated(row: Compared, load: Mapping[str, Any]) -> str:
-    moved = load.get("counted", ({}, {}))[1].get("pgmigrate_success", 0.0)
-    if not row.name.endswith(" freed") or not moved or not row.is_near(row.simulated + moved):
-        return ""
-    return (
-        f"compaction moved {shown(moved)} pages a second, and the kernel tells of each as freed where it "
-        "lay; the simulation has no such event"
-    )
 
 
 def _free_scanner(row: Compared, load: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from spbfast.config.units import format_duration
 from spbfast.constants import PAGE_SIZE, PB_ORDER, PB_PAGES
 from spbfast.errors import TraceError
 from spbfast.fitting.fitted_actors import FittedActor, FittedRecording
-from spbfast.fitting.page_lives import PageRequests
+from spbfast.fitting.page_requests import PageRequests
 from spbfast.observed.page_classes import PageClass
 from spbfast.recordings.start_state import captured_zones
 
@@ -75,7 +75,7 @@ class CacheFit:
 def in_zone(events: PageRequests, span: Span) -> PageRequests:
     """The events of the zone that is simulated."""
     keep = (events.pfn >= span.start_pfn) & (events.pfn < span.start_pfn + span.pages)
-    names = ("time_ns", "pfn", "order", "mt", "flags")
+    names = ("time_ns", "pfn", "order", "mt", "flags", "moved")
     return replace(events, **{name: getattr(events, name)[keep] for name in names})
 
 
@@ -90,11 +90,14 @@ def classes_at_start(path: Path) -> np.ndarray:
 def old_frees(
     half: PageRequests, span: Span, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frees of what had been handed out before: page within the zone, order, and `PageClass`, by time."""
+    """Frees of what had been handed out before: page within the zone, order, and `PageClass`, by time.
+
+    What compaction moved is not among them.
+    """
     by_page = np.lexsort((half.time_ns, half.pfn))
     pfn = half.pfn[by_page]
     first = np.append(True, pfn[1:] != pfn[:-1])[: len(pfn)]
-    rows = np.sort(by_page[first & (half.mt[by_page] < 0)])
+    rows = np.sort(by_page[first & (half.mt[by_page] < 0) & ~half.moved[by_page]])
     page = half.pfn[rows] - span.start_pfn
     return page, half.order[rows].astype(np.int64), classes[page]
 
@@ -138,8 +141,6 @@ def cache_fit(
         return None
     page, order, seen = old_frees(half, span, classes)
     old = seen == PageClass.PAGE_CACHE
-    # A page that compaction moves is freed where it lay, and nothing was dropped.
-    taken += counted["pgmigrate_success"]
     went = int((1 << order[old]).sum()) + sum(a.ended << a.order for a in fit.actors if is_cache(a))
     return CacheFit(
         came / half.seconds * PAGE_SIZE,

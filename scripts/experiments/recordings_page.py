@@ -14,7 +14,8 @@ import numpy as np
 from experiments.live_loads import LOADS
 from spbfast.fitting import memory_of
 from spbfast.fitting.exponential_mixture import bin_edges, grouped_lives, kaplan_meier
-from spbfast.fitting.page_lives import PageLives, PageRequests, lives_of, read_page_events
+from spbfast.fitting.page_lives import PageLives, lives_of
+from spbfast.fitting.page_requests import PageRequests, read_page_events
 from spbfast.observed import read_dump
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "studies" / "recordings"

@@ -93,7 +93,8 @@ def _as_text(fit: FittedRecording) -> str:
         f"{fit.path}: {r.allocations:,} blocks handed out and {r.frees:,} frees in {r.seconds:.4g} s",
         f"lives: {r.ended:,} ended, {r.censored:,} held at the end (censored), {r.censored_at_gap:,} "
         f"censored at a loss, {r.overwritten:,} handed out again without a free (lifetime not used)",
-        f"frees of blocks from before, dropped (truncated): {r.truncated:,}; of parts of blocks: {r.parts:,}",
+        f"frees of blocks from before, dropped (truncated): {r.truncated:,}; of parts of blocks: {r.parts:,};"
+        f" by compaction, which moved {r.moved:,} of these blocks on: {r.moved_frees:,}",
         f"lost by the recorder: {r.lost:,}; left out: {r.failed:,} requests that got no page, {r.strange:,} "
         f"events that no machine has, {r.other_types:,} of other types, {r.rare:,} blocks of rare kinds",
         *(f"warning: {text}" for text in r.warnings),

@@ -39,10 +39,11 @@ def job_text(fit: FittedRecording, memory: int | None = None) -> str:
     receipt = fit.receipt
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", fit.path.stem).strip("-._")[:LONGEST_NAME] or "recording"
     length = min(max(round(receipt.seconds * 1000), 1), MAX_DURATION // 10**6)
+    censored = receipt.censored + receipt.censored_at_gap + receipt.moved
     lines = [
         f"# Actors fitted by `spbfast fit` to {printable(fit.path.name)}: {receipt.allocations:,} blocks "
         f"handed out in {receipt.seconds:.4g} s.",
-        f"# Lives: {receipt.ended:,} ended, {receipt.censored + receipt.censored_at_gap:,} right-censored; "
+        f"# Lives: {receipt.ended:,} ended, {censored:,} right-censored; "
         f"{receipt.truncated:,} frees of older blocks dropped; {receipt.lost:,} events lost.",
         "# Certainty of every rate, lifetime and share: fitted. Intervals hold 99 % each. Type and order",
         "# are the recording's own; who holds a block is told by flags. Memory in use at the start is not",

@@ -18,14 +18,8 @@ from spbfast.errors import DumpError
 from spbfast.fitting.actors_yaml import job_text
 from spbfast.fitting.exponential_mixture import bin_edges, grouped_lives, kaplan_meier
 from spbfast.fitting.fitted_actors import FittedRecording, fit_events, kind_name, kinds_of
-from spbfast.fitting.page_lives import (
-    PageLives,
-    PageRequests,
-    holders_told,
-    lives_of,
-    pages_at_end,
-    read_page_events,
-)
+from spbfast.fitting.page_lives import PageLives, holders_told, lives_of, pages_at_end
+from spbfast.fitting.page_requests import PageRequests, read_page_events
 from spbfast.model.demand.demand_plan import DemandPlan
 from spbfast.model.demand.generate import generate_tick
 from spbfast.model.lowering.lower_actors import lower_actors

@@ -1,7 +1,7 @@
 """Actors from a recording: one for each holder, type and order of blocks, with rates, lifetimes and bursts.
 
-Owns FitRequest, the grouping, and the receipt. What lies below is owned by page_lives.py (lives),
-exponential_mixture.py (lifetimes) and arrivals.py (rates and bursts).
+Owns FitRequest, the grouping, and the receipt. What lies below is owned by page_requests.py (events),
+page_lives.py (lives), exponential_mixture.py (lifetimes) and arrivals.py (rates and bursts).
 """
 
 from __future__ import annotations
@@ -16,14 +16,8 @@ from spbfast.errors import DumpError
 from spbfast.fitting.arrivals import ArrivalRate, FoundBurst, arrival_rate, find_burst, time_block
 from spbfast.fitting.exponential_mixture import FittedMixture, fit_mixture, grouped_lives
 from spbfast.fitting.holder_flags import NAMES
-from spbfast.fitting.page_lives import (
-    PageLives,
-    PageRequests,
-    holders_told,
-    lives_of,
-    pages_at_end,
-    read_page_events,
-)
+from spbfast.fitting.page_lives import PageLives, holders_told, lives_of, pages_at_end
+from spbfast.fitting.page_requests import PageRequests, read_page_events
 
 TYPE_NAMES = ("unmovable", "movable", "reclaimable")
 LEAST_BLOCKS = 20
@@ -73,8 +67,10 @@ class FitReceipt:
     ended, censored, censored_at_gap, overwritten : int
         Lives whose end was seen; held at the end; last seen before a loss; handed out again without a free,
         whose lifetimes are not used.
-    truncated, parts : int
-        Frees of blocks that were handed out before, dropped; of parts of blocks.
+    moved : int
+        Lives last seen when compaction moved the block.
+    truncated, parts, moved_frees : int
+        Frees of blocks that were handed out before, dropped; of parts of blocks; by compaction.
     lost, failed, strange, other_types, left_out : int
         Events dropped by the recorder; requests that got nothing; events that no machine has; of types that
         no actor asks for; behind the most that are read.
@@ -94,6 +90,8 @@ class FitReceipt:
     overwritten: int = 0
     truncated: int = 0
     parts: int = 0
+    moved: int = 0
+    moved_frees: int = 0
     lost: int = 0
     failed: int = 0
     strange: int = 0
@@ -211,6 +209,8 @@ def _receipt(events: PageRequests, lives: PageLives, holders_seen: bool) -> FitR
         lives.nr_overwritten,
         lives.unknown_frees,
         lives.part_frees,
+        lives.nr_moved,
+        lives.moved_frees,
         events.lost,
         events.failed,
         events.strange,
