@@ -120,6 +120,11 @@ class SlabSpec(Model):
     min_partial: int = key(
         5, "empty slabs that a cache keeps on its partial list", "SLUB: 5..10", ge=0, le=100
     )
+    per_cpu_slabs: bool = key(
+        False,
+        "each CPU fills a slab of its own in every cache, and keeps slabs with room on a list of its own",
+        "mainline does up to 6.18 (sheaves are for other caches there); ours: off, one for all CPUs",
+    )
     objects_max: int = key(
         64_000_000,
         "objects that may live at once; bounds the simulator's memory, slabs included",

@@ -23,6 +23,7 @@ from spbfast.model.state.slab_layout import (
     INODES,
     LINK0,
     LIVE_MASK,
+    OF_CPU,
     OFF_LIST,
     PINNED,
     PREFERRED,
@@ -31,6 +32,7 @@ from spbfast.model.state.slab_layout import (
     Sc,
     Si,
     Slab,
+    Sp,
     St,
 )
 from spbfast.model.state.slots import blocks_in
@@ -111,14 +113,34 @@ def _partial_list(slab: Slab, c: int) -> list[int]:
     return partial
 
 
+def _cpu_rows(slab: Slab, c: int) -> np.ndarray:
+    nr = int(slab.stat[St.NR_CPUS])
+    return slab.cpu[c * nr : (c + 1) * nr]
+
+
+def _cpu_lists(slab: Slab, c: int) -> list[int]:
+    """Slots on the partial lists of all CPUs; each is as long as its count says and its cache allows."""
+    slots: list[int] = []
+    for cpu, own in enumerate(_cpu_rows(slab, c)):
+        where = f"cache {c} CPU {cpu}"
+        found = _walk(slab.next, int(own[Sp.HEAD]), f"{where} partial list")
+        _expect("length of a CPU's partial list", where, len(found), int(own[Sp.NR]))
+        most = int(slab.cache[c, Sc.CPU_SLABS])
+        if len(found) > most:
+            raise InvariantError("longest list of a CPU", where, most, len(found))
+        slots += found
+    return slots
+
+
 def _slots_named(slab: Slab, partial: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Cache and slots by queue, by partial list, and by what is being filled (-1: nothing)."""
+    """Cache and slots by queue, by list of partial slabs, and by what is being filled (-1: nothing)."""
     for q, c in enumerate(_queue_caches(slab)):
         yield c, entries_of(slab.fifo, q) >> SLOT_SHIFT
     for c, slots in enumerate(partial):
         yield c, np.array(slots, np.int64)
-    for c, row in enumerate(slab.cache):
-        yield c, row[Sc.CURRENT : Sc.CURRENT + 1]
+    for c in range(len(slab.cache)):
+        yield c, np.array(_cpu_lists(slab, c), np.int64)
+        yield c, _cpu_rows(slab, c)[:, Sp.CURRENT]
 
 
 def _caches_of_slabs(slab: Slab, partial: list[list[int]]) -> np.ndarray:
@@ -157,8 +179,12 @@ def _check_slots(slab: Slab, cache_of: np.ndarray, partial: list[list[int]]) -> 
     _expect_same("slots in use are below the number ever used", [], (nr + np.flatnonzero(used[nr:])).tolist())
     free = _walk(slab.next, int(slab.stat[St.FREE_SLOTS]), "free slots")
     _expect_same("free slots", np.flatnonzero(~used[:nr]).tolist(), sorted(free))
-    listed = sorted(free + [slot for slots in partial for slot in slots])
+    of_cpus = [slot for c in range(len(slab.cache)) for slot in _cpu_lists(slab, c)]
+    listed = sorted(free + of_cpus + [slot for slots in partial for slot in slots])
     _expect_same("slots with links", listed, np.flatnonzero(slab.next != OFF_LIST).tolist())
+    current = slab.cpu[:, Sp.CURRENT]
+    held = sorted(of_cpus + current[current >= 0].tolist())
+    _expect_same("slabs that CPUs hold", held, np.flatnonzero(slab.prev == OF_CPU).tolist())
 
 
 def _check_cache(slab: Slab, c: int, live: np.ndarray, mine: np.ndarray, partial: list[int]) -> None:
@@ -175,7 +201,7 @@ def _check_cache(slab: Slab, c: int, live: np.ndarray, mine: np.ndarray, partial
     _expect("slab pages", where, int((1 << _orders(row, state)).sum()), int(row[Sc.NR_PAGES]))
     room = np.where(state & PREFERRED, row[Sc.OBJECTS], row[Sc.MIN_OBJECTS])
     _expect("slabs holding more than they can", where, [], mine[held > room].tolist())
-    due = mine[(held < room) & (mine != row[Sc.CURRENT])]
+    due = mine[(held < room) & (slab.prev[mine] != OF_CPU)]
     _expect("slabs on the partial list", where, due.tolist(), sorted(partial))
     empty = np.count_nonzero(slab.state[np.array(partial, np.int64)] & LIVE_MASK == 0)
     _expect("empty slabs kept", where, empty, int(row[Sc.KEPT]))

@@ -5,9 +5,11 @@ requests pages, puts them into slot `next_slab_slot` of the cache's owner and ca
 `put_object` empties are chained; whoever frees objects must call `free_emptied` afterwards. Of all this only
 `free_emptied` needs the zone, so scans compile and run without its arrays.
 
-Model: one slab per cache is being filled, then the partial list is used from its head; a full slab that
-loses an object joins the tail. An empty slab goes at once unless the list is shorter than min_partial.
-Source: __slab_free, get_partial_node (mm/slub.c), without per-CPU slabs and their partial lists.
+One slab of a cache is being filled, by all CPUs together or by each its own, then the partial list is used
+from its head; a full slab that loses an object joins the tail. An empty slab goes at once unless the list is
+shorter than min_partial. Where CPUs have lists of their own (`Sc.CPU_SLABS`), a full slab that loses an
+object joins the list of the CPU that frees it; one that is full goes to the partial list as a whole.
+Source: __slab_free, get_partial_node, put_cpu_partial, __put_partials (mm/slub.c, Linux 6.18).
 """
 
 from __future__ import annotations
@@ -17,7 +19,18 @@ import numpy as np
 from spbfast.constants import Ev
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.free import free_slot
-from spbfast.model.state.slab_layout import END, IN_USE, LINK0, LIVE_MASK, OFF_LIST, PREFERRED, Sc, St
+from spbfast.model.state.slab_layout import (
+    END,
+    IN_USE,
+    LINK0,
+    LIVE_MASK,
+    OF_CPU,
+    OFF_LIST,
+    PREFERRED,
+    Sc,
+    Sp,
+    St,
+)
 from spbfast.model.state.trace import Cause
 
 NEED_SLAB = -1
@@ -63,10 +76,20 @@ def _del_partial(slab, cache, slot):
 
 
 @kernel
-def _next_current(slab, c):
-    """The current slab is full: fill the head of the partial list next. NEED_SLAB if it is empty."""
-    cache = slab.cache[c]
-    cache[Sc.CURRENT] = NEED_SLAB
+def enter_cpu(slab, cpu):
+    """What is allocated and freed from now on is so on that CPU."""
+    slab.stat[St.CPU] = cpu if slab.stat[St.NR_CPUS] > 1 else 0
+
+
+@inline_kernel
+def _cpu_row(slab, c):
+    """Row of `Slab.cpu` of cache c on the CPU that was entered."""
+    return c * slab.stat[St.NR_CPUS] + slab.stat[St.CPU]
+
+
+@kernel
+def _take_head(slab, cache):
+    """Take the head of the partial list off it: its slot; NEED_SLAB if the list is empty."""
     head = cache[Sc.HEAD]
     if head == END:
         return np.int64(NEED_SLAB)
@@ -74,14 +97,63 @@ def _next_current(slab, c):
     _del_partial(slab, cache, slot)
     if np.int64(slab.state[slot]) & LIVE_MASK == 0:
         cache[Sc.KEPT] -= 1
-    cache[Sc.CURRENT] = slot
+    return slot
+
+
+@kernel
+def _push_cpu(slab, own, slot):
+    """A slab on no list joins the list of a CPU, whose row is given."""
+    slab.next[slot] = own[Sp.HEAD]
+    slab.prev[slot] = OF_CPU
+    own[Sp.HEAD] = slot + LINK0
+    own[Sp.NR] += 1
+
+
+@kernel
+def _pop_cpu(slab, own):
+    """Take the slab that joined a CPU's list last; there is one."""
+    slot = own[Sp.HEAD] - LINK0
+    own[Sp.HEAD] = np.int64(slab.next[slot])
+    own[Sp.NR] -= 1
+    slab.next[slot] = OFF_LIST
+    slab.prev[slot] = OFF_LIST
+    return slot
+
+
+@kernel
+def _refill_cpu(slab, cache, own):
+    """Slabs of the partial list for a CPU's list, beside the one that it fills next."""
+    nr = np.int64(0)
+    while nr <= cache[Sc.CPU_SLABS] >> 1:
+        slot = _take_head(slab, cache)
+        if slot < 0:
+            return
+        _push_cpu(slab, own, slot)
+        nr += 1
+
+
+@kernel
+def _next_current(slab, c):
+    """The current slab is full: the slab that is filled next, or NEED_SLAB if there is none."""
+    cache, own = slab.cache[c], slab.cpu[_cpu_row(slab, c)]
+    if own[Sp.CURRENT] >= 0:
+        slab.prev[own[Sp.CURRENT]] = OFF_LIST
+    if own[Sp.NR] > 0:
+        slot = _pop_cpu(slab, own)
+    else:
+        slot = _take_head(slab, cache)
+        if slot >= 0 and cache[Sc.CPU_SLABS] > 0:
+            _refill_cpu(slab, cache, own)
+    own[Sp.CURRENT] = slot
+    if slot >= 0:
+        slab.prev[slot] = OF_CPU
     return slot
 
 
 @inline_kernel
 def take_object(slab, c):
     """Allocate an object of cache c. Returns its slab's slot, or NEED_SLAB."""
-    slot = slab.cache[c, Sc.CURRENT]
+    slot = slab.cpu[_cpu_row(slab, c), Sp.CURRENT]
     if slot >= 0:
         state = np.int64(slab.state[slot])
         if state & LIVE_MASK >= nr_slab_objects(slab, c, state):
@@ -116,14 +188,17 @@ def add_slab(slab, c, slot, order):
         slab.stat[St.USED_SLOTS] += 1
     state = IN_USE | PREFERRED if order == cache[Sc.ORDER] else IN_USE
     slab.state[slot] = state
-    current = cache[Sc.CURRENT]
+    own = slab.cpu[_cpu_row(slab, c)]
+    current = own[Sp.CURRENT]
     if current >= 0:
+        slab.prev[current] = OFF_LIST
         was = np.int64(slab.state[current])
         if was & LIVE_MASK < nr_slab_objects(slab, c, was):
             _add_partial(slab, cache, current)
             if was & LIVE_MASK == 0:
                 cache[Sc.KEPT] += 1
-    cache[Sc.CURRENT] = slot
+    own[Sp.CURRENT] = slot
+    slab.prev[slot] = OF_CPU
     cache[Sc.NR_SLABS] += 1
     cache[Sc.NR_PAGES] += np.int64(1) << order
 
@@ -152,9 +227,39 @@ def _drop_slab(slab, c, slot):
 
 
 @kernel
+def _settle(slab, c, slot):
+    """A slab with room, on no list, goes to the partial list; an empty one away if enough are there."""
+    cache = slab.cache[c]
+    is_empty = np.int64(slab.state[slot]) & LIVE_MASK == 0
+    if is_empty and cache[Sc.NR_PARTIAL] >= cache[Sc.MIN_PARTIAL]:
+        _drop_slab(slab, c, slot)
+        return
+    _add_partial(slab, cache, slot)
+    if is_empty:
+        cache[Sc.KEPT] += 1
+        cache[Sc.KEPT_TIMES] += 1
+
+
+@kernel
+def _put_cpu(slab, c, slot):
+    """A slab that was full joins the list of the CPU; what is on it goes first if it is long enough."""
+    own = slab.cpu[_cpu_row(slab, c)]
+    if own[Sp.NR] >= slab.cache[c, Sc.CPU_SLABS]:
+        while own[Sp.NR] > 0:
+            _settle(slab, c, _pop_cpu(slab, own))
+        slab.cache[c, Sc.CPU_DRAINS] += 1
+    _push_cpu(slab, own, slot)
+
+
+@kernel
 def _cross_edge(slab, c, slot, was_full, is_empty):
     """A slab stopped being full, became empty, or both: to its list, kept, or away."""
     cache = slab.cache[c]
+    if slab.prev[slot] == OF_CPU:
+        return
+    if was_full and cache[Sc.CPU_SLABS] > 0:
+        _put_cpu(slab, c, slot)
+        return
     goes = is_empty and cache[Sc.NR_PARTIAL] >= cache[Sc.MIN_PARTIAL]
     if was_full and not goes:
         _add_partial(slab, cache, slot)
@@ -176,7 +281,7 @@ def put_object(slab, c, slot):
     slab.cache[c, Sc.FREED] += 1
     live = state & LIVE_MASK
     was_full = live == nr_slab_objects(slab, c, state)
-    if (was_full or live == 1) and slot != slab.cache[c, Sc.CURRENT]:
+    if was_full or live == 1:
         _cross_edge(slab, c, slot, was_full, live == 1)
 
 

@@ -21,7 +21,7 @@ from spbfast.jit.decorators import kernel
 from spbfast.model.allocator.free import hand_out
 from spbfast.model.holders.inode_scan import drop_inodes
 from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_object
-from spbfast.model.holders.slab import NO_SLOT, add_slab, free_emptied, next_slab_slot
+from spbfast.model.holders.slab import NO_SLOT, add_slab, enter_cpu, free_emptied, next_slab_slot
 from spbfast.model.requests.alloc_pages import request
 from spbfast.model.state.node import N
 from spbfast.model.state.slab_layout import Sc, Si, St
@@ -47,6 +47,7 @@ def get_slab(w, policy, c, cls, cpu):
     if pfn < 0:
         order = slab.cache[c, Sc.MIN_ORDER]
         pfn = request(w, policy, order, mt, cls, cpu)
+    enter_cpu(slab, cpu)  # what the requests shrank went elsewhere
     if pfn < 0:
         return 0
     slot = next_slab_slot(slab)  # there is one: the caller has looked, and no request adds slabs
@@ -60,6 +61,7 @@ def run_slab_drop_row(w, policy, row):
     """The N oldest inodes of an instance go."""
     node, slab = w.node, w.slab
     pages = slab.stat[St.PAGES_FREED]
+    enter_cpu(slab, np.int64(row[Row.CPU]))
     drop_inodes(slab, np.int64(row[Row.SLOT]), np.int64(row[Row.N]))
     node.vm[V.PAGE_EVENTS] += free_emptied(w.zone, policy, slab)
     node.vm[V.PGFREE] += slab.stat[St.PAGES_FREED] - pages
@@ -71,6 +73,7 @@ def run_slab_drop_row(w, policy, row):
 def grow_instance(w, policy, inst, nr, cls, cpu):
     """N inodes with all that belongs to them come to a shrinker instance."""
     slab = w.slab
+    enter_cpu(slab, cpu)
     code = grow_inodes(slab, inst, nr)
     while code != DONE:
         if code == POOL_FULL or next_slab_slot(slab) == NO_SLOT:

@@ -168,7 +168,10 @@ def _world(
     if number < scenario.machine.nodes:
         # Nodes hold different files: the draws of each are its own.
         stream = key_of(seed, number) if number else seed
-        slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, stream, replicate)
+        slab = lower_slab(
+            *(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, stream, replicate),
+            cpus=scenario.machine.cpus,
+        )
         return World(zone, node, slab.slab, slab.standins, slab.shrink), base
     return World(zone, node, no_slab(), no_standins(), no_shrink()), base
 
@@ -228,7 +231,8 @@ def state_nbytes(scenario: Scenario) -> dict[str, int]:
         out["slots"] += fields["slots.link"]
         out["other"] += sum(fields.values()) - pages - fields["slots.link"]
         if number < scenario.machine.nodes:
-            slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER)
+            cpus = scenario.machine.cpus
+            slab = lower_slab(_node_slab(scenario), shape.nr_pages, FIRST_SLAB_OWNER, cpus=cpus)
             out["slab"] += _tuple_nbytes(slab.slab) + _tuple_nbytes(slab.shrink)
     return out
 

@@ -18,12 +18,14 @@ from spbfast.model.state.slab_layout import CacheSpec, InstanceSpec, Slab, make_
 from spbfast.model.state.standin_layout import Standins, no_standins
 
 if TYPE_CHECKING:
-    from spbfast.config.caches import SlabSpec
+    from spbfast.config.caches import SlabCache, SlabSpec
 
 SLAB_STREAM = 0x51AB  # part of the draw keys: no actor's number
 # Slabs that may exist, in units of those that all objects fill at their preferred orders. The flagship's runs
 # came to 0.96 at most, under mainline with two dentries an inode; more is for slabs half empty or small.
 SLABS_PER_FULL = 1.5
+# Objects that a CPU's partial lists hold free, by least size of an object.
+CPU_PARTIAL = ((PAGE_SIZE, 6), (1024, 24), (256, 52), (0, 120))
 MANY_PAGES = 1 << 16  # zones up to this size may be nothing but slabs
 
 
@@ -41,6 +43,15 @@ def max_objects(config: SlabSpec, nr_pages: int) -> int:
     return min(config.objects_max, int(fits * 1.05) + 4096)
 
 
+def cpu_slabs(cache: SlabCache) -> int:
+    """Slabs of the longest partial list of a CPU, which are taken to be half full.
+
+    Source: set_cpu_partial and slub_set_cpu_partial (mm/slub.c, Linux 6.18).
+    """
+    objects = next(nr for size, nr in CPU_PARTIAL if cache.object_size >= size)
+    return -(-2 * objects // cache.objects(cache.order))
+
+
 def cache_specs(config: SlabSpec, owner0: int) -> list[CacheSpec]:
     """Caches in the order of their numbers."""
     return [
@@ -51,6 +62,7 @@ def cache_specs(config: SlabSpec, owner0: int) -> list[CacheSpec]:
             min_order=min(cache.min_order, cache.order),
             mt=RECLAIMABLE if cache.reclaimable else UNMOVABLE,
             min_partial=config.min_partial,
+            cpu_slabs=cpu_slabs(cache) if config.per_cpu_slabs else 0,
         )
         for number, cache in enumerate(config.caches)
     ]
@@ -97,6 +109,7 @@ def lower_slab(
     replicate: int = 0,
     nr_runs: int = 0,
     nr_calls: int = 0,
+    cpus: int = 1,
 ) -> LoweredSlab:
     """Empty slab caches and shrinkers of a configuration.
 
@@ -112,6 +125,8 @@ def lower_slab(
         Key the draws of references and age.
     nr_runs, nr_calls : int
         Rows kept of shrink runs and calls, none by default.
+    cpus : int
+        Of the machine; they count where each fills slabs of its own.
 
     Raises
     ------
@@ -128,6 +143,7 @@ def lower_slab(
         vfs_cache_pressure=config.vfs_cache_pressure,
         held_pages=config.pages_per_held_inode,
         directory=config.dentries_per_directory,
+        nr_cpus=cpus if config.per_cpu_slabs else 1,
     )
     rows = _superblock_shrinkers(config)
     shrink = make_shrink(

@@ -27,6 +27,7 @@ LIVE_MASK = 0x1FFF  # bits of `state`: objects in use, then two signs
 PREFERRED = 0x2000  # obtained at the preferred order
 IN_USE = 0x4000  # the slot has a slab
 OFF_LIST, END, LINK0 = 0, 1, 2  # links: on no list, last of it, slot + 2
+OF_CPU = -1  # `prev` of a slab that a CPU fills, or that lies on a CPU's partial list
 ONE_SHIFT = 16
 ONE = 1 << ONE_SHIFT  # fixed point of the accumulators
 SLOT_SHIFT = 1  # queue entries are slot << SLOT_SHIFT | REFERENCED, or without
@@ -45,7 +46,7 @@ class Sc(enum.IntEnum):
     MT = 5
     MIN_PARTIAL = 6
     OBJECT_SIZE = 7
-    CURRENT = 8  # slab that allocations fill, -1 none; on no list
+    CPU_SLABS = 8  # slabs that a CPU's partial list may hold, 0: there are no such lists
     HEAD = 9  # partial list, as links
     TAIL = 10
     NR_PARTIAL = 11
@@ -58,6 +59,15 @@ class Sc(enum.IntEnum):
     SLABS_FREED = 18
     PAGES_FREED = 19
     KEPT_TIMES = 20  # times that an emptied slab was kept
+    CPU_DRAINS = 21  # times that a CPU's full list went to the partial list
+
+
+class Sp(enum.IntEnum):
+    """Columns of `Slab.cpu`: a row for each cache and CPU, or one a cache for all CPUs together."""
+
+    CURRENT = 0  # slab that allocations fill, -1 none
+    HEAD = 1  # partial list of the CPU, last come first, as links
+    NR = 2
 
 
 class Si(enum.IntEnum):
@@ -113,13 +123,18 @@ class St(enum.IntEnum):
     FREE_SLOTS = 14  # slots given back, as links
     USED_SLOTS = 15  # slots ever used
     DIRECTORY = 16  # dentries that are found referenced together
+    NR_CPUS = 17  # rows of `Slab.cpu` a cache
+    CPU = 18  # whose row is used: that of whoever allocates or frees
 
 
-@by_reference(inner={"cache": (len(Sc),), "inst": (len(Si),)}, strides={"next": 2, "prev": 2})
+@by_reference(
+    inner={"cache": (len(Sc),), "cpu": (len(Sp),), "inst": (len(Si),)}, strides={"next": 2, "prev": 2}
+)
 class Slab(NamedTuple):
     """All caches, slabs, instances and their object queues."""
 
     cache: np.ndarray
+    cpu: np.ndarray
     state: np.ndarray
     next: np.ndarray
     prev: np.ndarray
@@ -133,7 +148,7 @@ class Slab(NamedTuple):
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """A slab cache: object size in bytes, preferred and smallest order, migratetype."""
+    """A slab cache: object size in bytes, preferred and smallest order, migratetype, bounds of its lists."""
 
     owner: int
     object_size: int
@@ -141,6 +156,7 @@ class CacheSpec:
     min_order: int
     mt: int
     min_partial: int = 5
+    cpu_slabs: int = 0
 
     def objects(self, order: int) -> int:
         """Objects in a slab of that order."""
@@ -171,7 +187,7 @@ def _fill_cache(row: np.ndarray, spec: CacheSpec) -> None:
     row[Sc.OWNER], row[Sc.ORDER], row[Sc.MIN_ORDER] = spec.owner, spec.order, spec.min_order
     row[Sc.OBJECTS], row[Sc.MIN_OBJECTS] = spec.objects(spec.order), spec.objects(spec.min_order)
     row[Sc.MT], row[Sc.MIN_PARTIAL], row[Sc.OBJECT_SIZE] = spec.mt, spec.min_partial, spec.object_size
-    row[Sc.CURRENT], row[Sc.HEAD], row[Sc.TAIL] = -1, END, END
+    row[Sc.CPU_SLABS], row[Sc.HEAD], row[Sc.TAIL] = spec.cpu_slabs, END, END
 
 
 def _fill_instance(row: np.ndarray, spec: InstanceSpec) -> None:
@@ -182,10 +198,12 @@ def _fill_instance(row: np.ndarray, spec: InstanceSpec) -> None:
     row[Si.HELD_SHARE] = round(spec.held_share * ONE)
 
 
-def _first_stat(max_objects: int, vfs_cache_pressure: int, held_pages: int, directory: int) -> np.ndarray:
+def _first_stat(
+    max_objects: int, vfs_cache_pressure: int, held_pages: int, directory: int, nr_cpus: int
+) -> np.ndarray:
     stat = np.zeros(len(St), np.int64)
     stat[St.MAX_OBJECTS], stat[St.VFS_CACHE_PRESSURE] = max_objects, vfs_cache_pressure
-    stat[St.HELD_PAGES], stat[St.DIRECTORY] = held_pages, directory
+    stat[St.HELD_PAGES], stat[St.DIRECTORY], stat[St.NR_CPUS] = held_pages, directory, nr_cpus
     stat[[St.EMPTIED_HEAD, St.EMPTIED_TAIL, St.FREE_SLOTS]] = END
     return stat
 
@@ -199,6 +217,7 @@ def make_slab(
     vfs_cache_pressure: int = 100,
     held_pages: int = 16,
     directory: int = 1,
+    nr_cpus: int = 1,
 ) -> Slab:
     """Empty caches.
 
@@ -218,6 +237,8 @@ def make_slab(
         Page-cache pages whose reclaim lets go of one inode.
     directory : int
         Dentries in a row that are found referenced together.
+    nr_cpus : int
+        CPUs that fill slabs of their own; 1: all fill the same one.
 
     Raises
     ------
@@ -238,6 +259,7 @@ def make_slab(
     links = np.zeros((max(nr_slots, 2), 2), np.int32)
     return Slab(
         cache=cache,
+        cpu=np.tile(np.array([[-1, END, 0]]), (len(caches) * nr_cpus, 1)).astype(np.int64),
         state=np.zeros(nr_slots, np.int16),
         next=links[:, 0],
         prev=links[:, 1],
@@ -246,7 +268,7 @@ def make_slab(
         att=np.zeros((len(instances), len(attached), 3), np.int64),
         fifo=make_fifo(max_objects, max(1, len(instances) * (ATTACHED0 + len(attached))), largest),
         present=np.zeros(len(instances), np.int8),
-        stat=_first_stat(max_objects, vfs_cache_pressure, held_pages, directory),
+        stat=_first_stat(max_objects, vfs_cache_pressure, held_pages, directory, nr_cpus),
     )
 
 

@@ -12,7 +12,7 @@ from spbfast.constants import RECLAIMABLE, P
 from spbfast.jit.decorators import kernel
 from spbfast.model.allocator.record import trace_shrink_run
 from spbfast.model.allocator.rmqueue import begin_event
-from spbfast.model.holders.slab import free_emptied
+from spbfast.model.holders.slab import enter_cpu, free_emptied
 from spbfast.model.state.node import NEVER, N, Now, Wk
 from spbfast.model.state.shrink_layout import R
 from spbfast.model.state.slab_layout import St
@@ -54,6 +54,7 @@ def run_shrink(w, policy):
     z, node, slab, shrink = w.zone, w.node, w.slab, w.shrink
     node.due[Wk.SHRINK] = NEVER
     pages = slab.stat[St.PAGES_FREED]
+    enter_cpu(slab, 0)
     target, prio = policy[P.slab_shrink_target_objs], policy[P.slab_shrink_start_priority]
     if not begin_shrink(shrink, slab, w.standins, 0, target, prio, 0):
         return

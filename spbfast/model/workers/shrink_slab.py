@@ -16,7 +16,7 @@ import numpy as np
 
 from spbfast.constants import DEF_PRIORITY
 from spbfast.jit.decorators import bit_length, inline_kernel, kernel
-from spbfast.model.holders.slab import free_emptied
+from spbfast.model.holders.slab import enter_cpu, free_emptied
 from spbfast.model.state.node import SHRINK_CLASSIC, SHRINK_MGLRU, SHRINK_NONE, Ca, N, Now
 from spbfast.model.state.shrink_layout import R
 from spbfast.model.state.slab_layout import St
@@ -35,6 +35,7 @@ def shrink_memcgs(w, policy, nr, prio):
     run = shrink.run
     run[: R.NR_RUNS] = 0
     pages = slab.stat[St.PAGES_FREED]
+    enter_cpu(slab, 0)
     for _ in range(nr):
         memcg = node.now[Now.SHRINK_MEMCG] % shrink.online.shape[0]
         node.now[Now.SHRINK_MEMCG] = memcg + 1
