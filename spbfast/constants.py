@@ -311,6 +311,7 @@ class C(enum.IntEnum):
     RECLAIM_ACTIVE = 19  # 1 while kswapd works on the zone (ZONE_RECLAIM_ACTIVE)
     ANON_PAGES = 20  # anonymous pages in use that reclaim may swap out; 0 without swap
     SWAP_PAGES = 21  # pages in swap
+    BELOW_HIGH = 22  # 1 while requests find the zone below its high watermark (ZONE_BELOW_HIGH)
 
 
 NR_ZONE_COUNTS = len(C)
@@ -338,6 +339,7 @@ class Tune(enum.IntEnum):
     HIGH_MIN = 1
     HIGH_MAX = 2
     FLAGS = 3
+    MARK_HIGH = 4  # high watermark below which CPUs keep few pages, 0: there is none
 
 
 class Noise(enum.IntEnum):

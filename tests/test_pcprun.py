@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spbfast.constants import PB_PAGES, C, Op, Row, Tp
+from spbfast.constants import PB_PAGES, C, Op, Row, Tp, Tune
 from spbfast.jit.decorators import INTERPRETED
 from spbfast.model.engine import run_replicate
 from spbfast.model.state.page_state import CODE_PINNED, states_of
@@ -30,6 +30,7 @@ SWITCHES: dict[str, Any] = {
     "own pins": {"pinned": {"share": 0.3, "cluster": "64KiB"}, "workers__split_folios": True},
     "barred pages don't count": {"reclaim__barred_free": "subtracted"},
     "exact content": {"policy__sticky_content": False},
+    "lists short below high": {"pcp__shrink_below_high": True},
     "owned pageblocks": {"policy__pcp_owned_pageblocks": True},
 }
 
@@ -40,6 +41,9 @@ def pair(policy: str, **values: Any) -> tuple[Machine, Machine]:
     values.setdefault("workers__split_folios", False)
     one, two = bare(policy, **values), bare(policy, **values)
     trace = two.world.zone.trace._replace(rows=np.zeros((1, 1, NR_TRACE_FIELDS), np.int64))
+    for machine in (one, two):
+        if values.get("pcp__shrink_below_high"):  # and memory crosses the mark again and again
+            machine.world.zone.pcp.conf[Tune.MARK_HIGH] = machine.free - 300
     zone = two.world.zone._replace(trace=trace)
     two.world = two.world._replace(zone=zone)
     start_records(zone.trace, KIND)

@@ -336,6 +336,12 @@ class PcpSpec(Model):
     high_min: AutoOrPages = key("auto", "least limit of a CPU's lists, pages", "mainline, zone_highsize")
     high_max: AutoOrPages = key("auto", "greatest limit of a CPU's lists, pages", "mainline, zone_highsize")
     decay: Duration = key(10**9, "time between two decays of the limit (vmstat tick)", "mainline: 1 s", gt=0)
+    shrink_below_high: bool = key(
+        False,
+        "keep few pages on the lists from a request that finds free pages below the high watermark to a free "
+        "that finds them above it",
+        "mainline does (ZONE_BELOW_HIGH); ours: off, as it was in all that is published",
+    )
 
     def sizes(self, managed: int, cpus: int, low_pages: int) -> tuple[int, int, int]:
         """Batch, high_min and high_max in pages of a zone with `managed` pages and low watermark `low_pages`.

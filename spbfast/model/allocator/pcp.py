@@ -196,7 +196,12 @@ def rate_limit(z, cpu, free_high):
         # What reclaim frees has to come to the free lists, where watermarks count it.
         pcp[Pc.HIGH] = max(high - max(pcp[Pc.FREE_COUNT], batch), high_min)
         return min(batch << 2, pcp[Pc.HIGH])
-    if high_min != high_max and pcp[Pc.COUNT] >= high and high < pcp[Pc.FREE_COUNT] + batch:
+    if high_min == high_max:
+        return high
+    if z.count[C.BELOW_HIGH]:
+        pcp[Pc.HIGH] = max(high - max(pcp[Pc.FREE_COUNT], batch), high_min)
+        return max(pcp[Pc.COUNT], high_min)
+    if pcp[Pc.COUNT] >= high and high < pcp[Pc.FREE_COUNT] + batch:
         pcp[Pc.HIGH] = min(max(pcp[Pc.FREE_COUNT] + batch, high_min), high_max)
     return high
 
@@ -219,6 +224,14 @@ def shrink_pcp(z, policy, cpu, i, limit, free_high):
 
 
 @inline_kernel
+def note_above_high(z):
+    """Let lists grow again if free pages are above the high watermark (free_frozen_page_commit)."""
+    mark = z.pcp.conf[Tune.MARK_HIGH] + z.count[C.WATERMARK_BOOST]
+    if z.count[C.FREE_PAGES] - z.count[C.FREE_HIGHATOMIC] > mark:
+        z.count[C.BELOW_HIGH] = 0
+
+
+@inline_kernel
 def limit_after_free(z, policy, cpu, i, order):
     """Count a freed block of list i and give pages back if a CPU holds too many."""
     pcp = z.pcp.cpu[cpu]
@@ -228,6 +241,8 @@ def limit_after_free(z, policy, cpu, i, order):
     limit = rate_limit(z, cpu, free_high)
     if pcp[Pc.COUNT] >= limit:
         shrink_pcp(z, policy, cpu, i, limit, free_high)
+        if z.count[C.BELOW_HIGH]:
+            note_above_high(z)
 
 
 @kernel

@@ -44,7 +44,7 @@ def nr_below_limit(z, cpu):
     """Single pages that a CPU may be given before its limit comes into play (pcp.rate_limit)."""
     high = z.pcp.cpu[cpu, Pc.HIGH]
     is_settled = z.pcp.conf[Tune.HIGH_MIN] <= high <= z.pcp.conf[Tune.HIGH_MAX]
-    if z.count[C.RECLAIM_ACTIVE] or not is_settled:
+    if z.count[C.RECLAIM_ACTIVE] or z.count[C.BELOW_HIGH] or not is_settled:
         return np.int64(0)
     return high - 1 - z.pcp.cpu[cpu, Pc.COUNT]
 

@@ -52,7 +52,7 @@ def rate_refill(z, cpu, order):
     if pcp[Pc.HIGH] < batch:
         return 1
     nr = batch if order > 0 else batch << pcp[Pc.ALLOC_FACTOR]
-    if high_min != high_max:
+    if high_min != high_max and not z.count[C.BELOW_HIGH]:
         pcp[Pc.HIGH] = min(pcp[Pc.HIGH] + nr, high_max)
     if order == 0:
         most = max(pcp[Pc.HIGH] - pcp[Pc.COUNT] - batch, batch)

@@ -21,7 +21,7 @@ from spbfast.model.allocator.pcprun import (
 )
 from spbfast.model.holders.swap import count_anon
 from spbfast.model.loop.pins import draw_code, may_be_pinned
-from spbfast.model.requests.attempt import is_above
+from spbfast.model.requests.attempt import is_above, note_below_high
 from spbfast.model.state.node import N
 from spbfast.model.state.page_state import CODE_PINNED
 from spbfast.model.state.vmstat import V
@@ -30,6 +30,7 @@ from spbfast.model.state.vmstat import V
 @inline_kernel
 def is_served_at_once(w, policy, mt):
     """Whether a request for a single page goes to a CPU's lists and leaves nothing to be done."""
+    note_below_high(w, policy, 0, mt)
     return w.zone.ev[Ev.REQUESTS] == 0 and is_above(w, policy, 0, mt, w.node.conf[N.WMARK_LOW])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise
+from spbfast.constants import NR_ORDERS, PAGE_SIZE, PB_PAGES, Noise, Tune
 from spbfast.model.demand.demand_plan import DemandPlan
 from spbfast.model.lowering.lower_actors import lower_actors
 from spbfast.model.lowering.lower_node import make_configured_node
@@ -146,6 +146,9 @@ def _world(
     shape = scenario.machine.zones()[number]
     zone, base = build_zone(spec_of_zone(scenario, shape, plan, *trace))
     _fill_noise(zone.noise, scenario)
+    if scenario.pcp.shrink_below_high:
+        marks = scenario.machine.watermarks(scenario.reclaim.watermark_scale, shape)
+        zone.pcp.conf[Tune.MARK_HIGH] = marks[2]
     first = first_demand_owner(scenario)
     anon_slots = int(zone.slots.size[zone.slots.anon != 0].sum())
     node = make_configured_node(

@@ -12,7 +12,7 @@ import numpy as np
 from spbfast.constants import ALLOC_NOFRAGMENT, CLS_BLOCKING, CLS_KSWAPD, MOVABLE, PB_ORDER, P
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.record import trace_alloc
-from spbfast.model.requests.attempt import fast_path_flags, is_above, take_page
+from spbfast.model.requests.attempt import fast_path_flags, is_above, note_below_high, take_page
 from spbfast.model.requests.direct_compaction import (
     ASYNC,
     compact_direct,
@@ -58,6 +58,7 @@ def request(w, policy, order, mt, cls, cpu):
     """A block of 2**order pages for a caller of class `cls` on a CPU, or -1 (__alloc_pages)."""
     flags = fast_path_flags(policy, w.node, cls)
     pfn = np.int64(-1)
+    note_below_high(w, policy, order, mt)
     if is_above(w, policy, order, mt, w.node.conf[N.WMARK_LOW]):
         pfn = take_page(w, policy, order, mt, flags, cls, cpu)
     if pfn < 0:
@@ -85,6 +86,7 @@ def request_thp(w, policy, cls, cpu):
     node = w.node
     flags = fast_path_flags(policy, node, CLS_BLOCKING)
     mark = N.WMARK_LOW
+    note_below_high(w, policy, PB_ORDER, np.int64(MOVABLE))
     for attempt in range(2):
         pfn = np.int64(-1)
         if is_above(w, policy, PB_ORDER, np.int64(MOVABLE), node.conf[mark]):

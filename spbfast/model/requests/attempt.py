@@ -26,6 +26,7 @@ from spbfast.constants import (
     Ev,
     Outcome,
     P,
+    Tune,
 )
 from spbfast.jit.decorators import inline_kernel, kernel
 from spbfast.model.allocator.barred import rate_barred
@@ -154,6 +155,14 @@ def is_above(w, policy, order, mt, mark):
     count = w.zone.count
     above = count[C.FREE_PAGES] - count[C.FREE_HIGHATOMIC] - (1 << order) - mark - count[C.WATERMARK_BOOST]
     return above >= 0 and above >= rate_barred(w, policy, mt)
+
+
+@inline_kernel
+def note_below_high(w, policy, order, mt):
+    """Keep CPUs' lists short from now on if a request finds too little (get_page_from_freelist)."""
+    mark = w.zone.pcp.conf[Tune.MARK_HIGH]
+    if mark > 0 and w.zone.count[C.BELOW_HIGH] == 0 and not is_above(w, policy, order, mt, mark):
+        w.zone.count[C.BELOW_HIGH] = 1
 
 
 @inline_kernel

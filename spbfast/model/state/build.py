@@ -254,7 +254,8 @@ def _fill(zone: ZoneState, spec: ZoneSpec) -> None:
     zone.slots.paged[list(spec.split_rings)] = RING
     zone.slots.anon[list(spec.anon)] = 1
     if spec.pcp is not None:
-        zone.pcp.conf[:] = spec.pcp.batch, spec.pcp.high_min, spec.pcp.high_max, spec.pcp.flags
+        pcp = spec.pcp
+        zone.pcp.conf[: Tune.MARK_HIGH] = pcp.batch, pcp.high_min, pcp.high_max, pcp.flags
         zone.pcp.cpu[:, Pc.HIGH] = spec.pcp.high_min
         zone.pcp.cpu[:, Pc.FLAGS] = spec.pcp.flags
     _fill_superpageblocks(zone, first)

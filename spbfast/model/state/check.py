@@ -220,7 +220,7 @@ def _check_pcp(z: ZoneState, resting: np.ndarray, tally: Tally) -> None:
     expected[:, Pc.COUNT] = (lengths.reshape(-1, NR_PCP_LISTS) << orders).sum(axis=1)
     by_order = resting.reshape(z.geo.nr_cpus, -1, NR_RESTING_ORDERS).sum(axis=1)
     expected[:, Pc.COUNT] += (by_order << np.arange(NR_RESTING_ORDERS)).sum(axis=1)
-    batch, high_min, high_max, flags = z.pcp.conf.tolist()
+    batch, high_min, high_max, flags, mark_high = z.pcp.conf.tolist()
     expected[:, Pc.HIGH] = np.clip(expected[:, Pc.HIGH], min(high_min, high_max), high_max)
     expected[:, Pc.ALLOC_FACTOR] = np.clip(expected[:, Pc.ALLOC_FACTOR], 0, PCP_BATCH_SCALE_MAX)
     most = (batch << PCP_BATCH_SCALE_MAX) + PB_PAGES
@@ -228,6 +228,9 @@ def _check_pcp(z: ZoneState, resting: np.ndarray, tally: Tally) -> None:
     expected[:, Pc.FLAGS] &= PCPF_PREV_FREE_HIGH_ORDER
     expected[:, Pc.FLAGS] |= flags & PCPF_FREE_HIGH_BATCH
     _compare(z, "pcp.cpu", expected, "must be the pages on the lists, or in its range")
+    is_other = np.arange(len(z.count)) != C.BELOW_HIGH
+    right = (z.count == 0) | ((z.count == 1) & (mark_high > 0))
+    _demand(z, "count", is_other | right, "must be 0, or 1 where lists are kept short below a mark")
 
 
 def _check_pageblocks(z: ZoneState, policy: np.ndarray | None, tally: Tally) -> None:

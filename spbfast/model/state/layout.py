@@ -214,7 +214,7 @@ FIELDS = (
     ),
     ArrayField("pcp.cpu", "int64", ("cpus", "pcp_scalars"), "mixed", "count, high, factors, flags"),
     ArrayField("pcp.nr", "int32", ("cpu_lists",), "blocks", "length of each per-CPU list"),
-    ArrayField("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags", False),
+    ArrayField("pcp.conf", "int64", ("pcp_conf",), "pages", "batch, high_min, high_max, flags, mark", False),
     ArrayField(
         "pcp.first", "int8", ("cpu_lists",), "strand", "strand of each per-CPU list with its head block"
     ),
