@@ -212,6 +212,15 @@ def test_page_size_from_meminfo_beside_zoneinfo(tmp_path: Path) -> None:
     assert read_dumps(paths).receipt.facts["page size"].startswith("64 KiB")
 
 
+def test_page_size_is_assumed_where_most_memory_is_not_managed_yet(tmp_path: Path) -> None:
+    """24 GB of which zone Normal manages a quarter: not pages of 16 KiB."""
+    zoneinfo = "Node 0, zone Normal\n  pages free     100\n        present  6000\n        managed  1600\n"
+    paths = [write(tmp_path, zoneinfo, "z"), write(tmp_path, "MemTotal: 24000 kB\nMemFree: 400 kB\n", "m")]
+    receipt = read_dumps(paths).receipt
+    assert receipt.facts["page size"] == "4 KiB, assumed"
+    assert "pages of 4 KiB: the file does not tell the page size" in receipt.guessed
+
+
 def test_a_trace_with_every_trap() -> None:
     observation = load("trace-ftrace-mixed.txt")
     receipt = observation.receipt

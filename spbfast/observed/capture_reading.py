@@ -16,6 +16,7 @@ import numpy as np
 from spbfast.errors import DumpError
 from spbfast.observed import capture_file as container
 from spbfast.observed.capture_file import json_mapping, read_chunks
+from spbfast.observed.consistency import PAGE_SIZES_KB
 from spbfast.observed.event_columns import (
     LOST_KIND,
     EventBatch,
@@ -76,6 +77,7 @@ class _CaptureReading:
         self.summary: TraceSummary | None = None
         self.pages: dict[str, np.ndarray] = {}
         self.line = 1
+        self.page_kb: int | None = None
         self.nr_lost = 0
         self.is_whole = False
 
@@ -89,6 +91,8 @@ class _CaptureReading:
             self._take_mapping(tag, json_mapping(self.path, data))
 
     def finish(self) -> None:
+        for snapshot in self.collector.snapshots:
+            snapshot.page_kb = snapshot.page_kb or self.page_kb
         if not self.is_whole:
             self.receipt.say("missing", "the capture is cut: its last chunk is not there")
         for moment, counts in self.pages.items():
@@ -117,6 +121,8 @@ class _CaptureReading:
         facts = {key: head.get(key) for key in ("kernel", "machine", "taken", "clock")}
         for key, value in facts.items():
             self.receipt.facts[f"capture: {key}"] = shown(str(value))
+        if isinstance(size := head.get("page_bytes"), int) and size >> 10 in PAGE_SIZES_KB:
+            self.page_kb = size >> 10
         self._say_all("missing", [head.get("cannot_know", "")])
 
     def _say_all(self, heading: str, sentences: object) -> None:

@@ -185,19 +185,31 @@ def _check_total(snapshot: Snapshot, receipt: Receipt) -> None:
 
 
 def page_size_kb(snapshots: Sequence[Snapshot]) -> tuple[int, str]:
-    """Page size in kB and how it is known: from block sizes, from meminfo beside zoneinfo, or assumed."""
+    """Page size in kB and how it is known: told, from meminfo beside zoneinfo, or assumed.
+
+    Pages that are present tell the same as managed ones, or neither is believed: on machines whose memory
+    comes as it is needed the latter can be a fraction of MemTotal.
+    """
     told = {s.page_kb for s in snapshots if s.page_kb}
     if told:
-        return min(told), "from the sizes of blocks"
+        return min(told), "from the sizes of blocks or the head of the capture"
     meminfo = next((s for s in snapshots if s.kind == "meminfo" and "MemTotal" in s.counters), None)
     zones = next((s for s in snapshots if s.kind == "zoneinfo"), None)
-    managed = sum(z.pages.get("managed", z.pages.get("present", 0)) for z in zones.zones) if zones else 0
-    if meminfo and managed > 0:
-        ratio = meminfo.counters["MemTotal"] / managed
-        nearest = min(PAGE_SIZES_KB, key=lambda kb: abs(kb - ratio))
-        if abs(nearest - ratio) < 0.2 * nearest:
-            return nearest, "from MemTotal and the managed pages of zoneinfo"
+    if meminfo and zones:
+        sizes = {
+            _nearest_size(meminfo.counters["MemTotal"], zones, key) for key in ("managed", "present")
+        } - {0}
+        if len(sizes) == 1:
+            return sizes.pop(), "from MemTotal and the pages of zoneinfo"
     return 4, "assumed"
+
+
+def _nearest_size(total_kb: int, zones: Snapshot, key: str) -> int:
+    """Page size in kB that makes these pages of all zones nearly as much as MemTotal; 0 if none does."""
+    pages = sum(zone.pages.get(key, 0) for zone in zones.zones)
+    ratio = total_kb / pages if pages > 0 else 0.0
+    nearest = min(PAGE_SIZES_KB, key=lambda kb: abs(kb - ratio))
+    return nearest if abs(nearest - ratio) < 0.2 * nearest else 0
 
 
 def say_facts(snapshots: Sequence[Snapshot], traces: Sequence[TraceSummary], receipt: Receipt) -> None:
