@@ -20,10 +20,39 @@ compile_sources() {
     nice .venv/bin/python -W ignore -m compileall -q -j "$1" .venv/lib >/dev/null 2>&1 || true
 }
 
+# install REQUIREMENT...: into .venv. pip compiles sources on one core; warnings and old files of other people's
+# packages are not ours to show.
+install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "$@"
+}
+
+# kernel_requirements: those of the project's requirements that its kernels are compiled with, one a line.
+kernel_requirements() {
+    .venv/bin/python - <<'END'
+import re
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    every = tomllib.load(file)["project"]["dependencies"]
+names = {"numba", "llvmlite", "numpy", "pydantic", "pydantic-core", "ruamel.yaml"}
+print("\n".join(one for one in every if re.match(r"[\w.-]+", one)[0] in names))
+END
+}
+
+# begin_kernels: install what kernels need and compile them from here on; $kernels is the process.
+begin_kernels() {
+    local requirements
+    mapfile -t requirements < <(kernel_requirements)
+    install "${requirements[@]}"
+    .venv/bin/python -c 'from spbfast.model.engine import warmup; warmup()' >/dev/null 2>&1 &
+    kernels=$!
+}
+
 # make_venv [--beside] REQUIREMENT...: .venv with these requirements, such as '.[plot]'. Kept if nothing changed.
-# With --beside installed sources are compiled while the caller goes on: kernels compile on one core.
+# With --beside kernels are compiled while packages are installed, and installed sources while the caller goes on:
+# each takes one core. What fails there fails again, and says why, when the caller needs it.
 make_venv() {
-    local python stamp wanted beside=0
+    local python stamp wanted beside=0 kernels=
     if [ "$1" = --beside ]; then
         beside=1
         shift
@@ -43,10 +72,14 @@ make_venv() {
     for arg in "$@"; do
         case "$arg" in .*) args+=(-e "$arg") ;; *) args+=("$arg") ;; esac
     done
-    # pip compiles sources on one core; warnings and old files of other people's packages are not ours to show.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${args[@]}"
+    if [ "$beside" = 1 ]; then
+        begin_kernels
+    fi
+    install "${args[@]}"
     if [ "$beside" = 1 ]; then
         compile_sources 1 &
+        echo "compiling the kernels (about a minute, once a version)" >&2
+        wait "$kernels" || true
     else
         compile_sources 0
     fi
