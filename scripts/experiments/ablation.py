@@ -192,7 +192,8 @@ def _cell(effect: Mapping[str, Any], own: bool) -> str:
 def conditions(kept: Mapping[str, Any]) -> str:
     """A sentence on how the numbers came about."""
     return (
-        f"{kept['points']} points, {kept['replicates']} replicates with the same demand in every point, "
+        f"Model version {kept['model_version']}. {kept['points']} points, {kept['replicates']} replicates "
+        "with the same demand in every point, "
         f"{kept['seconds_simulated']:g} simulated seconds, {kept['wall_s'] / 3600:.2f} core hours in all. A "
         "star marks differences whose interval leaves 0 out, as one in twenty does by chance; those of the "
         "other columns stand in brackets."
