@@ -9,7 +9,7 @@ from spbfast.jit.decorators import entry_kernel
 from spbfast.model.allocator.barred import nr_barred, nr_free_for_kswapd
 from spbfast.model.requests.attempt import is_above
 from spbfast.model.state.node import NEVER, N, Wk
-from spbfast.model.workers.kswapd import wake_kswapd
+from spbfast.model.workers.kswapd import reclaim_direct, wake_kswapd
 from tests.machine_tools import MS, M, U, bare
 
 
@@ -29,6 +29,12 @@ def barred(z, policy):
 def free_for_kswapd(w, policy):
     """What kswapd compares with its marks."""
     return nr_free_for_kswapd(w, policy)
+
+
+@entry_kernel
+def direct(w, policy, order):
+    """A round of direct reclaim for a request of that order."""
+    return reclaim_direct(w, policy, order)
 
 
 @entry_kernel
@@ -144,4 +150,17 @@ def test_kswapd_sleeps_on_barred_pages_only_where_they_count(key):
         assert machine.free >= conf[N.WMARK_HIGH], "it sleeps for good"
         assert machine.fill(5000, 10, mt=M) == 10
         assert machine.vm("allocstall_normal") > stalls, "each request reclaims for itself"
+    machine.check()
+
+
+@pytest.mark.parametrize(
+    ("gap", "order", "pages"),
+    [(False, 0, 32), (False, 9, 32), (True, 0, 32), (True, 4, 32), (True, 5, 64), (True, 9, 1024)],
+)
+def test_a_round_of_direct_reclaim_frees_room_to_compact(gap, order, pages):
+    machine = bare("mainline", reclaim__compact_gap=gap)
+    for _ in range(4):
+        assert machine.row(Op.CACHE_ADD, 0, 1000, order=0, alt=0, owner=0) == 0
+    assert direct(machine.world, machine.policy, order) == pages
+    assert machine.vm("pgsteal_direct") == pages
     machine.check()

@@ -368,6 +368,11 @@ class ReclaimSpec(Model):
         "assumed: 0, 1, 16 or unlimited (the kernel loops on while there is progress)",
     )
     batch: int = key(32, "pages that one round of reclaim frees", "mainline SWAP_CLUSTER_MAX", ge=1, le=4096)
+    compact_gap: bool = key(
+        False,
+        "a round of direct reclaim for a block of order k frees at least 2 << k pages, room to compact",
+        "mainline does under MGLRU (should_abort_scan); ours: off, as it was in all that is published",
+    )
     watermark_scale: int = key(
         10, "distance between the watermarks, in parts of 10,000", "mainline default", ge=1, le=3000
     )

@@ -109,6 +109,7 @@ def _node_conf(scenario: Scenario, zone: ZoneShape, number: int, seed: int, repl
         N.SLUB_WAKES: scenario.slab.first_attempt_wakes_kswapd,
         N.HUGE_WAKES: reclaim.huge_faults_wake_kswapd,
         N.COMPACT_ANY_LABEL: reclaim.compact_any_label,
+        N.COMPACT_GAP: reclaim.compact_gap,
         N.COMPACT_SCANNERS: reclaim.compaction == "scanners",
         N.SWAP_PAGES: swap_pages(scenario, zone),
         N.SWAPPINESS: reclaim.swappiness,

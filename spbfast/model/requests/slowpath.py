@@ -162,9 +162,9 @@ def should_compact_again(order, result, retries, priority):
 
 
 @kernel
-def reclaim_round(w, policy):
-    """One round of direct reclaim; pages freed."""
-    freed = reclaim_direct(w, policy)
+def reclaim_round(w, policy, order):
+    """One round of direct reclaim for a request of 2**order pages; pages freed."""
+    freed = reclaim_direct(w, policy, order)
     defer_requests(w, policy, MOVABLE)
     return freed
 
@@ -185,7 +185,7 @@ def reclaim_and_compact(w, policy, order, mt, flags, cls, cpu, priority):
         freed = np.int64(0)
         if rounds < w.node.conf[N.ROUNDS_MAX]:
             rounds += 1
-            freed = reclaim_round(w, policy)
+            freed = reclaim_round(w, policy, order)
         pfn = np.int64(-1)
         if freed > 0:
             pfn = try_after_reclaim(w, policy, order, mt, flags, cls, cpu)

@@ -79,6 +79,7 @@ class N(enum.IntEnum):
     COLLAPSE_SLEEP = 53
     COLLAPSE_PAUSE = 54  # after a huge page could not be had
     COLLAPSE_SWAPPED = 55  # pages of a region that may be in swap
+    COMPACT_GAP = 56
 
 
 class Pi(enum.IntEnum):

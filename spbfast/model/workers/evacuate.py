@@ -116,7 +116,7 @@ def evacuate_accounted(w, policy, order, mt):
     cost = account_moves(w)
     if z.ev[Ev.FAILED_MOVES] > 0 and policy[P.migration_target_reclaim] > 0:
         for _ in range(policy[P.migration_target_reclaim]):
-            reclaim_direct(w, policy)
+            reclaim_direct(w, policy, np.int64(0))
         requests = z.ev[Ev.REQUESTS]
         begin_event(z, 0)
         evacuate_for_order(z, policy, order, mt)

@@ -107,11 +107,19 @@ def run_kswapd(w, policy):
     end_reclaim(w)
 
 
+@inline_kernel
+def rate_round(node, order):
+    """Pages that a round of direct reclaim frees for a request, room to compact included (compact_gap)."""
+    if not node.conf[N.COMPACT_GAP]:
+        return node.conf[N.RECLAIM_BATCH]
+    return max(node.conf[N.RECLAIM_BATCH], 2 << order)
+
+
 @kernel
-def reclaim_direct(w, policy):
-    """One round of direct reclaim; pages freed."""
+def reclaim_direct(w, policy, order):
+    """One round of direct reclaim for a request of 2**order pages; pages freed."""
     node = w.node
-    freed = reclaim_both(w, policy, node.conf[N.RECLAIM_BATCH])
+    freed = reclaim_both(w, policy, rate_round(node, order))
     node.vm[V.PGSTEAL_DIRECT] += freed
     node.vm[V.DIRECT_RECLAIM_ROUNDS] += 1
     return freed + shrink_direct(w, policy, freed)
