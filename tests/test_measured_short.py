@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments.measured_compared import COUNTER, RATE, TABLE, Compared, compared, value_of
+from experiments import measured_vmstat
+from experiments.measured_compared import (
+    ANY_ORDER,
+    COUNTER,
+    LISTS,
+    RATE,
+    TABLE,
+    UNLIMITED,
+    Compared,
+    compared,
+    value_of,
+)
 from experiments.measured_counts import ENDS, TYPES, Span, compaction_ends, older_frees, rates_of
 from experiments.measured_page import judge, tables
 from experiments.measured_reasons import reason
@@ -25,7 +36,14 @@ from experiments.measured_start import (
     lru_mix,
     old_blocks,
 )
-from experiments.measured_vmstat import counted_between, read_vmstat, sampled_vmstat, vmstat_path
+from experiments.measured_vmstat import (
+    counted_between,
+    listed_between,
+    read_lists,
+    read_vmstat,
+    sampled_vmstat,
+    vmstat_path,
+)
 
 from spbfast.config import load_config
 from spbfast.constants import PAGE_SIZE, PB_PAGES
@@ -70,6 +88,35 @@ def test_this_kernel_is_looked_at_until_the_end(tmp_path: Path) -> None:
     assert path.name == "x.vmstat.json"
     assert len(data["time_ns"]) == len(data["values"])
     assert all(row[data["names"].index("pgfree")] >= before for row in data["values"] if data["names"])
+    assert {len(row) for row in data["lists"]} <= {0, 12}
+
+
+TABLES = """Node 0, zone      DMA      0      0      1 {rest}
+Node 0, zone   Normal      7      5      2 {rest}
+"""
+
+
+def test_lists_are_those_of_zone_normal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buddyinfo, zoneinfo = tmp_path / "buddyinfo", tmp_path / "zoneinfo"
+    buddyinfo.write_text(TABLES.format(rest=" ".join("0" * 8)))
+    cpu = "    cpu: {0}\n              count:    {1}\n              high:     99\n"
+    zones = [f"Node 0, zone {name:>8}\n  pages free 1\n  pagesets\n" for name in ("DMA", "Normal", "Movable")]
+    zoneinfo.write_text(
+        zones[0] + cpu.format(0, 1) + zones[1] + cpu.format(0, 20) + cpu.format(1, 22) + zones[2]
+    )
+    monkeypatch.setattr(measured_vmstat, "BUDDYINFO", buddyinfo)
+    monkeypatch.setattr(measured_vmstat, "ZONEINFO", zoneinfo)
+    assert read_lists() == [7, 5, 2, *[0] * 8, 42]
+    buddyinfo.write_text(TABLES.splitlines()[0].format(rest=""))
+    assert read_lists() == []
+
+
+def test_lists_are_means_of_the_looks_between_two_moments() -> None:
+    data = {"time_ns": [0, 10, 20, 30], "lists": [[9, 9], [1, 2], [3, 6], [9, 9]]}
+    assert listed_between(data, 10, 30).tolist() == [2.0, 4.0]
+    for wrong in ({**data, "time_ns": [50, 60, 70, 80]}, {"time_ns": [10, 20]}):
+        with pytest.raises(ValueError, match="not looked at"):
+            listed_between(wrong, 10, 30)
 
 
 def batch(*events: tuple[int, int, int, int]) -> EventBatch:
@@ -240,14 +287,14 @@ def test_counters_are_compared_beside_rates_and_idle_ones_left_out() -> None:
     assert [f.what for f in judge({"loads": {"short": load}})][:3] == [
         "rates a second, load short",
         "counters a second, load short",
-        "tables at the end, load short",
+        "lists, means of the half, load short",
     ]
 
 
 def test_requests_do_not_tell_of_pages_that_moved() -> None:
     still, moving = (short_load({}, {"pgmigrate_success": moved}) for moved in (0.0, 1.0))
-    assert row_of(still, "free pages").replayed == (0, 0, 0)
-    assert row_of(moving, "free pages").replayed == row_of(moving, "fallbacks").replayed == ()
+    assert row_of(still, "free pages").replayed == 0
+    assert row_of(moving, "free pages").replayed is row_of(moving, "fallbacks").replayed is None
 
 
 def test_reasons_of_compaction_and_reclaim_follow_from_the_numbers() -> None:
@@ -268,13 +315,56 @@ def test_reasons_of_compaction_and_reclaim_follow_from_the_numbers() -> None:
     assert reason(runs, load) == f"not explained; of the kernel's runs in this half 4 {ENDS[5]}"
 
 
+def test_kswapd_that_stops_short_serves_another_zone() -> None:
+    """5,000 pages between the marks: 1,000 a time are recorded, as many as that gap simulated."""
+    load = short_load({"pgsteal_kswapd": 20_000.0}, {"pgsteal_kswapd": 20_000.0})
+    load["before"] = {**load["before"], "marks": {"low": 10_000, "high": 15_000}}
+    row = Compared("kswapd woken", RATE, (4.0, 4.0), 20.0, (9.0, 9.0))
+    load["half_s"] = 1000.0
+    assert "took 1,000 pages each time, simulated 5,000" in reason(row, load)
+    load["before"]["marks"]["high"] = 11_000
+    assert reason(row, load) == "not explained"
+
+
+def test_direct_reclaim_of_the_kernel_leaves_room_to_compact() -> None:
+    """800 pages a stall are recorded, 32 simulated; beyond 1,229 it is none of compact_gap's."""
+    load = short_load({"pgsteal_direct": 64.0, "compact_stall": 0.0, "compact_success": 0.0}, {})
+    load["second"] = {**load["second"], "direct reclaim": 2.0}
+    for run in load["simulated"]:
+        run["rates"]["direct reclaim"] = 2.0
+    row = Compared("pgsteal_direct", COUNTER, (64.0, 64.0), 1600.0, (9.0, 9.0))
+    assert "the kernel took 800 pages each time, up to the 1,024" in reason(row, load)
+    assert reason(replace(row, recorded=2460.0), load).startswith("not explained")
+
+
+def test_compaction_that_fails_only_where_it_is_limited_is_told() -> None:
+    load = short_load(
+        {"compact_stall": 50.0, "compact_success": 5.0}, {"compact_stall": 40.0, "compact_success": 38.0}
+    )
+    free = {"compact_stall": 9.0, "compact_success": 9.0, "pgmigrate_success": 1.0, "compact_fail": 0.0}
+    other = {"rates": {"fallbacks": 1.0}, "counters": free, "listed": [0.0] * 12}
+    load = {**load, "varied": {UNLIMITED: other}}
+    row = Compared("pgmigrate_success", COUNTER, (40.0, 40.0), 1500.0, (9.0, 9.0))
+    text = (
+        "of direct compactions 95% left a huge page, simulated 10%, and 100% where compaction is not limited"
+    )
+    assert reason(row, load).startswith(text)
+    free["compact_success"] = 3.0
+    assert reason(row, load) == "not explained"
+
+
+def test_what_the_order_of_the_page_cache_decides_is_told() -> None:
+    load = short_load({}, {}, varied={ANY_ORDER: {"rates": {}, "listed": [0.0] * 3 + [9.0] + [0.0] * 8}})
+    row = Compared("free blocks of order 3", LISTS, (2000.0, 2000.0), 700.0, (9.0, 9.0))
+    assert "it follows the order of the page cache" in reason(row, load)
+    assert reason(replace(row, recorded=3000.0), load) == "not explained"
+
+
 def test_what_was_varied_is_said_only_where_it_changes_the_row() -> None:
-    free = {mt: [0] * 11 for mt in TYPES}
     other = {
         "rates": {"kswapd woken": 190.0},
-        "free": free,
         "pageblocks": dict.fromkeys(TYPES, 7),
-        "per_cpu_pages": 3,
+        "listed": [*range(11), 3],
     }
     load = short_load({}, {}, varied={"the moon is full": other})
     row = Compared("kswapd woken", RATE, (900.0, 901.0), 200.0, (5000.0, 5000.0))
@@ -284,7 +374,7 @@ def test_what_was_varied_is_said_only_where_it_changes_the_row() -> None:
     assert "| the moon is full | 190 |" in lines
     assert "| recorded | 200 |" in lines
     names = ("free pages", "free blocks of order 3", "pageblocks Movable", "pages on per-CPU lists")
-    assert [value_of(other, name) for name in names] == [0.0, 0.0, 7.0, 3.0]
+    assert [value_of(other, name) for name in names] == [sum(k << k for k in range(11)), 3.0, 7.0, 3.0]
 
 
 def test_what_was_fitted_of_the_start_is_told() -> None:
@@ -300,5 +390,5 @@ def test_what_was_fitted_of_the_start_is_told() -> None:
 
 
 def test_the_groups_have_names_of_their_own() -> None:
-    assert len({RATE, COUNTER, TABLE}) == 3
+    assert len({RATE, COUNTER, LISTS, TABLE}) == 4
     assert isinstance(SPAN, Span)

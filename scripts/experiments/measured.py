@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.measured_compared import ANY_ORDER, KEPT, UNLIMITED, lists_by_row
 from experiments.measured_counts import (
     COUNTED,
     PAGED,
@@ -44,7 +45,7 @@ from experiments.measured_start import (
     is_cache,
     old_blocks,
 )
-from experiments.measured_vmstat import counted_between, vmstat_path
+from experiments.measured_vmstat import counted_between, listed_between, vmstat_path
 from spbfast.config import load_config
 from spbfast.constants import NR_MT, NR_ORDERS, NS_PER_TICK, PB_ORDER, PB_PAGES, C
 from spbfast.fitting import job_text
@@ -80,20 +81,22 @@ SIMULATED = {
     "thp_split_page": Vo.THP_MIGRATION_SPLIT,
 }
 # One thing changed at a time, where reclaim takes page cache: checks of what makes a difference.
-KEPT = "memory of the start is kept"
 VARIED = {
     "kswapd is woken below low": ["reclaim.kswapd_wake=low"],
     "huge faults wake kswapd": ["reclaim.huge_faults_wake_kswapd=true"],
     "compaction takes pageblocks labelled movable alone": ["reclaim.compact_any_label=false"],
-    "compaction is not limited": ["reclaim.compact_candidates=64", "reclaim.compact_rate=100000"],
+    UNLIMITED: ["reclaim.compact_candidates=64", "reclaim.compact_rate=100000"],
     "compaction has two scanners": ["reclaim.compaction=scanners"],
     "compaction has two scanners and is not limited": [
         *("reclaim.compaction=scanners", "reclaim.compact_candidates=64", "reclaim.compact_rate=100000"),
     ],
-    "page cache begins in any order and is reclaimed half from anywhere": [
+    "direct reclaim goes on to the gap that compaction needs": ["reclaim.compact_gap=true"],
+    "CPUs keep short lists below high": ["pcp.shrink_below_high=true"],
+    ANY_ORDER: [
         *("pagecache.start_order=random", "pagecache.lru_mix=0.5"),
     ],
 }
+LOOKS, TENTHS = 40, 10  # at the lists of a simulated half; parts of a recorded one
 DECAY_NS = 10**9  # between two decays of the per-CPU limits, as in the model
 
 
@@ -183,11 +186,17 @@ class _Ends:
             }
         self.looks.append(told)
 
+    def listed(self, first: int) -> list[float]:
+        """Means from a look on: free blocks by order, then pages on per-CPU lists."""
+        late = self.looks[first:]
+        free = np.array([[look["free"][mt] for mt in TYPES] for look in late], float).sum(axis=1).mean(axis=0)
+        return [*free.tolist(), sum(look["per_cpu_pages"] for look in late) / len(late)]
+
 
 def simulated(
     text: str, path: Path, span: Span, most_records: int, replicate: int = 0, keys: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A job of `job_of` from the captured start: rates of its second half, and its tables at the end.
+    """A job of `job_of` from the captured start: rates and lists of its second half, pageblocks at the end.
 
     Parameters
     ----------
@@ -203,6 +212,7 @@ def simulated(
     """
     ticks = round((span.end_ns - span.begin_ns) / NS_PER_TICK)
     ends = _Ends(span.counted)
+    moments = np.linspace(ticks // 2, ticks, LOOKS + 1).astype(int).tolist()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.yaml"
         file.write_text(text, encoding="utf-8")
@@ -214,16 +224,16 @@ def simulated(
             replicate,
             records=RECORDS,
             records_max=most_records,
-            frames=((0, ticks // 2, ticks), lambda run: ends.look(run.world.zone, run.world.node.vm)),
+            frames=((0, *moments), lambda run: ends.look(run.world.zone, run.world.node.vm)),
         )
-    start, middle, end = ends.looks
+    start, middle, *_, end = ends.looks
     half_s = ticks * NS_PER_TICK / 2e9
     rates = _record_rates(result, half_s)
     rates |= {name: (end[name] - middle[name]) / span.half_s for name in list(COUNTED)[1:]}
     back = _simulated_given_back(result, half_s)
     moved = {name: (n - middle["counters"][name]) / span.half_s for name, n in end["counters"].items()}
     moved["thp_fault_alloc"] = _huge_blocks(result, half_s)
-    tables = {"start": _only_tables(start), **_only_tables(end)}
+    tables = {"start": _only_tables(start), "pageblocks": end["pageblocks"], "listed": ends.listed(2)}
     return {"rates": rates, "counters": moved, "given_back": back, **tables}
 
 
@@ -264,7 +274,7 @@ def _second(result: ReplicateResult, kind: str, middle_s: float) -> dict[str, np
 
 
 def replayed(path: Path, span: Span) -> dict[str, Any]:
-    """The recorded requests on the same start: fallbacks of the second half, and the tables at the end."""
+    """The recorded requests on the same start: what `simulated` tells of lists, pageblocks and fallbacks."""
     begun = begin_replay(ReplayRequest(path))
     ends = _Ends(span.counted)
     stops = sorted({*range(span.begin_ns + DECAY_NS, span.end_ns, DECAY_NS), span.middle_ns, span.end_ns})
@@ -279,9 +289,9 @@ def replayed(path: Path, span: Span) -> dict[str, Any]:
             _replay_part(begun, kinds, batch, slice(begin, len(batch)))
     while stops:
         _reach(begun, stops.pop(0), span, ends)
-    middle, last = ends.looks
+    middle, *_, last = ends.looks
     rates = {"fallbacks": (last["extfrag"] - middle["extfrag"]) / span.half_s}
-    return {"rates": rates, **_only_tables(last)}
+    return {"rates": rates, "pageblocks": last["pageblocks"], "listed": ends.listed(1)}
 
 
 def _replay_part(begun: BegunReplay, kinds: EventKinds, batch: EventBatch, part: slice) -> None:
@@ -292,10 +302,10 @@ def _replay_part(begun: BegunReplay, kinds: EventKinds, batch: EventBatch, part:
 
 
 def _reach(begun: BegunReplay, stop_ns: int, span: Span, ends: _Ends) -> None:
-    """What is due at a moment: a look, or the decay of the per-CPU limits, of which no event tells."""
-    if stop_ns in (span.middle_ns, span.end_ns):
+    """What is due at a moment: a look, and the decay of the per-CPU limits, of which no event tells."""
+    if stop_ns >= span.middle_ns:
         ends.look(begun.z)
-    else:
+    if stop_ns not in (span.middle_ns, span.end_ns):
         rows = np.zeros((len(begun.z.pcp.cpu), replay.NR_EVENT_FIELDS), np.int32)
         rows[:, replay.E_OP] = replay.DECAY
         rows[:, replay.E_CPU] = np.arange(len(rows))
@@ -318,6 +328,28 @@ def counted_halves(path: Path, span: Span) -> list[dict[str, float]]:
     return [counted_between(data, *ends) for ends in pairwise(moments)]
 
 
+def parts_of(path: Path, span: Span) -> tuple[dict[str, float], dict[str, float], dict[str, list[float]]]:
+    """Rates of both halves; of each tenth of the second rates, counters and lists, by the names of rows."""
+    parts = rates_of(read_batches(path), span, 2 * TENTHS)
+    first, second = (
+        {name: sum(part[name] for part in half) / TENTHS for name in parts[0]}
+        for half in (parts[:TENTHS], parts[TENTHS:])
+    )
+    tenths = {name: [part[name] for part in parts[TENTHS:]] for name in second}
+    beside = vmstat_path(path)
+    if not beside.is_file():
+        return first, second, tenths
+    data = json.loads(beside.read_text(encoding="utf-8"))
+    for begin, end in pairwise(span.edges(2 * TENTHS)[TENTHS:].tolist()):
+        seconds = (end - begin) / 1e9
+        moved = counted_between(data, begin, end)
+        found = {name: n / seconds for name, n in moved.items()}
+        found |= lists_by_row(listed_between(data, begin, end))
+        for name, value in found.items():
+            tenths.setdefault(name, []).append(value)
+    return first, second, tenths
+
+
 def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedHalf]:
     """Everything that is compared of one recording, as plain data, and the fit of its first half."""
     span = span_of(path)
@@ -326,7 +358,7 @@ def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedHalf]
     counted = counted_halves(path, span)
     half = fitted(path, events, span, counted[0])
     fit = half.fit
-    first, second = rates_of(read_batches(path), span)
+    first, second, tenths = parts_of(path, span)
     tables = tables_of(path)
     text = job_of(fit, path.name, more=lines_of(half))
     most = 2 * int(span.half_s * 2 * (first["blocks handed out"] + second["blocks handed out"])) + 100_000
@@ -341,6 +373,7 @@ def numbers_of(path: Path, replicates: int) -> tuple[dict[str, Any], FittedHalf]
         "half_s": round(span.half_s, 3),
         "first": first,
         "second": second,
+        "tenths": tenths,
         "before": tables["before"],
         "after": tables["after"],
         "older": older_frees(events, span, classes_at_start(path), half.freed),

@@ -12,10 +12,15 @@ from typing import Any
 from experiments.measured_counts import TYPES
 
 MOST = 0.2  # a difference above this is explained, or said not to be
-RATE, COUNTER, TABLE = "rates a second", "counters a second", "tables at the end"
+RATE, COUNTER = "rates a second", "counters a second"
+LISTS, TABLE = "lists, means of the half", "pageblocks at the end"
 PER_SECOND = (RATE, COUNTER)
 PER_CPU = "pages on per-CPU lists"
-ORDERS = range(11)
+NR_ORDERS = 11
+# What is changed, one thing at a time, in further runs.
+KEPT = "memory of the start is kept"
+UNLIMITED = "compaction is not limited"
+ANY_ORDER = "page cache begins in any order and is reclaimed half from anywhere"
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,15 @@ class Compared:
     Attributes
     ----------
     name, group : str
-        Group: RATE, COUNTER or TABLE.
+        Group: RATE, COUNTER, LISTS or TABLE.
     runs : tuple of float
         Simulated, by replicate.
     recorded : float
     before : tuple of float
-        A rate or counter: that of the recorded first half, in both places. A table's: simulated and recorded
-        at the start.
-    replayed : tuple of float
-        By type, when the recorded requests are repeated from the same start; empty where that says nothing.
-    by_type : tuple of float
-        The recorded number in the same parts.
+        A rate or counter: that of the recorded first half, in both places. Others: simulated and recorded at
+        the start.
+    replayed : float or None
+        When the recorded requests are repeated from the same start; None where that says nothing.
     """
 
     name: str
@@ -43,8 +46,7 @@ class Compared:
     runs: tuple[float, ...]
     recorded: float
     before: tuple[float, float]
-    replayed: tuple[float, ...] = ()
-    by_type: tuple[float, ...] = ()
+    replayed: float | None = None
 
     @property
     def simulated(self) -> float:
@@ -74,20 +76,55 @@ def compared(load: Mapping[str, Any]) -> list[Compared]:
     out = []
     again = _repeated(load)
     for name, first in load["first"].items():
-        told = (again["rates"][name],) if name in again.get("rates", {}) else ()
-        second = load["second"][name]
+        told = again.get("rates", {}).get(name)
         of_runs = tuple(run["rates"][name] for run in runs)
-        out.append(Compared(name, RATE, of_runs, second, (first, first), told, (second,)))
-    out += _counters(load)
-    parts = {"free pages": lambda told, mt: sum(n << k for k, n in enumerate(told["free"][mt]))}
-    for k in ORDERS:
-        parts[f"free blocks of order {k}"] = lambda told, mt, k=k: told["free"][mt][k]
-    for name, part in parts.items():
-        out.append(_of_tables(name, load, [lambda told, mt=mt, part=part: part(told, mt) for mt in TYPES]))
-    for mt in TYPES:
-        out.append(_of_tables(f"pageblocks {mt}", load, [lambda told, mt=mt: told["pageblocks"][mt]]))
-    out.append(_of_tables(PER_CPU, load, [lambda told: told["per_cpu_pages"]]))
+        out.append(Compared(name, RATE, of_runs, load["second"][name], (first, first), told))
+    return out + _counters(load) + _lists(load) + _pageblocks(load)
+
+
+def lists_by_row(listed: Sequence[float]) -> dict[str, float]:
+    """Free blocks by order, with pages on per-CPU lists behind them, by the names of rows."""
+    free = [float(n) for n in listed[:NR_ORDERS]]
+    blocks = {f"free blocks of order {k}": n for k, n in enumerate(free)}
+    pages = sum(n * (1 << k) for k, n in enumerate(free))
+    return {"free pages": pages, **blocks, PER_CPU: float(listed[NR_ORDERS])}
+
+
+def _lists(load: Mapping[str, Any]) -> list[Compared]:
+    """Lists in the mean of the half; what was recorded of them is the mean of its tenths."""
+    runs = [lists_by_row(run["listed"]) for run in load["simulated"]]
+    starts = [lists_by_row(_listed_in(told)) for told in (load["simulated"][0]["start"], load["before"])]
+    again = _repeated(load).get("listed")
+    told = lists_by_row(again) if again else {}
+    out = []
+    for name in runs[0]:
+        tenths = load["tenths"][name]
+        before = starts[0][name], starts[1][name]
+        of_runs = tuple(run[name] for run in runs)
+        out.append(Compared(name, LISTS, of_runs, sum(tenths) / len(tenths), before, told.get(name)))
     return out
+
+
+def _listed_in(told: Mapping[str, Any]) -> list[float]:
+    """Tables of free blocks by type as one list, with pages on per-CPU lists behind it."""
+    free = [sum(blocks) for blocks in zip(*(told["free"][mt] for mt in TYPES), strict=True)]
+    return [*free, told["per_cpu_pages"]]
+
+
+def _pageblocks(load: Mapping[str, Any]) -> list[Compared]:
+    """Pageblocks by type at the end."""
+    again = _repeated(load).get("pageblocks", {})
+    return [
+        Compared(
+            f"pageblocks {mt}",
+            TABLE,
+            tuple(run["pageblocks"][mt] for run in load["simulated"]),
+            load["after"]["pageblocks"][mt],
+            (load["simulated"][0]["start"]["pageblocks"][mt], load["before"]["pageblocks"][mt]),
+            again.get(mt),
+        )
+        for mt in TYPES
+    ]
 
 
 def _counters(load: Mapping[str, Any]) -> list[Compared]:
@@ -101,19 +138,6 @@ def _counters(load: Mapping[str, Any]) -> list[Compared]:
     return out
 
 
-def _of_tables(name: str, load: Mapping[str, Any], parts: Sequence[Any]) -> Compared:
-    """A number of the tables, as the sum of its parts."""
-
-    def of(told: Mapping[str, Any]) -> tuple[float, ...]:
-        return tuple(part(told) for part in parts)
-
-    starts = sum(of(load["simulated"][0]["start"])), sum(of(load["before"]))
-    runs = tuple(sum(of(run)) for run in load["simulated"])
-    recorded = of(load["after"])
-    again = _repeated(load)
-    return Compared(name, TABLE, runs, sum(recorded), starts, of(again) if again else (), recorded)
-
-
 def _repeated(load: Mapping[str, Any]) -> Mapping[str, Any]:
     """The recorded requests repeated; empty where compaction moved pages, of which requests do not tell."""
     moved = sum(half.get("pgmigrate_success", 0.0) for half in load.get("counted", ()))
@@ -124,13 +148,9 @@ def value_of(run: Mapping[str, Any], name: str) -> float:
     """A quantity of one run, by the name of its row."""
     if name in run["rates"] or name in run.get("counters", {}):
         return float({**run.get("counters", {}), **run["rates"]}[name])
-    if name == "free pages":
-        return float(sum(n << k for mt in TYPES for k, n in enumerate(run["free"][mt])))
-    if name.startswith("free blocks"):
-        return float(sum(run["free"][mt][int(name.rpartition(" ")[2])] for mt in TYPES))
     if name.startswith("pageblocks"):
         return float(run["pageblocks"][name.rpartition(" ")[2]])
-    return float(run["per_cpu_pages"])
+    return lists_by_row(run["listed"])[name]
 
 
 def shown(value: float) -> str:

@@ -66,6 +66,11 @@ class Span:
         """Where the half that is fitted ends."""
         return (self.begin_ns + self.end_ns) // 2
 
+    def edges(self, parts: int) -> np.ndarray:
+        """Begin, ends of all but the last of so many equal parts, and end, ns: int64 [parts + 1]."""
+        length = self.end_ns - self.begin_ns
+        return self.begin_ns + np.arange(parts + 1, dtype=np.int64) * length // parts
+
     @property
     def half_s(self) -> float:
         """Length of a half, s."""
@@ -97,23 +102,25 @@ def _tables(path: Path, moment: str) -> dict[str, Any]:
     raise TraceError(f"has no tables {moment} the recording", path)
 
 
-def rates_of(batches: Iterable[tuple[EventKinds, EventBatch]], span: Span) -> list[dict[str, float]]:
-    """By half, `RATES` per second: blocks and pages of the zone, and events of the other kinds.
+def rates_of(
+    batches: Iterable[tuple[EventKinds, EventBatch]], span: Span, parts: int = 2
+) -> list[dict[str, float]]:
+    """By equal part, `RATES` per second: blocks and pages of the zone, and events of the other kinds.
 
     Parameters
     ----------
     batches : iterable of (EventKinds, EventBatch)
     span : Span
         Events outside of it are left out.
+    parts : int
     """
-    counts = [dict.fromkeys(RATES, 0) for _ in range(2)]
+    counts = [dict.fromkeys(RATES, 0) for _ in range(parts)]
+    edges = span.edges(parts)
     for kinds, batch in batches:
-        half = np.full(len(batch), -1)
-        half[(batch.time_ns >= span.begin_ns) & (batch.time_ns < span.end_ns)] = 0
-        half[(half == 0) & (batch.time_ns >= span.middle_ns)] = 1
-        for number in range(2):
-            _count(counts[number], kinds, batch, half == number, span)
-    return [{name: n / span.half_s for name, n in one.items()} for one in counts]
+        part = np.searchsorted(edges, batch.time_ns, side="right") - 1
+        for number in np.unique(part[(part >= 0) & (part < parts)]).tolist():
+            _count(counts[number], kinds, batch, part == number, span)
+    return [{name: n * parts / (2 * span.half_s) for name, n in one.items()} for one in counts]
 
 
 def _count(
@@ -253,7 +260,7 @@ def _column(kinds: EventKinds, batch: EventBatch, rows: np.ndarray, name: str) -
 
 
 def tables_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Free blocks and pageblocks by type, and pages on per-CPU lists, ``before`` and ``after``."""
+    """Free blocks and pageblocks by type, pages on per-CPU lists, and marks, ``before`` and ``after``."""
     out: dict[str, dict[str, Any]] = {}
     for kind in ("pagetypeinfo", "zoneinfo"):
         for snapshot in read_dump(path).of_kind(kind):
@@ -261,6 +268,7 @@ def tables_of(path: Path) -> dict[str, dict[str, Any]]:
             told = out.setdefault(snapshot.heading.partition(":")[0], {})
             if kind == "zoneinfo":
                 told["per_cpu_pages"] = sum(cpu.values["count"] for cpu in zone.pcp)
+                told["marks"] = {name: zone.pages[name] for name in ("low", "high")}
             else:
                 told["free"] = {name: list(zone.free_by_type[name]) for name in TYPES}
                 told["pageblocks"] = {name: zone.pageblocks[name] for name in TYPES}
