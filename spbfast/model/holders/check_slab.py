@@ -114,8 +114,7 @@ def _partial_list(slab: Slab, c: int) -> list[int]:
 
 
 def _cpu_rows(slab: Slab, c: int) -> np.ndarray:
-    nr = int(slab.stat[St.NR_CPUS])
-    return slab.cpu[c * nr : (c + 1) * nr]
+    return slab.cpu[c :: len(slab.cache)]
 
 
 def _cpu_lists(slab: Slab, c: int) -> list[int]:

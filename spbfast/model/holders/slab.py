@@ -78,13 +78,13 @@ def _del_partial(slab, cache, slot):
 @kernel
 def enter_cpu(slab, cpu):
     """What is allocated and freed from now on is so on that CPU."""
-    slab.stat[St.CPU] = cpu if slab.stat[St.NR_CPUS] > 1 else 0
+    slab.stat[St.CPU_ROW] = cpu * slab.cache.shape[0] if slab.stat[St.NR_CPUS] > 1 else 0
 
 
 @inline_kernel
 def _cpu_row(slab, c):
     """Row of `Slab.cpu` of cache c on the CPU that was entered."""
-    return c * slab.stat[St.NR_CPUS] + slab.stat[St.CPU]
+    return slab.stat[St.CPU_ROW] + c
 
 
 @kernel

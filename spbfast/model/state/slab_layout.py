@@ -63,7 +63,7 @@ class Sc(enum.IntEnum):
 
 
 class Sp(enum.IntEnum):
-    """Columns of `Slab.cpu`: a row for each cache and CPU, or one a cache for all CPUs together."""
+    """Columns of `Slab.cpu`: rows of all caches for each CPU, or once for all CPUs together."""
 
     CURRENT = 0  # slab that allocations fill, -1 none
     HEAD = 1  # partial list of the CPU, last come first, as links
@@ -124,7 +124,7 @@ class St(enum.IntEnum):
     USED_SLOTS = 15  # slots ever used
     DIRECTORY = 16  # dentries that are found referenced together
     NR_CPUS = 17  # rows of `Slab.cpu` a cache
-    CPU = 18  # whose row is used: that of whoever allocates or frees
+    CPU_ROW = 18  # first row of the CPU that allocates or frees
 
 
 @by_reference(
