@@ -20,10 +20,10 @@ compile_sources() {
     nice .venv/bin/python -W ignore -m compileall -q -j "$1" .venv/lib >/dev/null 2>&1 || true
 }
 
-# install REQUIREMENT...: into .venv. pip compiles sources on one core; warnings and old files of other people's
-# packages are not ours to show.
-install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "$@"
+# pip_install PIP_OPTION... REQUIREMENT...: by the pip of $pip. It would compile sources on one core; warnings and
+# old files of other people's packages are not ours to show.
+pip_install() {
+    "${pip[@]}" install --quiet --disable-pip-version-check --no-compile "$@"
 }
 
 # kernel_requirements: those of the project's requirements that its kernels are compiled with, one a line.
@@ -39,20 +39,21 @@ print("\n".join(one for one in every if re.match(r"[\w.-]+", one)[0] in names))
 END
 }
 
-# begin_kernels: install what kernels need and compile them from here on; $kernels is the process.
+# begin_kernels PYTHON: install what kernels need, by that Python's pip if .venv has none yet, and compile them from
+# here on; $kernels is the process. What fails here fails again, and says why, when the caller needs it.
 begin_kernels() {
-    local requirements
+    local requirements pip=(.venv/bin/python -m pip)
+    [ -e .venv/bin/pip ] || pip=("$1" -m pip --python .venv/bin/python)
     mapfile -t requirements < <(kernel_requirements)
-    install "${requirements[@]}"
+    pip_install "${requirements[@]}" 2>/dev/null || return 0
     .venv/bin/python -c 'from spbfast.model.engine import warmup; warmup()' >/dev/null 2>&1 &
     kernels=$!
 }
 
 # make_venv [--beside] REQUIREMENT...: .venv with these requirements, such as '.[plot]'. Kept if nothing changed.
-# With --beside kernels are compiled while packages are installed, and installed sources while the caller goes on:
-# each takes one core. What fails there fails again, and says why, when the caller needs it.
+# With --beside kernels are compiled while pip and packages are installed, and sources meanwhile: each takes a core.
 make_venv() {
-    local python stamp wanted beside=0 kernels=
+    local python stamp wanted beside=0 kernels= pip=(.venv/bin/python -m pip)
     if [ "$1" = --beside ]; then
         beside=1
         shift
@@ -65,7 +66,7 @@ make_venv() {
     python=$(find_python)
     if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
         echo "making .venv with $("$python" --version)" >&2
-        "$python" -m venv --clear .venv
+        "$python" -m venv --clear --without-pip .venv
     fi
     echo "installing $* (about a minute)" >&2
     local arg args=()
@@ -73,13 +74,17 @@ make_venv() {
         case "$arg" in .*) args+=(-e "$arg") ;; *) args+=("$arg") ;; esac
     done
     if [ "$beside" = 1 ]; then
-        begin_kernels
+        begin_kernels "$python"
     fi
-    install "${args[@]}"
+    [ -e .venv/bin/pip ] || .venv/bin/python -m ensurepip --default-pip >/dev/null
+    if ! pip_install "${args[@]}"; then
+        [ -z "$kernels" ] || kill "$kernels" 2>/dev/null || true
+        return 1
+    fi
     if [ "$beside" = 1 ]; then
         compile_sources 1 &
-        echo "compiling the kernels (about a minute, once a version)" >&2
-        wait "$kernels" || true
+        [ -z "$kernels" ] || echo "compiling the kernels (about a minute, once a version)" >&2
+        [ -z "$kernels" ] || wait "$kernels" || true
     else
         compile_sources 0
     fi
