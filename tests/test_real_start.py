@@ -124,7 +124,7 @@ def test_sizes_limits_and_the_total_of_a_capped_count_come_from_the_other_tables
     zone.check()
     assert zone.nr_free_blocks()[0].tolist() == [0, 7, 0, 0]
     assert (zone.start_pfn, zone.nr_pages, zone.nr_cpus) == (4096, 8192, 2)
-    assert zone.state.pcp.conf.tolist() == [7, 20, 20, 0]
+    assert zone.state.pcp.conf.tolist() == [7, 20, 20, 0, 0]
     # 5,000 of the pages of ten pageblocks are managed: the others are in use.
     assert zone.nr_free_pages() == 7
     assert int(zone.state.pb.used.sum()) == 10 * PB_PAGES - 7
@@ -330,7 +330,7 @@ def test_a_job_begins_as_the_machine_of_its_files(job: Path) -> None:
     free = z.area.nr.reshape(-1, NR_ORDERS, NR_MT).sum(axis=0)[:, :4]
     assert (free == free_of_file(TABLE)).all()
     assert node.conf[[N.WMARK_MIN, N.WMARK_LOW, N.WMARK_HIGH]].tolist() == [100, 190, 280]
-    assert (z.geo.nr_cpus, z.pcp.conf.tolist()) == (2, [63, 200, 400, 0])
+    assert (z.geo.nr_cpus, z.pcp.conf.tolist()) == (2, [63, 200, 400, 0, 0])
     assert node.cache[Ca.COLD_PAGES] == 10_000
     oldest = blocks_in(z.slots, slice(0, 1000))
     assert abs(np.corrcoef(np.arange(1000), oldest)[0, 1]) < 0.2  # age has nothing to do with the address
