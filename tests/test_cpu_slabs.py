@@ -14,13 +14,12 @@ from spbfast.constants import NR_POLICY, RECLAIMABLE
 from spbfast.errors import InvariantError
 from spbfast.jit.decorators import entry_kernel
 from spbfast.model.engine import run_replicate
-from spbfast.model.holders.inodes import DONE, POOL_FULL
-from spbfast.model.holders.slab import enter_cpu, free_emptied
+from spbfast.model.holders.slab import free_emptied
 from spbfast.model.lowering.lower_slab import cpu_slabs, lower_slab
-from spbfast.model.state.slab_layout import END, LINK0, CacheSpec, Sc, Si, Sp, make_slab
+from spbfast.model.state.slab_layout import END, LINK0, CacheSpec, Sc, Sp, make_slab
 from tests.demand_tools import scenario
 from tests.passes import words_by_pass
-from tests.test_slab import DROP, GROW, RECLAIMED, RELEASE, SCAN, SLOTS, Machine, add, take_put, zone_of
+from tests.test_slab import SLOTS, add, enter, random_run, take_put, zone_of
 
 GROWING = {
     "slab__per_cpu_slabs": True,
@@ -33,7 +32,6 @@ GROWING = {
 SNIPPET = """
 from spbfast.model.engine import run_replicate
 from tests.demand_tools import scenario
-from tests.passes import words_by_pass
 from tests.test_cpu_slabs import GROWING
 print(run_replicate(scenario(**{**GROWING, "duration": "8ms"}), 1, 0, check=True).digest)
 """
@@ -46,11 +44,6 @@ SIZES = {
     "radix_tree_node": 8,
     "kmalloc-512": 13,
 }
-
-
-@entry_kernel
-def enter(slab, cpu):
-    enter_cpu(slab, cpu)
 
 
 @entry_kernel
@@ -171,32 +164,18 @@ def test_a_cpu_without_slabs_takes_half_of_its_bound_and_one_more(most: int, tak
     assert cache.partial() == others[taken:]
 
 
-def random_run(seed: int, steps: int, cpus: int, most: int) -> Machine:
-    kind = {"dentries_per_inode": 1.25, "age_correlation": 0.6, "referenced": 0.45, "held_share": 0.3}
-    m = Machine(instances=3, attached=0.4, min_partial=2, max_objects=4000, cpus=cpus, cpu_slabs=most, **kind)
-    rng = np.random.default_rng(seed)
-    for _ in range(steps):
-        enter(m.slab, int(rng.integers(cpus)))
-        inst, n = int(rng.integers(3)), int(rng.integers(1, 120))
-        op = int(rng.choice([GROW, GROW, GROW, SCAN, SCAN, DROP, RELEASE, RECLAIMED]))
-        if op == GROW:
-            assert m.grow(n, inst, int(rng.integers(4))) in (DONE, POOL_FULL)
-            m.slab.inst[inst, Si.AWAITED] = 0
-        else:
-            m.do(op, n, inst)
-        m.check()
-    return m
+MIXED = {"dentries_per_inode": 1.25, "age_correlation": 0.6, "referenced": 0.45, "held_share": 0.3}
 
 
 @pytest.mark.parametrize(("cpus", "most"), [(1, 3), (2, 1), (4, 2), (7, 12)])
 def test_random_operations_keep_every_count(cpus: int, most: int) -> None:
-    m = random_run(7, 60, cpus, most)
+    m = random_run(7, 60, cpus, cpu_slabs=most, **MIXED)
     assert m.slab.cache[:2, Sc.FREED].min() > 0
     assert m.slab.cache[:, Sc.CPU_DRAINS].sum() > 0 or most == 12
 
 
 def test_compiled_and_interpreted_runs_agree() -> None:
-    m = random_run(11, 40, 3, 2)
+    m = random_run(11, 40, 3, cpu_slabs=2, **MIXED)
     h = hashlib.blake2b(digest_size=8)
     for array in (m.slab.cache, m.slab.cpu, m.slab.state, m.slab.next, m.slab.prev, m.slab.inst, m.slab.stat):
         h.update(np.ascontiguousarray(array).astype(np.int64).tobytes())
@@ -205,7 +184,7 @@ def test_compiled_and_interpreted_runs_agree() -> None:
 
 @pytest.mark.parametrize("what", ["length", "longest", "current", "shared", "left"])
 def test_recount_finds_planted_faults(what: str) -> None:
-    m = random_run(7, 60, 4, 2)
+    m = random_run(7, 60, 4, cpu_slabs=2, **MIXED)
     c, row = next((c, r) for c in range(3) for r in range(4) if m.slab.cpu[3 * r + c, Sp.NR] == 2)
     own = m.slab.cpu[3 * row + c]
     if what == "length":

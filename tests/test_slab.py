@@ -25,6 +25,7 @@ from spbfast.model.holders.inodes import DONE, POOL_FULL, grow_inodes, skip_obje
 from spbfast.model.holders.slab import (
     NO_SLOT,
     add_slab,
+    enter_cpu,
     free_emptied,
     next_slab_slot,
     nr_slab_pages,
@@ -200,10 +201,17 @@ class Machine:
         return h.hexdigest()
 
 
-def random_run(seed, steps, **kind):
-    m = Machine(instances=3, attached=0.4, min_partial=2, max_objects=4000, **kind)
+@entry_kernel
+def enter(slab, cpu):
+    enter_cpu(slab, cpu)
+
+
+def random_run(seed, steps, cpus=1, **kind):
+    m = Machine(instances=3, attached=0.4, min_partial=2, max_objects=4000, cpus=cpus, **kind)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
+        if cpus > 1:
+            enter(m.slab, int(rng.integers(cpus)))
         inst, n = int(rng.integers(3)), int(rng.integers(1, 120))
         op = int(rng.choice([GROW, GROW, GROW, SCAN, SCAN, DROP, RELEASE, RECLAIMED]))
         if op == GROW:

@@ -8,7 +8,7 @@ requests pages, puts them into slot `next_slab_slot` of the cache's owner and ca
 One slab of a cache is being filled, by all CPUs together or by each its own, then the partial list is used
 from its head; a full slab that loses an object joins the tail. An empty slab goes at once unless the list is
 shorter than min_partial. Where CPUs have lists of their own (`Sc.CPU_SLABS`), a full slab that loses an
-object joins the list of the CPU that frees it; one that is full goes to the partial list as a whole.
+object joins the list of the CPU that frees it; a list that is full goes to the partial list as a whole.
 Source: __slab_free, get_partial_node, put_cpu_partial, __put_partials (mm/slub.c, Linux 6.18).
 """
 
@@ -252,22 +252,19 @@ def _put_cpu(slab, c, slot):
 
 
 @kernel
-def _cross_edge(slab, c, slot, was_full, is_empty):
-    """A slab stopped being full, became empty, or both: to its list, kept, or away."""
+def _cross_edge(slab, c, slot, was_full):
+    """A slab stopped being full, or became empty on its list, or both: to its list, kept, or away."""
     cache = slab.cache[c]
     if slab.prev[slot] == OF_CPU:
         return
     if was_full and cache[Sc.CPU_SLABS] > 0:
         _put_cpu(slab, c, slot)
-        return
-    goes = is_empty and cache[Sc.NR_PARTIAL] >= cache[Sc.MIN_PARTIAL]
-    if was_full and not goes:
-        _add_partial(slab, cache, slot)
-    elif goes and not was_full:
+    elif was_full:
+        _settle(slab, c, slot)
+    elif cache[Sc.NR_PARTIAL] >= cache[Sc.MIN_PARTIAL]:
         _del_partial(slab, cache, slot)
-    if goes:
         _drop_slab(slab, c, slot)
-    elif is_empty:
+    else:
         cache[Sc.KEPT] += 1
         cache[Sc.KEPT_TIMES] += 1
 
@@ -282,7 +279,7 @@ def put_object(slab, c, slot):
     live = state & LIVE_MASK
     was_full = live == nr_slab_objects(slab, c, state)
     if was_full or live == 1:
-        _cross_edge(slab, c, slot, was_full, live == 1)
+        _cross_edge(slab, c, slot, was_full)
 
 
 @kernel
